@@ -1,0 +1,46 @@
+# Every target makes its own virtual environment from plain Python 3.11+ and reuses it while nothing changed.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEMO ?= demo
+
+.PHONY: help install demo test test-slow lint format clean
+
+help:
+	@echo "make demo       install, then splits -> training -> leaderboard on the embedded shapes data set, into $(DEMO)/"
+	@echo "make test       install, then ruff, mypy and the tests"
+	@echo "make test-slow  the tests that train for minutes"
+	@echo "make lint       ruff and mypy only"
+	@echo "make format     ruff format and the fixes that ruff can make itself"
+	@echo "make clean      remove the virtual environment, the demo folder and caches"
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("cissod-bench needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: lint
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(INSTALLED)
+	$(BIN)/pytest -m slow
+
+demo: $(INSTALLED)
+	$(BIN)/cissod-bench demo --out $(DEMO)
+
+clean:
+	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis

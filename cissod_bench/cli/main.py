@@ -1,0 +1,29 @@
+"""The `cissod-bench` program: registration of the commands, and nothing else."""
+
+import sys
+
+import typer
+
+from cissod_bench.errors import UserError
+
+app = typer.Typer(
+    name="cissod-bench",
+    help="Benchmark for class-imbalanced semi-supervised object detection: splits, training, leaderboard.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def main() -> None:
+    """Run the program; an error that the user can mend is one sentence on standard error and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        typer.secho(f"Error: {error}", err=True, fg=typer.colors.RED)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""The benchmark's tasks as records: data, class groups, how D_l is drawn, what training and evaluation need to know.
+
+A task says *what* is compared. Raise its `version` whenever its protocol changes: results of different versions are
+never put into one table.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from cissod_bench.errors import UserError, unknown_name
+
+MinorityObjects = Literal["drop", "ignore", "keep"]
+MinorityDraw = Literal["needed", "uniform"]
+
+VOC_CLASSES = (
+    "airplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "dining table", "dog", "horse", "motorcycle", "person", "potted plant", "sheep", "couch", "train", "tv",
+)  # fmt: skip
+"""COCO's names of the 20 PASCAL VOC classes: the minority of `coco-split1` (paper sec. 4.1)."""
+
+COCO_SPLIT2_MINORITY = (
+    "airplane", "bus", "boat", "traffic light", "fire hydrant", "parking meter", "bird", "cat", "horse", "sheep",
+    "cow", "elephant", "zebra", "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard",
+    "baseball glove", "wine glass", "banana", "apple", "sandwich", "broccoli", "hot dog", "pizza", "bed",
+    "dining table", "tv", "mouse", "remote", "keyboard", "oven", "refrigerator", "book", "vase", "hair drier",
+    "toothbrush",
+)  # fmt: skip
+"""The authors' random half of COCO's classes (release, `ssod/datasets/cate.py`): the minority of `coco-split2`."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How the labelled images D_l are drawn from the training images.
+
+    Scenario 1 (`coverage=False`): D_m is `fraction` of the images that hold a majority class, D_s holds at least
+    `floor` boxes of every minority class. Scenario 2 (`coverage=True`): `fraction` of all images, at least `floor`
+    boxes of every class.
+    """
+
+    fraction: float = 0.1
+    floor: int = 10
+    coverage: bool = False
+    minority_draw: MinorityDraw = "needed"
+    minority_objects: MinorityObjects = "drop"
+
+
+@dataclass(frozen=True)
+class DataFiles:
+    """Where a task's data lies: absolute paths, or paths relative to the data root."""
+
+    train_annotations: str
+    train_images: str
+    val_annotations: str
+    val_images: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """One benchmark task.
+
+    Attributes:
+        name: what the command line calls it.
+        title: one line for lists and tables.
+        version: protocol version.
+        dataset: whose quirks the reader handles ("coco", "objects365", "lvis", "shapes", "custom").
+        files: annotation files and image folders. None where the split folder itself holds everything (`shapes`).
+        minority: names of the minority classes; empty where the groups are made by frequency.
+        frequency_groups: group by images in D_l (r <= 10, c <= 100, f), as the paper does for LVIS, instead of maj/min.
+        draw: how D_l is drawn.
+        detector: name of the default detector preset (`engine/presets.py`).
+        iterations: length of the paper's schedule.
+        rfs_threshold: oversampling threshold t of repeat factor sampling on D_l (release: 0.1 COCO, 0.02, 0.01 LVIS).
+        crs_gamma: range coefficient gamma of class-rebalancing sampling (paper sec. 4.2).
+        max_detections: detections kept per image at test time.
+    """
+
+    name: str
+    title: str
+    version: int
+    dataset: Literal["coco", "objects365", "lvis", "shapes", "custom"]
+    files: DataFiles | None
+    minority: tuple[str, ...] = ()
+    frequency_groups: bool = False
+    draw: Draw = field(default_factory=Draw)
+    detector: str = "r50-fpn"
+    iterations: int = 180_000
+    rfs_threshold: float = 0.1
+    crs_gamma: float = 0.5
+    max_detections: int = 100
+
+
+_COCO = DataFiles(
+    train_annotations="coco/annotations/instances_train2017.json",
+    train_images="coco/train2017",
+    val_annotations="coco/annotations/instances_val2017.json",
+    val_images="coco/val2017",
+)
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task(
+            name="coco-split1",
+            title="MS-COCO, the 20 PASCAL VOC classes as minority (paper Table 1, split 1)",
+            version=1,
+            dataset="coco",
+            files=_COCO,
+            minority=VOC_CLASSES,
+            # The release has 324 minority images: `uniform` gives that order of size, `needed` about 90 (splits.md).
+            draw=Draw(minority_draw="uniform"),
+        ),
+        Task(
+            name="coco-split2",
+            title="MS-COCO, 40 of 80 classes as minority (paper Table 1, split 2)",
+            version=1,
+            dataset="coco",
+            files=_COCO,
+            minority=COCO_SPLIT2_MINORITY,
+        ),
+    )
+}
+
+
+def get_task(name: str) -> Task:
+    """The built-in task of that name, or the custom task in the TOML file at that path.
+
+    Raises:
+        UserError: no such task, or the file is not a task file.
+    """
+    if name in TASKS:
+        return TASKS[name]
+    if name.endswith(".toml"):
+        return load_task_file(Path(name))
+    raise unknown_name("task", name, TASKS)
+
+
+def load_task_file(path: Path) -> Task:
+    """Read a custom task from a TOML file; its relative paths are relative to the file's folder."""
+    raise UserError(f"{path}: custom tasks are not readable yet.")
