@@ -1,0 +1,32 @@
+"""Threshold policies: which pseudo labels of the teacher train the RoI classifier.
+
+A policy is a module with `update`, called once per iteration with every detection of the teacher before any filter, and
+`thresholds`, one value per class. A pseudo label counts where its score is *above* its class's threshold. RPN and box
+regression keep Soft Teacher's own rules (0.9, and the box uncertainty).
+"""
+
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+
+
+@MODELS.register_module()
+class FixedThreshold(nn.Module):
+    """One threshold for all classes: Soft Teacher's rule (paper sec. 4.2, theta = 0.9).
+
+    Args:
+        num_classes: number of foreground classes n.
+        value: the threshold.
+    """
+
+    values: Tensor
+
+    def __init__(self, num_classes: int, value: float = 0.9) -> None:
+        super().__init__()
+        self.register_buffer("values", Tensor(num_classes).fill_(value), persistent=False)
+
+    def update(self, labels: Tensor, scores: Tensor) -> None:
+        """Take note of the teacher's detections: nothing to do for a fixed threshold."""
+
+    def thresholds(self) -> Tensor:
+        """(n,) float32 threshold of each class."""
+        return self.values
