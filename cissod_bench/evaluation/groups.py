@@ -1,0 +1,186 @@
+"""Group AP: what the benchmark reports, from unrounded per-class arrays.
+
+A group's metric is the mean over those of its classes that have ground truth (of the size in question); classes
+without are left out and counted, as COCO's own mean over all classes does.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cissod_bench.errors import UserError, unknown_name
+from cissod_bench.evaluation.backends import counted_boxes, precision_recall
+from cissod_bench.evaluation.inputs import GroundTruth, read_detections, read_ground_truth
+from cissod_bench.files import atomic_path
+
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
+"""Names of the metrics of a class and of a group, all in [0, 1]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Raw result of scoring one list of detections: K classes, 10 IoU thresholds, 101 recall levels, 4 object sizes.
+
+    Attributes:
+        class_ids: (K,) int64, ascending.
+        class_names: K names.
+        num_ground_truth: (K,) int64, boxes that count (see `backends.counted_boxes`).
+        precision: (10, 101, K, 4) float64, -1 where a class has no ground truth of that size.
+        recall: (10, K, 4) float64, likewise.
+        groups: names of the classes of each group, "all" first.
+        evaluator: backend that made the arrays.
+        max_detections: detections that counted per image.
+        lvis: whether LVIS's federated rules were used.
+    """
+
+    class_ids: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    num_ground_truth: NDArray[np.int64]
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    groups: dict[str, tuple[str, ...]]
+    evaluator: str
+    max_detections: int
+    lvis: bool
+
+    @property
+    def without_ground_truth(self) -> int:
+        """Number of classes that no metric can be given for."""
+        return int(np.sum(self.num_ground_truth == 0))
+
+    def per_class(self) -> dict[str, NDArray[np.float64]]:
+        """The metrics of `METRICS`, (K,) float64 each; NaN where the class has no ground truth of that size."""
+        ap = self.precision.mean(axis=1)  # (10, K, 4)
+        values = {
+            "AP": ap[:, :, 0].mean(axis=0),
+            "AP50": ap[0, :, 0],
+            "AP75": ap[5, :, 0],
+            "APs": ap[:, :, 1].mean(axis=0),
+            "APm": ap[:, :, 2].mean(axis=0),
+            "APl": ap[:, :, 3].mean(axis=0),
+            "AR": self.recall[:, :, 0].mean(axis=0),
+        }
+        # The arrays are -1 for all thresholds and recalls of such a class, or for none of them.
+        return {metric: np.where(value < 0, np.nan, value) for metric, value in values.items()}
+
+    def metrics(self) -> dict[str, dict[str, float | None]]:
+        """Group -> metric -> mean over the group's classes; None where none of them has ground truth of that size."""
+        per_class = self.per_class()
+        index = {name: i for i, name in enumerate(self.class_names)}
+        result: dict[str, dict[str, float | None]] = {}
+        for group, names in self.groups.items():
+            members = [index[name] for name in names]
+            row: dict[str, float | None] = {}
+            for metric, values in per_class.items():
+                known = values[members][~np.isnan(values[members])]
+                row[metric] = float(known.mean()) if known.size else None
+            result[group] = row
+        return result
+
+
+def evaluate(
+    ground_truth: Path,
+    detections: Path | Sequence[dict[str, Any]],
+    class_groups: Mapping[str, Sequence[str]],
+    *,
+    evaluator: str = "hotcoco",
+    max_detections: int = 100,
+    lvis: bool = False,
+) -> Evaluation:
+    """Score detections in COCO's results format against a COCO-format annotation file.
+
+    Args:
+        ground_truth: annotation JSON.
+        detections: results JSON, or its list; see `inputs.read_detections` for what is refused.
+        class_groups: class names of each group, such as {"maj": [...], "min": [...]}; "all" is added.
+        evaluator: "hotcoco", "pycocotools" or "lvis".
+        max_detections: see `backends.precision_recall`.
+        lvis: LVIS's federated rules instead of COCO's.
+
+    Raises:
+        UserError: bad input, a group with a class that the annotations lack, or an unknown evaluator.
+    """
+    truth = read_ground_truth(ground_truth, lvis=lvis)
+    groups = checked_groups(truth, class_groups)
+    found = read_detections(detections, truth)
+    precision, recall = precision_recall(truth, found, evaluator=evaluator, max_detections=max_detections, lvis=lvis)
+    counted = truth.box_class[counted_boxes(truth, lvis)]
+    return Evaluation(
+        class_ids=truth.class_ids,
+        class_names=truth.class_names,
+        num_ground_truth=np.bincount(np.searchsorted(truth.class_ids, counted), minlength=len(truth.class_ids)),
+        precision=precision,
+        recall=recall,
+        groups=groups,
+        evaluator=evaluator,
+        max_detections=max_detections,
+        lvis=lvis,
+    )
+
+
+def checked_groups(truth: GroundTruth, class_groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """The groups with "all" in front.
+
+    Raises:
+        UserError: a class that the annotations lack, a class twice in a group, or class names that are not unique.
+    """
+    names = truth.class_names
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"{truth.path}: two classes have the name {twice!r}, so groups by name would be ambiguous.")
+    for group, members in class_groups.items():
+        for name in members:
+            if name not in names:
+                raise UserError(f"{truth.path}: group {group!r}: {unknown_name('class', name, names)}")
+        if len(set(members)) < len(members):
+            raise UserError(f"Group {group!r} names a class twice.")
+    return {"all": names} | {group: tuple(members) for group, members in class_groups.items() if group != "all"}
+
+
+def save_evaluation(path: Path, evaluation: Evaluation) -> None:
+    """Write the raw arrays atomically as a compressed `.npz`; the same evaluation gives the same bytes."""
+    about = {
+        "groups": evaluation.groups,
+        "evaluator": evaluation.evaluator,
+        "max_detections": evaluation.max_detections,
+        "lvis": evaluation.lvis,
+    }
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            class_ids=evaluation.class_ids,
+            class_names=np.array(evaluation.class_names, dtype=np.str_),
+            num_ground_truth=evaluation.num_ground_truth,
+            precision=evaluation.precision,
+            recall=evaluation.recall,
+            about=np.array(json.dumps(about)),
+        )
+
+
+def load_evaluation(path: Path) -> Evaluation:
+    """Read what `save_evaluation` wrote.
+
+    Raises:
+        UserError: no such file, or not one of these.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            about = json.loads(str(arrays["about"]))
+            return Evaluation(
+                class_ids=arrays["class_ids"],
+                class_names=tuple(arrays["class_names"].tolist()),
+                num_ground_truth=arrays["num_ground_truth"],
+                precision=arrays["precision"],
+                recall=arrays["recall"],
+                groups={group: tuple(names) for group, names in about["groups"].items()},
+                evaluator=about["evaluator"],
+                max_detections=about["max_detections"],
+                lvis=about["lvis"],
+            )
+    except Exception as error:  # zipfile, zlib, NumPy and JSON each have their own
+        raise UserError(f"{path}: not a file of per-class arrays of this program ({error}).") from None

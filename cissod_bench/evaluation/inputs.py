@@ -1,0 +1,271 @@
+"""Ground truth and detections as checked NumPy columns: what every evaluator backend is given.
+
+Reading is typed and vectorised: a results file is decoded in chunks, so that 8 million detections fit into memory.
+
+The rule for bad input: nothing is skipped or mended. One entry that cannot be scored (an unknown image or class, a
+value that is not finite, a negative score or box size) refuses the whole input, with the first such entry named,
+because an average over the rest would look like a result. An empty list is no error: it is a detector that found
+nothing.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cissod_bench.errors import UserError
+
+CHUNK_BYTES = 16 << 20
+
+# Between two entries of a results list. Inside an entry "}," can only be followed by a key: run-length counts, the
+# only long strings in such files, use neither braces nor commas.
+_BETWEEN_ENTRIES = re.compile(rb"\}\s*,\s*(?=\{)")
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruth:
+    """Annotations of one data set, N boxes of K classes, in the file's order.
+
+    Attributes:
+        image_ids: (I,) int64, ascending.
+        class_ids: (K,) int64, ascending; `class_names` in the same order.
+        box_image, box_class: (N,) int64, image and category id of every box.
+        boxes: (N, 4) float64, x, y, width, height in pixels.
+        areas: (N,) float64, the file's `area` (mask area where it has masks), else width x height.
+        crowd: (N,) bool.
+        negative, not_exhaustive: per image of `image_ids`, LVIS's lists of category ids; empty for other data.
+    """
+
+    path: Path
+    image_ids: NDArray[np.int64]
+    class_ids: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    box_image: NDArray[np.int64]
+    box_class: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+    areas: NDArray[np.float64]
+    crowd: NDArray[np.bool_]
+    negative: tuple[tuple[int, ...], ...]
+    not_exhaustive: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """D scored boxes in the order of the input, which decides between equal scores.
+
+    Attributes:
+        box_image, box_class: (D,) int64, image and category id of every box.
+        boxes: (D, 4) float64, x, y, width, height in pixels.
+        scores: (D,) float64.
+    """
+
+    box_image: NDArray[np.int64]
+    box_class: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+
+class _Image(msgspec.Struct, gc=False):
+    id: int
+    neg_category_ids: tuple[int, ...] | None = None
+    not_exhaustive_category_ids: tuple[int, ...] | None = None
+
+
+class _Category(msgspec.Struct, gc=False):
+    id: int
+    name: str
+
+
+class _Annotation(msgspec.Struct, gc=False):
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    area: float | None = None
+    iscrowd: int = 0
+
+
+class _GroundTruthFile(msgspec.Struct, gc=False):
+    images: list[_Image]
+    categories: list[_Category]
+    annotations: list[_Annotation]
+
+
+class _Detection(msgspec.Struct, gc=False):
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    score: float
+
+
+def read_ground_truth(path: Path, *, lvis: bool = False) -> GroundTruth:
+    """Read a COCO-format annotation file.
+
+    Args:
+        path: JSON object with `images`, `categories` and `annotations`.
+        lvis: the images must carry LVIS's `neg_category_ids` and `not_exhaustive_category_ids`.
+
+    Raises:
+        UserError: no such file, not COCO's format, an annotation of an unknown image or class, a box that is not
+            finite or has a negative size, ids that occur twice, or LVIS's fields missing with `lvis`.
+    """
+    try:
+        file = msgspec.json.decode(_content(path), type=_GroundTruthFile)
+    except msgspec.DecodeError as error:
+        raise UserError(f"{path}: not an annotation file in COCO format ({error}).") from None
+    if not file.categories or not file.images:
+        missing = "classes (`categories`)" if not file.categories else "images"
+        raise UserError(f"{path}: the annotation file has no {missing}, so there is nothing to evaluate.")
+    images = sorted(file.images, key=lambda image: image.id)
+    categories = sorted(file.categories, key=lambda category: category.id)
+    if lvis and any(image.neg_category_ids is None or image.not_exhaustive_category_ids is None for image in images):
+        raise UserError(
+            f"{path}: images lack `neg_category_ids` or `not_exhaustive_category_ids`; "
+            "LVIS's federated rules need them. Give an LVIS annotation file or evaluate with COCO's rules."
+        )
+    boxes = _rows([annotation.bbox for annotation in file.annotations])
+    given_areas = [annotation.area for annotation in file.annotations]
+    areas = np.array([np.nan if area is None else area for area in given_areas], dtype=np.float64)
+    truth = GroundTruth(
+        path=path,
+        image_ids=np.array([image.id for image in images], dtype=np.int64),
+        class_ids=np.array([category.id for category in categories], dtype=np.int64),
+        class_names=tuple(category.name for category in categories),
+        box_image=np.array([annotation.image_id for annotation in file.annotations], dtype=np.int64),
+        box_class=np.array([annotation.category_id for annotation in file.annotations], dtype=np.int64),
+        boxes=boxes,
+        areas=np.where(np.isnan(areas), boxes[:, 2] * boxes[:, 3], areas),
+        crowd=np.array([annotation.iscrowd != 0 for annotation in file.annotations], dtype=np.bool_),
+        negative=tuple(image.neg_category_ids or () for image in images),
+        not_exhaustive=tuple(image.not_exhaustive_category_ids or () for image in images),
+    )
+    for kind, ids in (("image id", truth.image_ids), ("category id", truth.class_ids)):
+        if np.any(ids[1:] == ids[:-1]):
+            raise UserError(f"{path}: {kind} {ids[1:][ids[1:] == ids[:-1]][0]} occurs twice.")
+    _check(f"{path}: annotation", truth.box_image, truth.box_class, truth.boxes, truth)
+    return truth
+
+
+def read_detections(source: Path | Sequence[dict[str, Any]], truth: GroundTruth) -> Detections:
+    """Read detections in COCO's results format and check them against the ground truth.
+
+    Args:
+        source: a results JSON file, or its list: {image_id, category_id, bbox [x, y, width, height], score} each;
+            other keys are ignored.
+        truth: what they will be scored against.
+
+    Raises:
+        UserError: no such file, not a list of detections, or an entry that breaks the rule at the top of this file.
+    """
+    if isinstance(source, Path):
+        name = f"{source}: detection"
+        chunks = _decoded_chunks(source)
+    else:
+        name = "detections: entry"
+        chunks = iter([_converted(source)])
+    columns = [_columns(chunk) for chunk in chunks]
+    found = Detections(
+        box_image=np.concatenate([column[0] for column in columns]),
+        box_class=np.concatenate([column[1] for column in columns]),
+        boxes=np.concatenate([column[2] for column in columns]),
+        scores=np.concatenate([column[3] for column in columns]),
+    )
+    _check(name, found.box_image, found.box_class, found.boxes, truth)
+    _refuse(name, ~np.isfinite(found.scores), "has a score that is not a finite number", found.scores)
+    _refuse(name, found.scores < 0, "has a negative score", found.scores)
+    return found
+
+
+def _content(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    if not content.strip():
+        raise UserError(f"{path}: the file is empty.")
+    return content
+
+
+def _decoded_chunks(path: Path) -> Iterator[list[_Detection]]:
+    """Decode a results file piece by piece; at least one list is given."""
+    decoder = msgspec.json.Decoder(list[_Detection])
+    content = memoryview(_content(path))
+    start = 0
+    try:
+        if len(content) <= CHUNK_BYTES:
+            yield decoder.decode(content)
+            return
+        while start < len(content):
+            piece = content[start:]
+            cut = _BETWEEN_ENTRIES.search(content, start + CHUNK_BYTES) if len(piece) > CHUNK_BYTES else None
+            end = cut.start() + 1 if cut else len(content)
+            # Every piece is made a list of its own: the first has its own bracket in front, the last one behind.
+            text = b"".join((b"" if start == 0 else b"[", content[start:end], b"]" if cut else b""))
+            yield decoder.decode(text)
+            start = cut.end() if cut else len(content)
+    except msgspec.DecodeError as error:
+        raise UserError(
+            f"{path}: not a list of detections in COCO's results format, "
+            f"[{{image_id, category_id, bbox, score}}, ...] ({error}; JSON knows no NaN or Infinity)."
+        ) from None
+
+
+def _converted(entries: Sequence[dict[str, Any]]) -> list[_Detection]:
+    """Entries from memory, whose numbers may be NumPy scalars."""
+    found = []
+    for index, entry in enumerate(entries):
+        try:
+            x, y, width, height = (float(value) for value in entry["bbox"])
+            found.append(
+                _Detection(
+                    image_id=int(entry["image_id"]),
+                    category_id=int(entry["category_id"]),
+                    bbox=(x, y, width, height),
+                    score=float(entry["score"]),
+                )
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"detections: entry {index} is not {{image_id, category_id, bbox, score}} ({error!r})."
+            ) from None
+    return found
+
+
+def _columns(
+    chunk: list[_Detection],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    size = len(chunk)
+    return (
+        np.fromiter((entry.image_id for entry in chunk), np.int64, size),
+        np.fromiter((entry.category_id for entry in chunk), np.int64, size),
+        _rows([entry.bbox for entry in chunk]),
+        np.fromiter((entry.score for entry in chunk), np.float64, size),
+    )
+
+
+def _rows(boxes: list[tuple[float, float, float, float]]) -> NDArray[np.float64]:
+    flat = np.fromiter((value for box in boxes for value in box), np.float64, 4 * len(boxes))
+    return flat.reshape(-1, 4)
+
+
+def _check(
+    name: str,
+    box_image: NDArray[np.int64],
+    box_class: NDArray[np.int64],
+    boxes: NDArray[np.float64],
+    truth: GroundTruth,
+) -> None:
+    _refuse(name, ~np.isin(box_image, truth.image_ids), f"is on an image that {truth.path} does not list", box_image)
+    _refuse(name, ~np.isin(box_class, truth.class_ids), f"is of a class that {truth.path} does not list", box_class)
+    _refuse(name, ~np.isfinite(boxes.sum(axis=1)), "has a box that is not finite", boxes)
+    _refuse(name, boxes[:, 2:].min(axis=1, initial=0.0) < 0, "has a box of negative width or height", boxes)
+
+
+def _refuse(name: str, bad: NDArray[np.bool_], what: str, values: NDArray[Any]) -> None:
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise UserError(f"{name} {first} {what}: {values[first].tolist()} ({int(bad.sum())} such entries).")

@@ -1,0 +1,127 @@
+"""Bad ground truth and bad detections: refused whole, with the file and the entry named."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from fuzzed import random_dataset
+
+from cissod_bench.errors import UserError
+from cissod_bench.evaluation import evaluate, inputs
+
+IMAGE = {"id": 1}
+CLASS = {"id": 3, "name": "a"}
+BOX = {"id": 1, "image_id": 1, "category_id": 3, "bbox": [0, 0, 9, 9]}
+FOUND = {"image_id": 1, "category_id": 3, "bbox": [0, 0, 9, 9], "score": 0.5}
+
+
+def dataset(**changes):
+    return {"images": [IMAGE], "categories": [CLASS], "annotations": [BOX], **changes}
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (FOUND | {"image_id": 2}, "detection 1 is on an image"),
+        (FOUND | {"category_id": 4}, "detection 1 is of a class"),
+        (FOUND | {"score": -0.1}, "negative score"),
+        (FOUND | {"bbox": [0, 0, -1, 5]}, "negative width"),
+        (FOUND | {"bbox": [0, 0, 5]}, "not a list of detections"),
+        (FOUND | {"score": math.nan}, "JSON knows no NaN"),
+        ({"image_id": 1}, "missing required field"),
+    ],
+)
+def test_a_detection_that_cannot_be_scored_refuses_the_file(write, entry, message):
+    with pytest.raises(UserError, match=message) as caught:
+        evaluate(write("gt.json", dataset()), write("dt.json", [FOUND, entry]), {})
+    assert "dt.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("field", ["score", "bbox"])
+def test_not_finite_numbers_in_memory(write, field, value):
+    entry = FOUND | {field: value if field == "score" else [0, value, 5, 5]}
+    with pytest.raises(UserError, match=r"entry 1 has a .* not .*finite"):
+        evaluate(write("gt.json", dataset()), [FOUND, entry], {})
+
+
+def test_entries_in_memory_that_are_not_detections(write):
+    with pytest.raises(UserError, match="entry 0 is not"):
+        evaluate(write("gt.json", dataset()), [{"image_id": 1}], {})
+
+
+@pytest.mark.parametrize("text", ["", "  \n", "[{", "{}", "null", '[{"image_id": 1}'])
+def test_files_that_are_no_results(write, tmp_path, text):
+    path = tmp_path / "dt.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"dt\.json: (the file is empty|not a list of detections)"):
+        evaluate(write("gt.json", dataset()), path, {})
+    with pytest.raises(UserError, match=r"nowhere\.json: cannot be read"):
+        evaluate(write("gt.json", dataset()), tmp_path / "nowhere.json", {})
+
+
+@pytest.mark.parametrize(
+    ("truth", "message"),
+    [
+        (dataset(categories=[]), "no classes"),
+        (dataset(images=[]), "no images"),
+        (dataset(images=[IMAGE, IMAGE]), "image id 1 occurs twice"),
+        (dataset(categories=[CLASS, CLASS]), "category id 3 occurs twice"),
+        (dataset(categories=[CLASS, {"id": 4, "name": "a"}]), "two classes have the name 'a'"),
+        (dataset(annotations=[BOX | {"image_id": 2}]), "annotation 0 is on an image"),
+        (dataset(annotations=[BOX | {"category_id": 2}]), "annotation 0 is of a class"),
+        (dataset(annotations=[BOX | {"bbox": [0, 0, 3, -3]}]), "negative width or height"),
+        ({"images": [IMAGE]}, "not an annotation file"),
+        ([FOUND], "not an annotation file"),
+    ],
+)
+def test_bad_ground_truth_is_named(write, truth, message):
+    with pytest.raises(UserError, match=message) as caught:
+        evaluate(write("gt.json", truth), [], {})
+    assert "gt.json" in str(caught.value)
+
+
+def test_groups_must_name_classes_of_the_data(write):
+    with pytest.raises(UserError, match=r"group 'min': Unknown class 'aa'\. Did you mean 'a'"):
+        evaluate(write("gt.json", dataset()), [], {"min": ["aa"]})
+    with pytest.raises(UserError, match="twice"):
+        evaluate(write("gt.json", dataset()), [], {"min": ["a", "a"]})
+
+
+def test_federated_rules_need_their_fields(write):
+    with pytest.raises(UserError, match="neg_category_ids"):
+        evaluate(write("gt.json", dataset()), [], {}, lvis=True)
+
+
+@pytest.mark.parametrize("chunk", [1, 100, 999, 10_000])
+@pytest.mark.parametrize("layout", [{}, {"indent": 1}, {"separators": (",", ":")}])
+def test_reading_in_chunks_changes_nothing(write, tmp_path, monkeypatch, chunk, layout):
+    truth_dict, found = random_dataset(2)
+    found[5]["segmentation"] = {"size": [3, 4], "counts": "abc"}  # other keys, nested ones too, are ignored
+    truth = inputs.read_ground_truth(write("gt.json", truth_dict))
+    path = tmp_path / "dt.json"
+    path.write_text(json.dumps(found, **layout))
+    whole = inputs.read_detections(found, truth)
+    monkeypatch.setattr(inputs, "CHUNK_BYTES", chunk)
+    pieces = inputs.read_detections(path, truth)
+    for name in ("box_image", "box_class", "boxes", "scores"):
+        np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))
+    assert len(pieces.scores) == len(found)
+
+
+def test_a_file_cut_short_is_refused_in_chunks_too(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(inputs, "CHUNK_BYTES", 500)
+    truth_dict, found = random_dataset(2)
+    path = tmp_path / "dt.json"
+    path.write_text(json.dumps(found)[:-40])
+    with pytest.raises(UserError, match="not a list of detections"):
+        evaluate(write("gt.json", truth_dict), path, {})
+
+
+def test_area_of_the_file_decides_the_size(write):
+    """A box of 81 square pixels whose mask has 2,000: medium, not small."""
+    small = evaluate(write("a.json", dataset()), [FOUND], {}).metrics()["all"]
+    medium = evaluate(write("b.json", dataset(annotations=[BOX | {"area": 2000}])), [FOUND], {}).metrics()["all"]
+    assert (small["APs"], small["APm"]) == (pytest.approx(1), None)
+    assert (medium["APs"], medium["APm"]) == (None, pytest.approx(1))
