@@ -1,0 +1,33 @@
+"""Made-up records."""
+
+from typing import Any
+
+from cissod_bench.evaluation import METRICS
+from cissod_bench.leaderboard.records import Group, Key, Result
+
+SIZES = {"all": 12, "maj": 8, "min": 4}
+
+
+def make_record(ap: dict[str, float] | None = None, **key: Any) -> Result:
+    """A record whose metrics are all `ap` of the group; `key` overrides fields of the key."""
+    ap = ap or {"all": 0.2, "maj": 0.25, "min": 0.1}
+    fields: dict[str, Any] = {
+        "task": "shapes",
+        "protocol": 1,
+        "split_digest": "d" * 64,
+        "split_seed": 0,
+        "train_seed": 0,
+        "method": "soft-teacher",
+        "method_options": {},
+        "schedule": "short",
+        "iterations": 800,
+        "shortened": False,
+        "detector": "r18-quarter",
+        "evaluator": "hotcoco",
+        "max_detections": 100,
+    }
+    return Result(
+        key=Key(**(fields | key)),
+        metrics={group: dict.fromkeys(METRICS, value) for group, value in ap.items()},
+        groups={group: Group(SIZES.get(group, 4), 0) for group in ap},
+    )

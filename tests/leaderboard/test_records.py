@@ -1,0 +1,145 @@
+"""Records: what is written loads again, what is damaged is named, what may be compared is decided by the key."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from runs import make_record
+
+from cissod_bench.errors import UserError
+from cissod_bench.evaluation import METRICS, evaluate
+from cissod_bench.leaderboard import records
+
+STORED = Path(__file__).parent / "data"
+
+
+def test_a_record_comes_back_and_has_stable_bytes(tmp_path):
+    record = make_record(method_options={"beta": 0.5, "alpha": [1, 2]})
+    records.write_result(tmp_path / "a" / "result.json", record)
+    records.write_result(tmp_path / "b" / "result.json", record)
+    assert records.load_result(tmp_path / "a" / "result.json") == record
+    assert (tmp_path / "a" / "result.json").read_bytes() == (tmp_path / "b" / "result.json").read_bytes()
+
+
+@pytest.mark.parametrize("path", sorted(STORED.glob("result_v*.json")), ids=lambda path: path.stem)
+def test_stored_records_of_every_version_load(path):
+    record = records.load_result(path)
+    assert record.key.task == "coco-split1"
+    assert record.metrics["min"]["AP"] == 0.0151
+    assert record.groups["all"].without_ground_truth == 1
+
+
+def test_every_schema_version_has_a_stored_record():
+    versions = {json.loads(path.read_text())["schema_version"] for path in STORED.glob("result_v*.json")}
+    assert versions == set(range(1, records.SCHEMA_VERSION + 1))
+
+
+def changed(change) -> dict:
+    content = json.loads((STORED / "result_v1.json").read_text())
+    change(content)
+    return content
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.pop("schema_version"), "not a result of this program"),
+        (lambda c: c.update(schema_version=99), "schema version 99"),
+        (lambda c: c["key"].pop("split_digest"), r"split_digest.*\$\.key"),
+        (lambda c: c["key"].update(split_digest=""), "split_digest"),
+        (lambda c: c["key"].update(iterations="many"), r"\$\.key\.iterations"),
+        (lambda c: c["key"].update(colour="red"), "colour"),
+        (lambda c: c["metrics"].pop("all"), "no group 'all'"),
+        (lambda c: c["metrics"].pop("min"), "groups"),
+        (lambda c: c["metrics"]["min"].pop("AP"), "metrics of group 'min'"),
+        (lambda c: c["metrics"]["min"].update(AP=1.5), r"1\.5"),
+        (lambda c: c["metrics"]["min"].update(AP=-0.1), r"-0\.1"),
+        (lambda c: c["metrics"]["min"].update(AP="high"), r"\$\.metrics"),
+        (lambda c: c["files"].update(config="../config.py"), "not inside"),
+        (lambda c: c["files"].update(config="/etc/config.py"), "not inside"),
+    ],
+)
+def test_a_record_that_breaks_the_schema_is_named(tmp_path, change, message):
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(changed(change)))
+    with pytest.raises(UserError, match=message) as caught:
+        records.load_result(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"AP": 0.3}', '{"schema_version": NaN}'])
+def test_damaged_and_foreign_files_are_named(tmp_path, text):
+    path = tmp_path / "result.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"result\.json"):
+        records.load_result(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), 2.0, float("inf")])
+def test_a_record_that_would_not_load_is_not_written(tmp_path, value):
+    with pytest.raises(UserError, match="AP"):
+        records.write_result(tmp_path / "result.json", make_record({"all": value}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_records_are_left_out_and_named(run_folder):
+    good = run_folder("good")
+    bad = run_folder("bad")
+    (bad / "result.json").write_text("{")
+    results, rejected = records.load_results([good.parent])
+    assert [path.parent.name for path, _ in results] == ["good"]
+    assert [entry.path.parent.name for entry in rejected] == ["bad"]
+    assert "damaged" in rejected[0].reason
+    with pytest.raises(UserError, match=r"No usable result\.json below .*bad.*damaged"):
+        records.load_results([bad])
+
+
+def test_found_once_in_order_of_path(run_folder, tmp_path):
+    runs = [run_folder(name) for name in ("b/2", "a", "b/1")]
+    found = records.find_results([tmp_path, runs[0], runs[1] / "result.json"])
+    assert [path.parent.relative_to(tmp_path / "runs").as_posix() for path in found] == ["a", "b/1", "b/2"]
+    with pytest.raises(UserError, match="no such folder"):
+        records.find_results([tmp_path / "nowhere"])
+
+
+OTHER = {
+    "task": "shapes-lt", "protocol": 2, "split_digest": "e" * 64, "split_seed": 1, "schedule": "paper",
+    "iterations": 900, "shortened": True, "detector": "r50-fpn", "evaluator": "pycocotools", "max_detections": 300,
+    "rules": "lvis",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", msgspec.structs.fields(records.Key), ids=lambda field: field.name)
+def test_every_field_of_the_key_decides_as_documented(field):
+    """The method and its options make another row; the training seed alone makes a replicate; all else, a table."""
+    other = {**OTHER, "method": "rfs", "method_options": {"t": 0.1}, "train_seed": 1}[field.name]
+    here, there = make_record().key, make_record(**{field.name: other}).key
+    assert (records.replicate_key(here) == records.replicate_key(there)) == (field.name == "train_seed")
+    one_table = records.comparison_key(here) == records.comparison_key(there)
+    assert one_table == (field.name in {"train_seed", "method", "method_options"})
+
+
+def test_a_record_is_made_from_an_evaluation(tmp_path):
+    truth = {
+        "images": [{"id": 1}],
+        "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}],
+    }
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    found = [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "score": np.float32(0.5)}]
+    evaluation = evaluate(tmp_path / "gt.json", found, {"maj": ["a"], "min": ["b"]})
+    record = records.make_result(make_record().key, evaluation, files={"per_class": "per_class.npz"})
+    records.write_result(tmp_path / "result.json", record)
+    back = records.load_result(tmp_path / "result.json")
+    assert back.groups == {"all": records.Group(2, 1), "maj": records.Group(1, 0), "min": records.Group(1, 1)}
+    assert back.metrics["all"]["AP"] == back.metrics["maj"]["AP"] == pytest.approx(1)
+    assert back.metrics["min"] == dict.fromkeys(METRICS)
+    with pytest.raises(ValueError, match="the evaluation used"):
+        records.make_result(make_record(max_detections=300).key, evaluation)
+
+
+def test_environment_and_git_state(tmp_path):
+    assert {"python", "numpy", "hotcoco"} <= records.describe_environment().keys()
+    assert records.git_state(tmp_path) is None
