@@ -4,6 +4,9 @@ import sys
 
 import typer
 
+from cissod_bench.cli import list as list_command
+from cissod_bench.cli.doctor import doctor
+from cissod_bench.cli.run import run
 from cissod_bench.errors import UserError
 
 app = typer.Typer(
@@ -14,6 +17,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.command("run")(run)
+app.add_typer(list_command.app, name="list")
+app.command("doctor")(doctor)
 
 
 def main() -> None:

@@ -1,0 +1,21 @@
+"""Soft Teacher (Xu et al., ICCV 2021): the frame with nothing plugged in; row 1 of the paper's Tables 1-3.
+
+A teacher, the moving average of the student, labels weakly augmented images; the student learns from labels above a
+fixed threshold on strongly augmented ones, and background samples count as much as the teacher believes in background.
+"""
+
+import msgspec
+
+from cissod_bench.methods.method import Parts, Setting
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of Soft Teacher."""
+
+    theta: float = 0.9
+    """Threshold of pseudo labels for the RoI classifier (paper sec. 4.2)."""
+
+
+def parts(setting: Setting, options: Options) -> Parts:
+    """Cross entropy, uniform sampling, one threshold."""
+    return Parts(threshold={"type": "FixedThreshold", "value": options.theta})

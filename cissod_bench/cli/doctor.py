@@ -1,0 +1,88 @@
+"""`cissod-bench doctor`: what is installed, what runs where, and what is missing for which task."""
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from cissod_bench.cli.options import DataRoot, Json, split_folder
+
+
+def doctor(data_root: DataRoot = Path("data"), as_json: Json = False) -> None:
+    """Print versions, the GPU, who serves the detection operators, and which data each task still needs."""
+    versions, hardware, tasks = software(), device(), task_data(data_root)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps({"software": versions, "device": hardware, "tasks": tasks}, indent=2))
+        return
+    for name, value in (versions | hardware).items():
+        typer.echo(f"{name:<18} {value}")
+    typer.echo(f"\nData root: {data_root.absolute()}")
+    for name, files in tasks.items():
+        missing = [entry for entry in files if not entry["found"]]
+        typer.echo(f"{name:<18} {'ready' if not missing else 'missing:'}")
+        for entry in missing:
+            typer.echo(f"    {entry['what']:<24} {entry['path']}\n        {entry['remedy']}")
+
+
+def software() -> dict[str, str]:
+    """Versions of this program and of what it stands on; "missing" for what is not installed."""
+    from cissod_bench import __version__
+    from cissod_bench.leaderboard.records import describe_environment
+
+    found = {"cissod-bench": __version__, **describe_environment()}
+    for package in ("torch", "torchvision", "onedl-mmdetection", "onedl-mmengine", "onedl-mmcv", "hotcoco"):
+        found.setdefault(package, "missing: training and evaluation need it")
+    return found
+
+
+def device() -> dict[str, str]:
+    """GPU and operator backend, or why there is none."""
+    try:
+        import torch
+    except ImportError as error:
+        return {"gpu": f"unknown: PyTorch cannot be imported ({error})", "operators": "unknown"}
+    from cissod_bench import operators
+
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        gpu = f"{torch.cuda.device_count()} x {properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+    else:
+        gpu = "none: training runs on the CPU"
+    backend = operators.backend()
+    return {
+        "gpu": gpu,
+        "operators": {"mmcv": "compiled mmcv", "torchvision": "torchvision (no compiled mmcv)"}[backend],
+    }
+
+
+def task_data(data_root: Path) -> dict[str, list[dict[str, Any]]]:
+    """For each built-in task the files it needs and whether they are there."""
+    from cissod_bench.tasks import TASKS
+
+    report = {}
+    for task in TASKS.values():
+        split = split_folder(data_root, task.name, 0)
+        files = {}
+        if task.files is not None:
+            files = {
+                "training annotations": data_root / task.files.train_annotations,
+                "training images": data_root / task.files.train_images,
+                "validation annotations": data_root / task.files.val_annotations,
+                "validation images": data_root / task.files.val_images,
+            }
+        entries = [
+            {"what": what, "path": str(path), "found": path.exists(), "remedy": "download it from the data set's site"}
+            for what, path in files.items()
+        ]
+        entries.append(
+            {
+                "what": "split (seed 0)",
+                "path": str(split),
+                "found": (split / "split.json").is_file(),
+                "remedy": f"cissod-bench make-splits --task {task.name} --out {split}",
+            }
+        )
+        report[task.name] = entries
+    return report

@@ -1,0 +1,67 @@
+"""`cissod-bench list`: what there is to choose from."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from cissod_bench.cli.options import Json
+
+app = typer.Typer(help="List methods, tasks, schedules or detectors.", no_args_is_help=True)
+
+
+@app.command("methods")
+def methods(as_json: Json = False) -> None:
+    """Methods that `run --method` takes."""
+    from cissod_bench.methods.registry import METHODS
+
+    rows = [
+        {"name": method.name, "family": method.family, "title": method.title, "citation": method.citation}
+        for method in METHODS.values()
+    ]
+    show(rows, ("name", "family", "title"), as_json)
+
+
+@app.command("tasks")
+def tasks(as_json: Json = False) -> None:
+    """Tasks that `make-splits --task` and `run --task` take, besides task files."""
+    from cissod_bench.tasks import TASKS
+
+    rows = [{"name": task.name, "version": task.version, "title": task.title} for task in TASKS.values()]
+    show(rows, ("name", "version", "title"), as_json)
+
+
+@app.command("schedules")
+def schedules(as_json: Json = False) -> None:
+    """Schedules that `run --schedule` takes."""
+    from cissod_bench.engine.schedules import SCHEDULES
+
+    rows = [{"name": schedule.name, "title": schedule.title} for schedule in SCHEDULES.values()]
+    show(rows, ("name", "title"), as_json)
+
+
+@app.command("detectors")
+def detectors(as_json: Json = False) -> None:
+    """Detector presets that `run --detector` takes."""
+    from cissod_bench.engine.detectors import DETECTORS
+
+    rows = [{"name": detector.name, "title": detector.title} for detector in DETECTORS.values()]
+    show(rows, ("name", "title"), as_json)
+
+
+def show(rows: Sequence[dict[str, Any]], columns: Sequence[str], as_json: bool) -> None:
+    """Print rows as a table of some columns, or all of it as JSON."""
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=column == "name")
+    for row in rows:
+        table.add_row(*(str(row[column]) for column in columns))
+    Console().print(table)

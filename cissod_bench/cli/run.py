@@ -1,0 +1,109 @@
+"""`cissod-bench run`: train and evaluate one method on one task."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cissod_bench.cli.options import DataRoot, Json, split_folder
+
+
+def run(
+    task: Annotated[str, typer.Option(help="A built-in task (`list tasks`), or a task file (.toml).")],
+    method: Annotated[str, typer.Option(help="A method (`list methods`).")],
+    split: Annotated[
+        Path | None, typer.Option(help="Split folder. Default: DATA_ROOT/splits/TASK/seed-0.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder. Default: runs/TASK/METHOD-SCHEDULE-seed-N.", show_default=False)
+    ] = None,
+    data_root: DataRoot = Path("data"),
+    schedule: Annotated[str, typer.Option(help="Length of the run (`list schedules`).")] = "paper",
+    iterations: Annotated[int | None, typer.Option(min=1, help="Exact length, instead of the schedule's.")] = None,
+    detector: Annotated[
+        str | None, typer.Option(help="Detector preset (`list detectors`). Default: the task's.", show_default=False)
+    ] = None,
+    backbone: Annotated[
+        Path | None, typer.Option(help="File with backbone weights. Default: train from scratch.", show_default=False)
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", help="Option of the method as NAME=VALUE; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the training (the split has its own).")] = 0,
+    evaluator: Annotated[str, typer.Option(help="hotcoco or pycocotools.")] = "hotcoco",
+    device: Annotated[str, typer.Option(help="auto, cuda or cpu.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Loader processes. Default: 4 on a GPU, 0 on a CPU.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of PyTorch. Default: OMP_NUM_THREADS, or all cores.")
+    ] = None,
+    plan_only: Annotated[
+        bool, typer.Option("--plan", help="Check everything and print the plan; do not train.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train and evaluate one method on one task.
+
+    Everything is checked first and the plan is printed; the run folder then gets the resolved configuration, the log,
+    checkpoints, detections, per-class arrays and, last, `result.json`, which `report` reads.
+    """
+    from cissod_bench.engine.job import resolve_job
+    from cissod_bench.engine.plan import plan, plan_lines
+    from cissod_bench.engine.run import default_threads, pick_device, run_job
+    from cissod_bench.files import canonical_json
+    from cissod_bench.tasks import get_task
+
+    name = get_task(task).name
+    chosen = pick_device(device)
+    job = resolve_job(
+        task=task,
+        method=method,
+        split=split or split_folder(data_root, name, 0),
+        out=out or Path("runs") / name / f"{method}-{schedule}-seed-{seed}",
+        data_root=data_root,
+        schedule=schedule,
+        detector=detector,
+        options=parse_options(option or []),
+        seed=seed,
+        iterations=iterations,
+        backbone=backbone,
+        evaluator=evaluator,
+        workers=workers if workers is not None else (4 if chosen == "cuda" else 0),
+        threads=threads or default_threads(),
+        device=chosen,
+    )
+    if as_json and plan_only:
+        typer.echo(canonical_json(plan(job)))
+    elif not as_json:
+        typer.echo("\n".join(plan_lines(job)))
+    if plan_only:
+        return
+    result = run_job(job)
+    if as_json:
+        typer.echo(canonical_json({"out": str(job.out), "metrics": result.metrics}))
+        return
+    for group, row in result.metrics.items():
+        typer.echo(f"{group:>4}  " + "  ".join(f"{name} {_percent(value)}" for name, value in row.items()))
+    typer.echo(f"Results are in {job.out}; compare runs with `cissod-bench report {job.out.parent}`.")
+
+
+def parse_options(given: list[str]) -> dict[str, str]:
+    """NAME=VALUE pairs as a mapping.
+
+    Raises:
+        UserError: a text without "=".
+    """
+    from cissod_bench.errors import UserError
+
+    options = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise UserError(f"--option {text}: write NAME=VALUE.")
+        options[name] = value
+    return options
+
+
+def _percent(value: float | None) -> str:
+    return "  - " if value is None else f"{100 * value:4.1f}"

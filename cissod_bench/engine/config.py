@@ -1,0 +1,140 @@
+"""From a job to one mmengine configuration: all that decides a run is in it."""
+
+from typing import Any
+
+from mmengine.config import Config
+
+from cissod_bench.engine import data
+from cissod_bench.engine.job import Job
+
+
+def build_config(job: Job) -> Config:
+    """The configuration of a run, complete and plain: mmdet alone can run it, given the package is installed."""
+    loaders = data.loaders(
+        data.dataset(
+            job.split.labeled_file,
+            job.places.train_images,
+            job.split.class_names,
+            data.labeled_pipeline(job.detector),
+            test=False,
+        ),
+        data.dataset(
+            job.split.unlabeled_file,
+            job.places.train_images,
+            job.split.class_names,
+            data.unlabeled_pipeline(job.detector),
+            test=False,
+        ),
+        data.dataset(
+            job.places.val_annotations,
+            job.places.val_images,
+            job.split.class_names,
+            data.test_pipeline(job.detector),
+            test=True,
+        ),
+        per_gpu=job.detector.per_gpu,
+        seed=job.seed,
+        workers=job.workers,
+        labeled_repeat=job.parts.labeled_repeat,
+    )
+    evaluator = {
+        "type": "GroupAP",
+        "ann_file": str(job.places.val_annotations),
+        "classes": job.split.class_names,
+        "groups": {name: tuple(members) for name, members in job.split.groups.items()},
+        "evaluator": job.evaluator,
+        "max_detections": job.task.max_detections,
+        "out_dir": str(job.out),
+    }
+    return Config(
+        {
+            "default_scope": "mmdet",
+            "custom_imports": {"imports": ["cissod_bench.engine.plugins"], "allow_failed_imports": False},
+            "work_dir": str(job.out),
+            "randomness": {"seed": job.seed},
+            "env_cfg": {
+                "cudnn_benchmark": False,
+                "mp_cfg": {"mp_start_method": "fork", "opencv_num_threads": 0},
+                "dist_cfg": {"backend": "nccl" if job.device == "cuda" else "gloo"},
+            },
+            "model": model(job),
+            **loaders,
+            **schedule(job),
+            "val_evaluator": evaluator,
+            "test_evaluator": evaluator,
+            "val_cfg": {"type": "ValLoop"},
+            "test_cfg": {"type": "TestLoop"},
+            "default_hooks": {
+                "timer": {"type": "IterTimerHook"},
+                "logger": {"type": "LoggerHook", "interval": max(1, min(50, job.iterations // 20))},
+                "param_scheduler": {"type": "ParamSchedulerHook"},
+                "checkpoint": {
+                    "type": "CheckpointHook",
+                    "by_epoch": False,
+                    "interval": max(1, job.iterations // 20),
+                    "max_keep_ckpts": 2,
+                    "out_dir": str(job.out / "checkpoints"),
+                },
+                "sampler_seed": {"type": "DistSamplerSeedHook"},
+            },
+            "custom_hooks": [{"type": "TeacherStudentHook", "momentum": job.detector.ema_momentum}],
+            "log_processor": {"type": "LogProcessor", "window_size": 50, "by_epoch": False},
+            "visualizer": {"type": "DetLocalVisualizer", "vis_backends": [{"type": "LocalVisBackend"}]},
+            "log_level": "INFO",
+            "load_from": None,
+            "resume": False,
+        }
+    )
+
+
+def model(job: Job) -> dict[str, Any]:
+    """The frame with the method's parts in it."""
+    detector = job.detector.model(len(job.split.classes), job.task.max_detections)
+    detector["roi_head"]["bbox_head"]["loss_cls"] = dict(job.parts.loss_cls)
+    if job.backbone is not None:
+        detector["backbone"]["init_cfg"] = {"type": "Pretrained", "checkpoint": str(job.backbone)}
+    elif detector["backbone"]["norm_cfg"]["type"] == "BN":
+        # Frozen statistics only make sense for the weights they were measured on.
+        detector["backbone"]["frozen_stages"] = -1
+    return {
+        "type": "TeacherStudent",
+        "detector": detector,
+        "data_preprocessor": {
+            "type": "MultiBranchDataPreprocessor",
+            "data_preprocessor": detector["data_preprocessor"],
+        },
+        "threshold": dict(job.parts.threshold),
+        "semi_train_cfg": {**job.detector.semi, "burn_in": round(job.detector.burn_in * job.iterations)},
+        "semi_test_cfg": {"predict_on": "teacher"},
+    }
+
+
+def schedule(job: Job) -> dict[str, Any]:
+    """Optimiser, learning rate steps at 75 % and 90 % of the run (paper sec. 4.2), warm-up, evaluation interval."""
+    length = job.iterations
+    wrapper: dict[str, Any] = {
+        "type": "OptimWrapper",
+        "optimizer": {**job.detector.optimizer, "lr": job.learning_rate},
+    }
+    if job.detector.clip is not None:
+        wrapper["clip_grad"] = {"max_norm": job.detector.clip, "norm_type": 2}
+    warmup = min(job.detector.warmup, max(1, length // 5))
+    return {
+        "optim_wrapper": wrapper,
+        "param_scheduler": [
+            {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin": 0, "end": warmup},
+            {
+                "type": "MultiStepLR",
+                "begin": 0,
+                "end": length,
+                "by_epoch": False,
+                "milestones": [round(0.75 * length), round(0.9 * length)],
+                "gamma": 0.1,
+            },
+        ],
+        "train_cfg": {
+            "type": "IterBasedTrainLoop",
+            "max_iters": length,
+            "val_interval": -(-length // job.schedule.evaluations),
+        },
+    }

@@ -1,0 +1,318 @@
+"""Detector presets: the model, the image sizes and the optimisation that go together.
+
+`r50-fpn` is the paper's detector with the recipe of paper sec. 4.2 and of Soft Teacher. `r18-small` is for images of
+about 128 px, learns from scratch and within minutes on two CPU cores.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cissod_bench.errors import unknown_name
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A detector preset.
+
+    Attributes:
+        name: what the command line calls it.
+        title: one line for lists.
+        model: configuration of mmdet's detector for a number of classes and of detections per image.
+        test_scale: longest and shortest side of a test image in pixels, aspect ratio kept.
+        train_shortest: smallest and largest shortest side of a training image; the longest side is `test_scale[0]`.
+        geometric: whether strong augmentation rotates, shears and translates.
+        per_gpu: labelled and unlabelled images in a batch on one GPU.
+        reference_gpus: number of GPUs for which `optimizer`'s learning rate is meant.
+        optimizer: mmengine's optimizer configuration.
+        clip: largest gradient norm, None for no clipping.
+        warmup: iterations of linear learning rate warm-up, as a part of the paper's 180k (or of the run, if longer).
+        ema_momentum: part of the student in each update of the teacher.
+        burn_in: part of the run that trains on labelled images alone.
+        semi: Soft Teacher's training options.
+        step_seconds: seconds of one iteration by device, for the estimate in the plan: "cuda" from the 288 V100-hours
+            of a paper-length run on 8 GPUs, "cpu" as measured on two cores.
+        backbone_file: what a file given by --backbone has to hold, for messages.
+    """
+
+    name: str
+    title: str
+    model: Callable[[int, int], Config]
+    test_scale: tuple[int, int]
+    train_shortest: tuple[int, int]
+    geometric: bool
+    per_gpu: tuple[int, int]
+    reference_gpus: int
+    optimizer: Mapping[str, Any]
+    clip: float | None
+    warmup: int
+    ema_momentum: float
+    burn_in: float
+    semi: Mapping[str, Any]
+    step_seconds: Mapping[str, float]
+    backbone_file: str
+
+
+SOFT_TEACHER: Config = {
+    "freeze_teacher": True,
+    "sup_weight": 1.0,
+    "unsup_weight": 4.0,
+    "pseudo_label_initial_score_thr": 0.5,
+    "rpn_pseudo_thr": 0.9,
+    "reg_pseudo_thr": 0.02,
+    "jitter_times": 10,
+    "jitter_scale": 0.06,
+    "min_pseudo_bbox_wh": (1e-2, 1e-2),
+}
+"""Soft Teacher's constants (Xu et al., sec. 4.2, and mmdet's configuration)."""
+
+
+def faster_rcnn(
+    num_classes: int,
+    max_detections: int,
+    *,
+    backbone: Config,
+    preprocessor: Config,
+    channels: list[int],
+    width: int = 256,
+    levels: int = 5,
+    fc_width: int = 1024,
+    anchor_scale: int = 8,
+    rois: int = 512,
+    proposals: tuple[int, int, int] = (2000, 1000, 1000),
+    roi_samples: int = 0,
+    neck_norm: Config | None = None,
+) -> Config:
+    """Faster R-CNN with FPN as in mmdet's base configuration, with RoIAlign through torchvision.
+
+    Args:
+        num_classes: foreground classes.
+        max_detections: detections kept per image.
+        backbone: mmdet backbone.
+        preprocessor: mmdet data preprocessor of one branch.
+        channels: channels of the backbone's stages that feed the FPN.
+        width: channels of the FPN.
+        levels: levels of the FPN; RoIs are pooled from all but the last (all, if there are as many as `channels`).
+        fc_width: width of the two shared layers of the RoI head.
+        anchor_scale: size of an anchor in strides.
+        rois: RoIs sampled per image in training.
+        proposals: boxes before NMS in training, after NMS in training, and both at test time.
+        roi_samples: sampling points per bin side of RoIAlign, 0 for adaptive.
+        neck_norm: normalisation of the FPN.
+    """
+    strides = [4 * 2**level for level in range(levels)]
+    box_coder = {"type": "DeltaXYWHBBoxCoder", "target_means": [0.0] * 4}
+    assigner = {"type": "MaxIoUAssigner", "ignore_iof_thr": -1}
+    sampler = {"type": "RandomSampler", "neg_pos_ub": -1}
+    nms = {"nms": {"type": "nms", "iou_threshold": 0.7}, "min_bbox_size": 0}
+    return {
+        "type": "FasterRCNN",
+        "data_preprocessor": preprocessor,
+        "backbone": backbone,
+        "neck": {
+            "type": "FPN",
+            "in_channels": channels,
+            "out_channels": width,
+            "num_outs": levels,
+            **({"norm_cfg": neck_norm} if neck_norm else {}),
+        },
+        "rpn_head": {
+            "type": "RPNHead",
+            "in_channels": width,
+            "feat_channels": width,
+            "anchor_generator": {
+                "type": "AnchorGenerator",
+                "scales": [anchor_scale],
+                "ratios": [0.5, 1.0, 2.0],
+                "strides": strides,
+            },
+            "bbox_coder": {**box_coder, "target_stds": [1.0] * 4},
+            "loss_cls": {"type": "CrossEntropyLoss", "use_sigmoid": True, "loss_weight": 1.0},
+            "loss_bbox": {"type": "L1Loss", "loss_weight": 1.0},
+        },
+        "roi_head": {
+            "type": "StandardRoIHead",
+            "bbox_roi_extractor": {
+                "type": "SingleRoIExtractor",
+                "roi_layer": {
+                    "type": "RoIAlign",
+                    "output_size": 7,
+                    "sampling_ratio": roi_samples,
+                    "use_torchvision": True,
+                },
+                "out_channels": width,
+                "featmap_strides": strides[: len(channels)],
+            },
+            "bbox_head": {
+                "type": "Shared2FCBBoxHead",
+                "in_channels": width,
+                "fc_out_channels": fc_width,
+                "roi_feat_size": 7,
+                "num_classes": num_classes,
+                "bbox_coder": {**box_coder, "target_stds": [0.1, 0.1, 0.2, 0.2]},
+                "reg_class_agnostic": False,
+                "loss_cls": {"type": "CrossEntropyLoss", "loss_weight": 1.0},
+                "loss_bbox": {"type": "L1Loss", "loss_weight": 1.0},
+            },
+        },
+        "train_cfg": {
+            "rpn": {
+                "assigner": {
+                    **assigner, "pos_iou_thr": 0.7, "neg_iou_thr": 0.3, "min_pos_iou": 0.3, "match_low_quality": True
+                },
+                "sampler": {**sampler, "num": 256, "pos_fraction": 0.5, "add_gt_as_proposals": False},
+                "allowed_border": -1,
+                "pos_weight": -1,
+                "debug": False,
+            },
+            "rpn_proposal": {"nms_pre": proposals[0], "max_per_img": proposals[1], **nms},
+            "rcnn": {
+                "assigner": {
+                    **assigner, "pos_iou_thr": 0.5, "neg_iou_thr": 0.5, "min_pos_iou": 0.5, "match_low_quality": False
+                },
+                "sampler": {**sampler, "num": rois, "pos_fraction": 0.25, "add_gt_as_proposals": True},
+                "pos_weight": -1,
+                "debug": False,
+            },
+        },
+        "test_cfg": {
+            "rpn": {"nms_pre": proposals[2], "max_per_img": proposals[2], **nms},
+            "rcnn": {
+                "score_thr": 0.05,
+                "nms": {"type": "nms", "iou_threshold": 0.5},
+                "max_per_img": max_detections,
+            },
+        },
+    }  # fmt: skip
+
+
+def _r50(style: str, mean: list[float], std: list[float], to_rgb: bool) -> Callable[[int, int], Config]:
+    """ResNet-50 with frozen batch normalisation, for weights of the given style."""
+
+    def model(num_classes: int, max_detections: int) -> Config:
+        return faster_rcnn(
+            num_classes,
+            max_detections,
+            preprocessor={
+                "type": "DetDataPreprocessor",
+                "mean": mean,
+                "std": std,
+                "bgr_to_rgb": to_rgb,
+                "pad_size_divisor": 32,
+            },
+            backbone={
+                "type": "ResNet",
+                "depth": 50,
+                "num_stages": 4,
+                "out_indices": (0, 1, 2, 3),
+                "frozen_stages": 1,
+                "norm_cfg": {"type": "BN", "requires_grad": False},
+                "norm_eval": True,
+                "style": style,
+            },
+            channels=[256, 512, 1024, 2048],
+        )
+
+    return model
+
+
+def _r18_small(num_classes: int, max_detections: int) -> Config:
+    norm = {"type": "GN", "num_groups": 4, "requires_grad": True}
+    return faster_rcnn(
+        num_classes,
+        max_detections,
+        preprocessor={
+            "type": "DetDataPreprocessor",
+            "mean": [123.675, 116.28, 103.53],
+            "std": [58.395, 57.12, 57.375],
+            "bgr_to_rgb": True,
+            "pad_size_divisor": 32,
+        },
+        backbone={
+            "type": "ResNet",
+            "depth": 18,
+            "base_channels": 16,
+            "num_stages": 4,
+            "out_indices": (0, 1, 2, 3),
+            "frozen_stages": -1,
+            "norm_cfg": norm,
+            "norm_eval": False,
+            "style": "pytorch",
+        },
+        channels=[16, 32, 64, 128],
+        width=48,
+        levels=4,
+        fc_width=128,
+        anchor_scale=4,
+        rois=64,
+        proposals=(400, 100, 100),
+        roi_samples=1,
+        neck_norm=norm,
+    )
+
+
+_PAPER: Config = {
+    "test_scale": (1333, 800),
+    "train_shortest": (400, 1200),
+    "geometric": True,
+    "per_gpu": (1, 4),
+    "reference_gpus": 8,
+    "optimizer": {"type": "SGD", "lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4},
+    "clip": None,
+    "warmup": 500,
+    "ema_momentum": 0.001,
+    "burn_in": 0.0,
+    "semi": SOFT_TEACHER,
+    "step_seconds": {"cuda": 0.72},
+}
+
+DETECTORS: dict[str, Detector] = {
+    detector.name: detector
+    for detector in (
+        Detector(
+            name="r50-fpn",
+            title="Faster R-CNN R50-FPN as in the paper and Soft Teacher (caffe-style backbone weights, BGR)",
+            model=_r50("caffe", [103.530, 116.280, 123.675], [1.0, 1.0, 1.0], False),
+            backbone_file="a caffe-style ResNet-50 (detectron2's resnet50_caffe in mmdet's names)",
+            **_PAPER,
+        ),
+        Detector(
+            name="r50-fpn-torchvision",
+            title="the same for torchvision's ResNet-50 weights (RGB)",
+            model=_r50("pytorch", [123.675, 116.28, 103.53], [58.395, 57.12, 57.375], True),
+            backbone_file="torchvision's ResNet-50",
+            **_PAPER,
+        ),
+        Detector(
+            name="r18-small",
+            title="ResNet-18 of a quarter of the width with group normalisation, from scratch, for small images",
+            model=_r18_small,
+            test_scale=(128, 128),
+            train_shortest=(104, 152),
+            geometric=False,
+            per_gpu=(2, 2),
+            reference_gpus=1,
+            optimizer={"type": "AdamW", "lr": 1e-3, "weight_decay": 0.05},
+            clip=5.0,
+            warmup=50,
+            ema_momentum=0.02,
+            burn_in=0.4,
+            semi={**SOFT_TEACHER, "unsup_weight": 1.0, "jitter_times": 4},
+            step_seconds={"cpu": 0.4},
+            backbone_file="a ResNet-18 with 16 base channels and group normalisation",
+        ),
+    )
+}
+
+
+def get_detector(name: str) -> Detector:
+    """The detector preset of that name.
+
+    Raises:
+        UserError: no such preset.
+    """
+    if name not in DETECTORS:
+        raise unknown_name("detector", name, DETECTORS)
+    return DETECTORS[name]

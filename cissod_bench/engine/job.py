@@ -1,0 +1,241 @@
+"""A run before it runs: everything that was asked for, looked up, read and checked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cissod_bench.engine.detectors import Detector, get_detector
+from cissod_bench.engine.schedules import Schedule, get_schedule
+from cissod_bench.errors import UserError, unknown_name
+from cissod_bench.evaluation.inputs import read_ground_truth
+from cissod_bench.methods.method import Method, Parts, Setting
+from cissod_bench.methods.registry import get_method
+from cissod_bench.splits.manifest import Split, load_split
+from cissod_bench.tasks import Task, get_task
+
+
+@dataclass(frozen=True)
+class DataPlaces:
+    """Where a run finds its images and the annotations that it is evaluated on."""
+
+    train_images: Path
+    val_annotations: Path
+    val_images: Path
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: task x method x schedule x seed, with everything looked up.
+
+    Attributes:
+        task, method, schedule, detector: the records.
+        options: the method's options.
+        changed_options: those of them that differ from the method's defaults.
+        parts: what the method plugs into the frame.
+        split: the split, verified.
+        places: images and validation annotations.
+        out: the run folder.
+        seed: training seed.
+        iterations: length of the run.
+        gpus: number of processes with one GPU each; 1 on a CPU.
+        device: "cuda" or "cpu".
+        workers: loader processes for each of them.
+        threads: threads of PyTorch's CPU operators.
+        evaluator: evaluation backend.
+        backbone: file with backbone weights, None for training from scratch.
+    """
+
+    task: Task
+    method: Method
+    schedule: Schedule
+    detector: Detector
+    options: msgspec.Struct
+    changed_options: dict[str, Any]
+    parts: Parts
+    split: Split
+    places: DataPlaces
+    out: Path
+    seed: int
+    iterations: int
+    gpus: int
+    device: str
+    workers: int
+    threads: int
+    evaluator: str
+    backbone: Path | None
+
+    @property
+    def batch(self) -> tuple[int, int]:
+        """Labelled and unlabelled images in one step over all GPUs."""
+        labeled, unlabeled = self.detector.per_gpu
+        return labeled * self.gpus, unlabeled * self.gpus
+
+    @property
+    def learning_rate(self) -> float:
+        """The preset's learning rate, scaled linearly with the number of images in a step (Goyal et al., 2017)."""
+        reference = sum(self.detector.per_gpu) * self.detector.reference_gpus
+        return float(self.detector.optimizer["lr"]) * sum(self.batch) / reference
+
+
+def resolve_job(
+    *,
+    task: str,
+    method: str,
+    split: Path,
+    out: Path,
+    data_root: Path,
+    schedule: str = "paper",
+    detector: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    iterations: int | None = None,
+    backbone: Path | None = None,
+    evaluator: str = "hotcoco",
+    workers: int = 2,
+    threads: int = 1,
+    device: str = "cpu",
+) -> Job:
+    """Look up and check everything a run needs, before anything is written.
+
+    Raises:
+        UserError: something does not exist or does not fit; the message says what to do.
+    """
+    task_record, method_record, schedule_record = get_task(task), get_method(method), get_schedule(schedule)
+    detector_record = get_detector(detector or task_record.detector)
+    if evaluator not in ("hotcoco", "pycocotools"):
+        raise unknown_name("evaluator", evaluator, ("hotcoco", "pycocotools"))
+    if backbone is not None and not backbone.is_file():
+        raise UserError(
+            f"--backbone {backbone}: no such file. Give {detector_record.backbone_file}, or leave it out "
+            "to train from scratch; weights are never downloaded."
+        )
+    split_record = read_split(split, task_record)
+    places = find_data(task_record, split_record, data_root)
+    check_classes(split_record, places.val_annotations)
+    check_images(split_record, places)
+    length = iterations or schedule_record.length(task_record)
+    setting = Setting(
+        num_classes=len(split_record.classes),
+        iterations=length,
+        rfs_threshold=task_record.rfs_threshold,
+        crs_gamma=task_record.crs_gamma,
+    )
+    method_options = method_record.options(options or {})
+    defaults = msgspec.structs.asdict(method_record.options({}))
+    return Job(
+        task=task_record,
+        method=method_record,
+        schedule=schedule_record,
+        detector=detector_record,
+        options=method_options,
+        changed_options={
+            name: value for name, value in msgspec.structs.asdict(method_options).items() if value != defaults[name]
+        },
+        parts=method_record.parts(setting, method_options),
+        split=split_record,
+        places=places,
+        out=out,
+        seed=seed,
+        iterations=length,
+        gpus=1,
+        device=device,
+        workers=workers,
+        threads=threads,
+        evaluator=evaluator,
+        backbone=backbone,
+    )
+
+
+def read_split(folder: Path, task: Task) -> Split:
+    """Load and verify a split, and hold it against the task.
+
+    Raises:
+        UserError: no split, a damaged one, or one of another task or protocol version.
+    """
+    split = load_split(folder)
+    if split.task != task.name:
+        raise UserError(f"{folder}: a split of task {split.task!r}, not of {task.name!r}. Give the right --split.")
+    if split.protocol != task.version:
+        raise UserError(
+            f"{folder}: made by protocol version {split.protocol} of task {task.name!r}, which is now at version "
+            f"{task.version}. Make the split again with `cissod-bench make-splits --task {task.name}`."
+        )
+    return split
+
+
+def find_data(task: Task, split: Split, data_root: Path) -> DataPlaces:
+    """Images and validation annotations of a task.
+
+    Raises:
+        UserError: one of them does not exist.
+    """
+    if task.files is None:
+        data = split.folder / "data"
+        places = DataPlaces(data / "train", data / "val.json", data / "val")
+    else:
+        places = DataPlaces(
+            data_root / task.files.train_images,
+            split.validation_file or data_root / task.files.val_annotations,
+            data_root / (task.files.train_images if split.validation_file else task.files.val_images),
+        )
+    for what, path in (
+        ("training images", places.train_images),
+        ("validation annotations", places.val_annotations),
+        ("validation images", places.val_images),
+    ):
+        if not path.exists():
+            raise UserError(
+                f"{path}: the {what} of task {task.name!r} are not there. Put them there, or give the folder that "
+                "holds the data as --data-root; `cissod-bench doctor` lists what every task needs."
+            )
+    return places
+
+
+def check_classes(split: Split, val_annotations: Path) -> None:
+    """Hold the split's classes against the validation annotations, by name.
+
+    Raises:
+        UserError: a class that the validation annotations lack.
+    """
+    known = read_ground_truth(val_annotations).class_names
+    for name in split.class_names:
+        if name not in known:
+            raise UserError(f"{val_annotations}: {unknown_name('class', name, known)} The split {split.folder} has it.")
+
+
+def check_images(split: Split, places: DataPlaces) -> None:
+    """Look for every image on disk before training starts.
+
+    Raises:
+        UserError: images that do not exist: how many, and the first of them.
+    """
+    for annotations, folder in (
+        (split.labeled_file, places.train_images),
+        (split.unlabeled_file, places.train_images),
+        (places.val_annotations, places.val_images),
+    ):
+        names = _image_names(annotations)
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise UserError(
+                f"{folder}: {len(missing)} of {len(names)} images of {annotations} do not exist, "
+                f"the first is {missing[0]}."
+            )
+
+
+class _NamedImage(msgspec.Struct):
+    file_name: str
+
+
+class _ImageList(msgspec.Struct):
+    images: list[_NamedImage]
+
+
+def _image_names(annotations: Path) -> list[str]:
+    try:
+        return [image.file_name for image in msgspec.json.decode(annotations.read_bytes(), type=_ImageList).images]
+    except msgspec.DecodeError as error:
+        raise UserError(f"{annotations}: not an annotation file in COCO format ({error}).") from None

@@ -1,0 +1,64 @@
+"""What a run is going to do, in words, before it does it."""
+
+from typing import Any
+
+from cissod_bench.engine.job import Job
+
+
+def plan(job: Job) -> dict[str, Any]:
+    """The facts a user should see before a run starts, for printing or as JSON."""
+    labeled, unlabeled = job.batch
+    steps = [round(0.75 * job.iterations), round(0.9 * job.iterations)]
+    seconds = job.detector.step_seconds.get(job.device)
+    return {
+        "task": job.task.name,
+        "method": job.method.name,
+        "options": job.changed_options,
+        "detector": job.detector.name,
+        "backbone": str(job.backbone) if job.backbone else None,
+        "split": str(job.split.folder),
+        "split_digest": job.split.digest,
+        "labeled_images": job.split.counts["labeled_images"],
+        "unlabeled_images": job.split.counts["unlabeled_images"],
+        "device": job.device,
+        "gpus": job.gpus if job.device == "cuda" else 0,
+        "batch": {"labeled": labeled, "unlabeled": unlabeled},
+        "learning_rate": job.learning_rate,
+        "learning_rate_steps": steps,
+        "schedule": job.schedule.name,
+        "iterations": job.iterations,
+        "full_iterations": job.task.iterations,
+        "estimated_hours": None if seconds is None else seconds * job.iterations / 3600,
+        "seed": job.seed,
+        "out": str(job.out),
+    }
+
+
+def plan_lines(job: Job) -> list[str]:
+    """The plan as lines of text."""
+    facts = plan(job)
+    options = ", ".join(f"{name}={value}" for name, value in facts["options"].items())
+    batch, full = facts["batch"], facts["full_iterations"]
+    images = batch["labeled"] + batch["unlabeled"]
+    hours = facts["estimated_hours"]
+    shortened = f", shortened from {full:,}" if job.iterations < full else ""
+    reference = sum(job.detector.per_gpu) * job.detector.reference_gpus
+    scaled = "" if images == reference else f" ({job.detector.optimizer['lr']:g} for {reference}, scaled linearly)"
+    return [
+        f"{facts['method']} on {facts['task']}" + (f" with {options}" if options else ""),
+        f"  detector   {facts['detector']}, backbone {facts['backbone'] or 'from scratch'}",
+        f"  split      {facts['split']} (digest {facts['split_digest'][:12]}): {facts['labeled_images']:,} labelled "
+        f"and {facts['unlabeled_images']:,} unlabelled images",
+        f"  batch      {images} images a step: {batch['labeled']} labelled + {batch['unlabeled']} unlabelled, "
+        + (f"{job.gpus} GPU" if job.device == "cuda" else f"CPU with {job.threads} threads"),
+        f"  rate       {facts['learning_rate']:g} for {images} images a step{scaled}, "
+        f"/10 at {facts['learning_rate_steps'][0]:,} and {facts['learning_rate_steps'][1]:,}",
+        f"  length     {job.iterations:,} iterations ({facts['schedule']}{shortened}), "
+        + ("time unknown for this device" if hours is None else f"about {_duration(hours)}"),
+        f"  seed       {facts['seed']}",
+        f"  run folder {facts['out']}",
+    ]
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.0f} h" if hours >= 2 else f"{max(1, round(hours * 60))} min"

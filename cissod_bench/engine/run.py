@@ -1,0 +1,97 @@
+"""Train and evaluate one job, and leave a complete run folder behind.
+
+::
+
+    config.py          the resolved configuration
+    <timestamp>/       log and scalars, as mmengine writes them
+    checkpoints/       the last checkpoints
+    detections.json    detections on the validation images, COCO's results format
+    per_class.npz      unrounded precision and recall arrays of every class
+    result.json        the record that `report` reads; written last, so a folder with it is a finished run
+"""
+
+import os
+import time
+from pathlib import Path
+
+import torch
+from mmengine.runner import Runner
+
+from cissod_bench.engine import plugins
+from cissod_bench.engine.config import build_config
+from cissod_bench.engine.job import Job
+from cissod_bench.errors import UserError
+from cissod_bench.evaluation.groups import load_evaluation
+from cissod_bench.files import write_text
+from cissod_bench.leaderboard.records import (
+    RESULT_FILE,
+    Key,
+    Result,
+    describe_environment,
+    git_state,
+    make_result,
+    write_result,
+)
+
+assert plugins  # registers the parts that configurations name
+
+
+def run_job(job: Job) -> Result:
+    """Train, evaluate and record.
+
+    Raises:
+        UserError: the run folder already holds something.
+    """
+    if job.out.exists() and any(job.out.iterdir()):
+        raise UserError(f"{job.out}: the run folder is not empty. Give another --out, or remove it first.")
+    torch.set_num_threads(job.threads)
+    config = build_config(job)
+    write_text(job.out / "config.py", config.pretty_text)
+    started = time.perf_counter()
+    runner = Runner.from_cfg(config)
+    runner.train()
+    seconds = time.perf_counter() - started
+    result = make_result(
+        Key(
+            task=job.task.name,
+            protocol=job.task.version,
+            split_digest=job.split.digest,
+            split_seed=job.split.seed,
+            train_seed=job.seed,
+            method=job.method.name,
+            method_options=job.changed_options,
+            schedule=job.schedule.name,
+            iterations=job.iterations,
+            shortened=job.iterations < job.task.iterations,
+            detector=job.detector.name,
+            evaluator=job.evaluator,
+            max_detections=job.task.max_detections,
+        ),
+        load_evaluation(job.out / "per_class.npz"),
+        files={"config": "config.py", "detections": "detections.json", "per_class": "per_class.npz"},
+        environment=describe_environment(),
+        split=str(job.split.folder),
+        timing={"train_and_evaluate": seconds},
+        gpu_memory_mib=torch.cuda.max_memory_allocated() / 2**20 if job.device == "cuda" else None,
+        git=git_state(Path(__file__).parent),
+    )
+    write_result(job.out / RESULT_FILE, result)
+    return result
+
+
+def pick_device(name: str) -> str:
+    """ "cuda" where `name` is "auto" and there is a GPU, else `name`.
+
+    Raises:
+        UserError: a GPU is asked for and there is none.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: PyTorch finds no GPU; `cissod-bench doctor` says more.")
+    return name
+
+
+def default_threads() -> int:
+    """Threads for PyTorch's CPU operators: OMP_NUM_THREADS where it is set, else one for each core."""
+    return int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))

@@ -1,0 +1,60 @@
+"""How long a run trains. Everything else about optimisation belongs to the detector preset (`detectors.py`)."""
+
+from dataclasses import dataclass
+
+from cissod_bench.errors import unknown_name
+from cissod_bench.tasks import Task
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A schedule preset.
+
+    Attributes:
+        name: what the command line calls it.
+        title: one line for lists.
+        fraction: part of the task's full number of iterations, None for a fixed number.
+        iterations: the fixed number, None for a fraction.
+        evaluations: number of evaluations, evenly spread; the last one is the result.
+    """
+
+    name: str
+    title: str
+    fraction: float | None = None
+    iterations: int | None = None
+    evaluations: int = 1
+
+    def length(self, task: Task) -> int:
+        """Number of iterations on that task."""
+        if self.iterations is not None:
+            return self.iterations
+        assert self.fraction is not None
+        return max(1, round(self.fraction * task.iterations))
+
+
+SCHEDULES: dict[str, Schedule] = {
+    schedule.name: schedule
+    for schedule in (
+        Schedule(
+            "paper",
+            "the task's full length (paper sec. 4.2: 180k on COCO and LVIS, 360k on Objects365)",
+            fraction=1.0,
+            evaluations=10,
+        ),
+        Schedule(
+            "short", "a tenth of the full length: for development, marked as shortened in every table", fraction=0.1
+        ),
+        Schedule("smoke", "twenty iterations: does everything work?", iterations=20),
+    )
+}
+
+
+def get_schedule(name: str) -> Schedule:
+    """The schedule of that name.
+
+    Raises:
+        UserError: no such schedule.
+    """
+    if name not in SCHEDULES:
+        raise unknown_name("schedule", name, SCHEDULES)
+    return SCHEDULES[name]

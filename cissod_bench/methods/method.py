@@ -1,0 +1,88 @@
+"""What a method is: a few parts that it plugs into the teacher-student frame (spec: the seams of the frame).
+
+A method's file holds its options, its modules and one function `parts`; the registry holds a line with its name. This
+file and the registry import nothing heavy, so that the command line can list methods at once.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from cissod_bench.errors import UserError, unknown_name
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method may know of the run that it is part of.
+
+    Attributes:
+        num_classes: number of foreground classes n.
+        iterations: length of the run.
+        rfs_threshold: the task's oversampling threshold t of repeat factor sampling.
+        crs_gamma: the task's range coefficient of class-rebalancing sampling.
+    """
+
+    num_classes: int
+    iterations: int
+    rfs_threshold: float
+    crs_gamma: float
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a method plugs into the frame; the defaults are Soft Teacher.
+
+    Attributes:
+        loss_cls: configuration of the RoI classification loss.
+        threshold: configuration of the threshold policy of pseudo labels.
+        labeled_repeat: oversampling threshold t of repeat factor sampling on D_l, None for uniform sampling.
+    """
+
+    loss_cls: Mapping[str, Any] = field(default_factory=lambda: {"type": "CrossEntropyLoss", "loss_weight": 1.0})
+    threshold: Mapping[str, Any] = field(default_factory=lambda: {"type": "FixedThreshold", "value": 0.9})
+    labeled_repeat: float | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """A line of the registry.
+
+    Attributes:
+        name: what the command line calls it.
+        family: where it comes from: SSOD, LTOD (long-tailed detection), FSOD (few-shot), CI-SSL (classification).
+        title: one line for lists and tables.
+        citation: the paper.
+        module: the file, which defines `Options` (a frozen msgspec.Struct) and `parts(setting, options) -> Parts`.
+        paper_name: its row in the paper's tables, None where the paper has none.
+    """
+
+    name: str
+    family: str
+    title: str
+    citation: str
+    module: str
+    paper_name: str | None = None
+
+    def options(self, given: Mapping[str, Any]) -> Any:
+        """The method's options with the given ones set.
+
+        Raises:
+            UserError: an option that the method lacks, or a value of the wrong type.
+        """
+        options_type = importlib.import_module(self.module).Options
+        names = [item.name for item in msgspec.structs.fields(options_type)]
+        for name in given:
+            if name not in names:
+                raise unknown_name(f"option of method {self.name!r}:", name, names)
+        try:
+            return msgspec.convert(dict(given), options_type, strict=False)
+        except msgspec.ValidationError as error:
+            raise UserError(f"Option of method {self.name!r}: {error}.") from error
+
+    def parts(self, setting: Setting, options: Any) -> Parts:
+        """What the method plugs into the frame of one run."""
+        parts: Parts = importlib.import_module(self.module).parts(setting, options)
+        return parts
