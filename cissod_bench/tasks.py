@@ -36,13 +36,26 @@ class Draw:
     Scenario 1 (`coverage=False`): D_m is `fraction` of the images that hold a majority class, D_s holds at least
     `floor` boxes of every minority class. Scenario 2 (`coverage=True`): `fraction` of all images, at least `floor`
     boxes of every class.
+
+    Attributes:
+        fraction: part of the candidates that is drawn, 0 to 1.
+        count: number of candidates to draw, instead of the fraction.
+        floor: boxes of each class that D_s (scenario 2: D_l) holds at least, crowds not counted.
+        coverage: scenario 2.
+        minority_draw: how D_s is drawn: `needed` takes only images that hold a class still under the floor, `uniform`
+            takes every image that holds a minority class, until each has its floor.
+        minority_objects: what becomes of minority objects in D_m: `drop` trains them as background, `ignore` makes
+            them ignored regions, `keep` annotates them.
+        stratify: spread the images over D_m evenly by the rarest of their classes.
     """
 
     fraction: float = 0.1
+    count: int | None = None
     floor: int = 10
     coverage: bool = False
     minority_draw: MinorityDraw = "needed"
     minority_objects: MinorityObjects = "drop"
+    stratify: bool = False
 
 
 @dataclass(frozen=True)

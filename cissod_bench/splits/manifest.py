@@ -267,7 +267,8 @@ def staged_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """Give an empty folder beside `target` that takes its place when the block ends without an error.
 
     So `target` is the old folder or the whole new one, whatever happens in between. What a killed process left
-    behind is removed by the next one. Nothing but an empty folder or, with `replace`, a split is ever replaced.
+    behind is removed by the next one. Nothing but an empty folder or, with `replace`, a split is ever replaced. A
+    `target` that holds the very same split is left as it is.
 
     Raises:
         UserError: another process is writing the same split, or `target` cannot be replaced or written.
@@ -293,13 +294,14 @@ def staged_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
         _remove_content(staging)
         try:
             yield staging
-            _check_replaceable(target, replace=replace)
-            _sync_files(staging)
-            if target.exists() and any(target.iterdir()):
+            if replace or not _holds_same_split(target, staging):
+                _check_replaceable(target, replace=replace)
+                _sync_files(staging)
+                if target.exists() and any(target.iterdir()):
+                    shutil.rmtree(previous, ignore_errors=True)
+                    target.rename(previous)
+                staging.rename(target)
                 shutil.rmtree(previous, ignore_errors=True)
-                target.rename(previous)
-            staging.rename(target)
-            shutil.rmtree(previous, ignore_errors=True)
         except OSError as error:
             raise UserError(f"{target} cannot be written: {error.strerror or error}.") from error
         finally:
@@ -307,6 +309,26 @@ def staged_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
                 shutil.rmtree(staging, ignore_errors=True)
     finally:
         os.close(handle)
+
+
+def existing_digest(folder: Path) -> str | None:
+    """Digest of the split that a folder holds, None if it holds none that can be read."""
+    try:
+        return read_manifest(folder).digest
+    except UserError:
+        return None
+
+
+def _holds_same_split(target: Path, staging: Path) -> bool:
+    digest = existing_digest(target)
+    if digest is None or digest != existing_digest(staging):
+        return False
+    damaged = damaged_files(target, read_manifest(target))
+    if damaged:
+        raise UserError(
+            f"{target} holds this split, but {', '.join(damaged)} were altered. Write it again with --force."
+        )
+    return True
 
 
 def _same_folder(handle: int, path: Path) -> bool:

@@ -1,0 +1,83 @@
+"""A digest of annotations that does not depend on the order in which a file lists them."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from cissod_bench.files import canonical_json
+from cissod_bench.splits.columns import Bool, Category, Float64, Int32, Int64, Strings, UInt64
+
+_BLOCK = 1 << 20
+
+
+def _mix(value: UInt64) -> UInt64:
+    """The finalizer of splitmix64 (Steele, Lea and Flood 2014): a bijection in which every bit depends on every bit."""
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
+def _bits(column: npt.NDArray[Any]) -> UInt64:
+    if column.dtype == np.float64:
+        # Both zeros, and all NaNs, count as one value.
+        return np.where(np.isnan(column), np.nan, column + 0.0).view(np.uint64)
+    return column.astype(np.int64).view(np.uint64)
+
+
+def box_hashes(image_ids: Int64, category_ids: Int32, boxes: Float64) -> UInt64:
+    """One 64-bit hash a box over image, class and coordinates: equal for duplicates, uint64 `[M]`."""
+    hashes = np.empty(len(boxes), np.uint64)
+    with np.errstate(over="ignore"):
+        for start in range(0, len(boxes), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            block = _mix(_bits(image_ids[part]) + np.uint64(0x9E3779B97F4A7C15))
+            for column in (category_ids[part], *boxes[part].T):
+                block = _mix(block + _bits(column))
+            hashes[part] = block
+    return hashes
+
+
+def content_digest(
+    image_ids: Int64,
+    widths: Int32,
+    heights: Int32,
+    file_names: Strings,
+    extras: Strings,
+    categories: Sequence[Category],
+    hashes: UInt64,
+    box_ids: Int64,
+    crowd: Bool,
+    areas: Float64,
+) -> str:
+    """SHA-256 over the images (ascending by id), the classes, and two sums of mixed 64-bit hashes over the boxes.
+
+    A sum does not depend on the order of its terms, so nothing as large as the boxes has to be sorted.
+    """
+    sums = [0, 0]
+    with np.errstate(over="ignore"):
+        for start in range(0, len(hashes), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            block = hashes[part]
+            for column in (box_ids[part], crowd[part], areas[part]):
+                block = _mix(block + _bits(column))
+            for lane, key in enumerate((0x9E3779B97F4A7C15, 0xD1B54A32D192ED03)):
+                sums[lane] = (sums[lane] + int(_mix(block ^ np.uint64(key)).sum(dtype=np.uint64))) % 2**64
+    digest = hashlib.sha256()
+    images: tuple[npt.NDArray[Any], ...] = (
+        image_ids,
+        widths,
+        heights,
+        file_names.ends,
+        file_names.data,
+        extras.ends,
+        extras.data,
+    )
+    for column in images:
+        digest.update(np.ascontiguousarray(column).astype(column.dtype.newbyteorder("<")).tobytes())
+    digest.update(canonical_json([msgspec.to_builtins(category) for category in categories]).encode())
+    digest.update(canonical_json([len(image_ids), len(hashes), *sums]).encode())
+    return digest.hexdigest()

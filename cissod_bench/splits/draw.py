@@ -1,0 +1,246 @@
+"""The draw: which training images are labelled. Pure functions on columns, no random number generator.
+
+Candidates are ordered by a keyed hash of their image id and taken from the front. So the result depends on nothing but
+the protocol version, the task, the seed and the images themselves: not on the order of a file, the version of Python
+or NumPy, or the number of processes; and a larger fraction only adds images.
+
+Protocol: paper sec. 3.1 and 4.1. Scenario 1: D_m and D_s. Scenario 2: one long-tailed D_l that covers every class.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from cissod_bench.splits.columns import Bool, Columns, Int64
+from cissod_bench.tasks import Draw, MinorityDraw
+
+Counts = npt.NDArray[np.int64]
+
+_NONE: Int64 = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class DrawKey:
+    """What the order of candidates depends on beside their ids."""
+
+    protocol: int
+    task: str
+    seed: int
+
+    def order(self, image_ids: Int64, role: str) -> Int64:
+        """Positions in `image_ids` in the order in which they are candidates for `role`, int64 `[N]`.
+
+        Ordered by 8-byte BLAKE2b over protocol version, task, seed, role and image id; equal hashes by id.
+        """
+        prefix = hashlib.blake2b(f"{self.protocol}\0{self.task}\0{self.seed}\0{role}\0".encode(), digest_size=8)
+        digests = bytearray()
+        for image_id in image_ids.tolist():
+            keyed = prefix.copy()
+            keyed.update(b"%d" % image_id)
+            digests += keyed.digest()
+        order: Int64 = np.lexsort((image_ids, np.frombuffer(bytes(digests), ">u8")))
+        return order
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Which class is in which image: one entry per image and class that occur together, by image, then class.
+
+    Attributes:
+        image: row of the image, int64 `[P]`.
+        label: label of the class, int64 `[P]`.
+        boxes: boxes that count for a floor (not crowd), int64 `[P]`; 0 where the class is there as a crowd only.
+        num_images: number of images, those without any box included.
+        num_classes: number of classes.
+    """
+
+    image: Int64
+    label: Int64
+    boxes: Int64
+    num_images: int
+    num_classes: int
+
+    def only(self, keep: Bool) -> "Pairs":
+        """The pairs where `keep` is true."""
+        return Pairs(self.image[keep], self.label[keep], self.boxes[keep], self.num_images, self.num_classes)
+
+    def images_per_class(self) -> Counts:
+        """Number of images of each class, crowds included, as mmdet counts classes of an image, int64 `[C]`."""
+        return np.bincount(self.label, minlength=self.num_classes)
+
+    def boxes_per_class(self) -> Counts:
+        """Number of boxes of each class that are no crowd, int64 `[C]`."""
+        return np.bincount(self.label, weights=self.boxes, minlength=self.num_classes).astype(np.int64)
+
+
+def pairs_of(columns: Columns, use: Bool) -> Pairs:
+    """Collect the pairs of image and class over the boxes where `use` is true."""
+    num_classes = len(columns.categories)
+    keys = columns.box_image[use].astype(np.int64) * num_classes + columns.box_label[use]
+    counted = ~columns.crowd[use]
+    order = np.argsort(keys, kind="stable")
+    keys, counted = keys[order], counted[order]
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.empty(0, np.int64)
+    boxes = np.add.reduceat(counted.astype(np.int64), starts) if len(keys) else np.empty(0, np.int64)
+    unique = keys[starts]
+    return Pairs(unique // num_classes, unique % num_classes, boxes, columns.num_images, num_classes)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Rows of the labelled images, ascending, int64.
+
+    Attributes:
+        majority: D_m; an image in both draws counts as D_s. Scenario 2: all of D_l.
+        minority: D_s; empty in scenario 2.
+        majority_drawn: number of images drawn for D_m before those of D_s were taken out.
+        majority_candidates: number of images that D_m was drawn from.
+        coverage: scenario 2: number of images of D_l that were taken for the floor of a class.
+    """
+
+    majority: Int64
+    minority: Int64
+    majority_drawn: int
+    majority_candidates: int
+    coverage: int = 0
+
+
+def draw_labeled(pairs: Pairs, image_ids: Int64, available: Bool, minority: Bool, draw: Draw, key: DrawKey) -> Drawn:
+    """Draw D_l by the rules of the task.
+
+    Args:
+        pairs: which class is in which image.
+        image_ids: ids of all images, int64 `[N]`.
+        available: images that may be drawn (not held out for validation), bool `[N]`.
+        minority: minority classes, bool `[C]`; unused in scenario 2.
+        draw: fraction or count, floor, and the way of drawing.
+        key: protocol version, task and seed.
+    """
+    pairs = pairs.only(available[pairs.image])
+    if draw.coverage:
+        return _draw_covering(pairs, image_ids, available, draw, key)
+    candidates = np.unique(pairs.image[~minority[pairs.label]])
+    ordered = _ordered(candidates, image_ids, key, "majority", pairs if draw.stratify else None)
+    majority = ordered[: labeled_count(len(candidates), draw)]
+    rare = pairs.only(minority[pairs.label] & (pairs.boxes > 0))
+    if draw.floor > 0 and len(rare.image):
+        taken = draw_floor(rare, image_ids, draw.floor, draw.minority_draw, key, "minority")
+    else:
+        taken = _NONE
+    return Drawn(np.setdiff1d(majority, taken), taken, len(majority), len(candidates))
+
+
+def _draw_covering(pairs: Pairs, image_ids: Int64, available: Bool, draw: Draw, key: DrawKey) -> Drawn:
+    """Scenario 2: the images that cover every class, filled up in hash order to the fraction of all images."""
+    candidates = np.flatnonzero(available)
+    ordered = _ordered(candidates, image_ids, key, "labeled", pairs if draw.stratify else None)
+    covering = _NONE
+    if draw.floor > 0 and pairs.boxes.any():
+        covering = draw_floor(pairs.only(pairs.boxes > 0), image_ids, draw.floor, "needed", key, "labeled")
+    filling = ordered[~np.isin(ordered, covering)]
+    missing = max(0, labeled_count(len(candidates), draw) - len(covering))
+    labeled = np.sort(np.concatenate([covering, filling[:missing]]))
+    return Drawn(labeled, _NONE, len(labeled), len(candidates), len(covering))
+
+
+def labeled_count(candidates: int, draw: Draw) -> int:
+    """Images to draw: `count`, or the fraction of the candidates rounded half up, at most all of them."""
+    if draw.count is not None:
+        return min(draw.count, candidates)
+    # The fraction as it is written, 1/10, not the binary number next to it.
+    return min(candidates, int(candidates * Fraction(str(draw.fraction)) + Fraction(1, 2)))
+
+
+def draw_floor(pairs: Pairs, image_ids: Int64, floor: int, how: MinorityDraw, key: DrawKey, role: str) -> Int64:
+    """Walk over the images in hash order until every class has `floor` boxes, or all that it has.
+
+    `needed` takes an image only if it holds a class that is still under the floor, `uniform` takes every image.
+
+    Args:
+        pairs: only classes that have a floor, only pairs with at least one box that counts.
+        image_ids: ids of all images, int64 `[N]`.
+        floor: boxes per class.
+        how: the way of walking.
+        key: protocol version, task and seed.
+        role: what the images are drawn for, part of the hash.
+
+    Returns:
+        Rows of the images taken, ascending.
+    """
+    images = np.unique(pairs.image)
+    position = np.empty(pairs.num_images, np.int64)
+    position[images[key.order(image_ids[images], role)]] = np.arange(len(images))
+    walk = np.lexsort((position[pairs.image], pairs.label))
+    label, place, boxes, image = pairs.label[walk], position[pairs.image[walk]], pairs.boxes[walk], pairs.image[walk]
+    first = np.searchsorted(label, label)  # start of each entry's class
+    before = np.cumsum(boxes) - boxes
+    before -= before[first]  # boxes of the class in the images before
+    wanted = before < floor
+    if how == "uniform":
+        taken: Int64 = np.unique(image[place <= place[wanted].max()])
+        return taken
+    # Every image that holds a class under its floor is taken, so the images wanted above are the only candidates.
+    # One of them is passed over when images taken for other classes have filled its class meanwhile.
+    return _walk_needed(image[wanted], place[wanted], pairs, floor)
+
+
+def _walk_needed(image: Int64, place: Int64, pairs: Pairs, floor: int) -> Int64:
+    candidates = image[np.argsort(place, kind="stable")]
+    have = [0] * pairs.num_classes
+    starts = np.searchsorted(pairs.image, candidates)
+    ends = np.searchsorted(pairs.image, candidates, side="right")
+    labels, boxes = pairs.label, pairs.boxes
+    taken = set()
+    for row, start, end in zip(candidates.tolist(), starts.tolist(), ends.tolist(), strict=True):
+        if row in taken:
+            continue
+        classes = labels[start:end].tolist()
+        if any(have[entry] < floor for entry in classes):
+            taken.add(row)
+            for entry, count in zip(classes, boxes[start:end].tolist(), strict=True):
+                have[entry] += count
+    return np.array(sorted(taken), np.int64)
+
+
+def _ordered(candidates: Int64, image_ids: Int64, key: DrawKey, role: str, strata: Pairs | None) -> Int64:
+    """Candidate rows in the order of drawing.
+
+    With `strata`, images are grouped by the rarest of their classes, and every group is spread evenly over the order:
+    the j-th of n images of a group comes at the relative place (j + 1/2) / n. So each front part of the order holds
+    the groups in proportion, and a larger part still only adds images.
+    """
+    ordered = candidates[key.order(image_ids[candidates], role)]
+    if strata is None or not len(ordered):
+        return ordered
+    frequency = strata.images_per_class()
+    rarity = np.lexsort((np.arange(strata.num_classes), frequency))
+    rank = np.empty(strata.num_classes, np.int64)
+    rank[rarity] = np.arange(strata.num_classes)
+    group_of = np.full(strata.num_images, strata.num_classes)
+    np.minimum.at(group_of, strata.image, rank[strata.label])
+    group = group_of[ordered]
+    by_group = np.argsort(group, kind="stable")
+    sizes = np.bincount(group, minlength=strata.num_classes + 1)
+    starts = np.cumsum(sizes) - sizes
+    within = np.empty(len(ordered), np.int64)
+    within[by_group] = np.arange(len(ordered)) - starts[group[by_group]]
+    # (2 j + 1) / (2 n) compared exactly would need fractions; float64 orders any two of them right below 10^7 images.
+    return ordered[np.argsort((2 * within + 1) / (2 * sizes[group]), kind="stable")]
+
+
+def hold_out(image_ids: Int64, folds: int, fold: int, key: DrawKey) -> Bool:
+    """Images of one of `folds` equal parts, for validation where the data has no part of its own, bool `[N]`."""
+    part = np.empty(len(image_ids), np.int64)
+    part[key.order(image_ids, "folds")] = np.arange(len(image_ids)) % folds
+    held: Bool = part == fold
+    return held
+
+
+def floor_counts(pairs: Pairs, labeled: Int64) -> tuple[Counts, Counts]:
+    """Boxes per class in the images at rows `labeled`, and in all images, int64 `[C]` each; crowds do not count."""
+    inside = np.zeros(pairs.num_images, np.bool_)
+    inside[labeled] = True
+    return pairs.only(inside[pairs.image]).boxes_per_class(), pairs.boxes_per_class()

@@ -1,0 +1,132 @@
+"""What is wrong with annotations: flags per box, a report, and what the tasks do about it."""
+
+from collections.abc import Mapping
+from enum import IntFlag
+from typing import Any
+
+import numpy as np
+
+from cissod_bench.splits.columns import Bool, Bytes, Columns, Float64, Int16, Int32, Int64, UInt64
+
+
+class Flag(IntFlag):
+    """What can be wrong with one box."""
+
+    NOT_FINITE = 1
+    NO_AREA = 2
+    OUTSIDE = 4
+    CROSSES_BORDER = 8
+    DUPLICATE = 16
+    UNKNOWN_IMAGE = 32
+    UNKNOWN_CLASS = 64
+
+
+MEANING: Mapping[Flag, str] = {
+    Flag.NOT_FINITE: "box missing or not finite",
+    Flag.NO_AREA: "box of zero or negative size",
+    Flag.OUTSIDE: "box wholly outside its image",
+    Flag.CROSSES_BORDER: "box reaches over the border of its image",
+    Flag.DUPLICATE: "same box of the same class twice in an image",
+    Flag.UNKNOWN_IMAGE: "annotation of an image that the file lacks",
+    Flag.UNKNOWN_CLASS: "annotation of a class that the file lacks",
+}
+
+UNUSABLE = Flag.NOT_FINITE | Flag.NO_AREA | Flag.OUTSIDE | Flag.UNKNOWN_IMAGE | Flag.UNKNOWN_CLASS
+"""Dropped for every task: no trainer can use such a box, so it counts for nothing in the draw either."""
+
+_DROPPED = {"coco": UNUSABLE, "lvis": UNUSABLE}
+_TOLERANCE = 1.0
+_BLOCK = 1 << 20
+
+
+def dropped(dataset: str) -> Flag:
+    """Flags whose boxes a task of this data set leaves out.
+
+    Duplicates stay in COCO and LVIS, whose official annotations every published number rests on, and go elsewhere. A
+    box that reaches over the border stays everywhere: the trainer clips it, as it does for the published numbers.
+    """
+    return _DROPPED.get(dataset, UNUSABLE | Flag.DUPLICATE)
+
+
+def box_flags(
+    boxes: Float64,
+    box_image: Int32,
+    box_label: Int16,
+    row_hashes: UInt64,
+    box_ids: Int64,
+    widths: Int32,
+    heights: Int32,
+) -> Bytes:
+    """Flags of every box, uint8 `[M]`; the arguments are columns as in `Columns`, `row_hashes` from `content`.
+
+    Of several equal boxes the one with the lowest annotation id is kept, whatever their order in the file. A box may
+    reach one pixel over the border, since official boxes do by rounding.
+    """
+    flags = np.zeros(len(boxes), np.uint8)
+    for start in range(0, len(boxes), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        x, y, width, height = boxes[part].T
+        rows = box_image[part]
+        known = rows >= 0
+        finite = np.isfinite(boxes[part]).all(axis=1)
+        image_width = np.where(known, widths[rows], 0) if len(widths) else np.zeros(len(rows), np.int32)
+        image_height = np.where(known, heights[rows], 0) if len(heights) else np.zeros(len(rows), np.int32)
+        sized = finite & (image_width > 0) & (image_height > 0)
+        with np.errstate(invalid="ignore"):
+            no_area = finite & ~((width > 0) & (height > 0))
+            right, bottom = x + width, y + height
+            outside = sized & ((x >= image_width) | (y >= image_height) | (right <= 0) | (bottom <= 0))
+            crosses = sized & ~outside
+            crosses &= (
+                (x < -_TOLERANCE)
+                | (y < -_TOLERANCE)
+                | (right > image_width + _TOLERANCE)
+                | (bottom > image_height + _TOLERANCE)
+            )
+        block = flags[part]
+        for condition, flag in (
+            (~finite, Flag.NOT_FINITE),
+            (no_area, Flag.NO_AREA),
+            (outside, Flag.OUTSIDE),
+            (crosses, Flag.CROSSES_BORDER),
+            (~known, Flag.UNKNOWN_IMAGE),
+            (box_label[part] < 0, Flag.UNKNOWN_CLASS),
+        ):
+            block[condition] |= int(flag)
+    flags[_duplicates(row_hashes, box_ids)] |= int(Flag.DUPLICATE)
+    return flags
+
+
+def _duplicates(row_hashes: UInt64, box_ids: Int64) -> Int64:
+    """Rows whose content occurs before, in the order of annotation ids."""
+    ordered = np.sort(row_hashes)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if not len(repeated):
+        return np.empty(0, np.int64)
+    rows = np.flatnonzero(np.isin(row_hashes, repeated))
+    rows = rows[np.lexsort((box_ids[rows], row_hashes[rows]))]
+    again: Int64 = rows[1:][row_hashes[rows[1:]] == row_hashes[rows[:-1]]]
+    return again
+
+
+def usable(columns: Columns, dataset: str) -> Bool:
+    """Boxes that a task of this data set uses, bool `[M]`."""
+    mask: Bool = (columns.health & np.uint8(int(dropped(dataset)))) == 0
+    return mask
+
+
+def report(columns: Columns, dataset: str, examples: int = 3) -> list[dict[str, Any]]:
+    """What was found: per flag its meaning, number of boxes, lowest annotation ids as examples, and what is done."""
+    found = []
+    for flag, meaning in MEANING.items():
+        rows = np.flatnonzero(columns.health & np.uint8(int(flag)))
+        if len(rows):
+            found.append(
+                {
+                    "what": meaning,
+                    "boxes": len(rows),
+                    "annotation_ids": np.sort(columns.box_ids[rows])[:examples].tolist(),
+                    "handled": "dropped" if flag in dropped(dataset) else "kept",
+                }
+            )
+    return found

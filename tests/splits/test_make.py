@@ -1,0 +1,160 @@
+"""From an annotation file to a split folder."""
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cissod_bench.errors import UserError
+from cissod_bench.splits.make import make_split
+from cissod_bench.splits.manifest import load_split
+from cissod_bench.tasks import Draw, Task
+
+
+def toy_data(seed: int = 0, images: int = 200) -> dict[str, Any]:
+    """`images` images with up to six boxes of four classes; `rare` and `scarce` in about one image in ten."""
+    generator = random.Random(seed)
+    content: dict[str, Any] = {
+        "images": [
+            {"id": 7 * number + 3, "file_name": f"{number:04}.jpg", "width": 64, "height": 48}
+            for number in range(images)
+        ],
+        "annotations": [],
+        "categories": [
+            {"id": 9, "name": "common"},
+            {"id": 2, "name": "usual"},
+            {"id": 5, "name": "rare"},
+            {"id": 4, "name": "scarce"},
+        ],
+    }
+    for image in content["images"]:
+        for _ in range(generator.randrange(6)):
+            content["annotations"].append(
+                {
+                    "id": len(content["annotations"]) + 1,
+                    "image_id": image["id"],
+                    "category_id": generator.choices([9, 2, 5, 4], [10, 8, 1, 1])[0],
+                    "bbox": [generator.randrange(40), generator.randrange(30), 8.5, 9],
+                    "area": 76.5,
+                    "iscrowd": int(generator.random() < 0.05),
+                }
+            )
+    return content
+
+
+TOY = Task(
+    name="toy",
+    title="toy",
+    version=1,
+    dataset="custom",
+    files=None,
+    minority=("rare", "scarce"),
+    draw=Draw(fraction=0.1, floor=3),
+)
+
+
+@pytest.fixture
+def annotations(tmp_path: Path) -> Path:
+    path = tmp_path / "toy.json"
+    path.write_text(json.dumps(toy_data()))
+    return path
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "source.json"
+    }
+
+
+def test_the_parts_are_disjoint_and_cover_everything(annotations: Path, tmp_path: Path) -> None:
+    make_split(TOY, annotations, tmp_path / "out")
+    split = load_split(tmp_path / "out")
+    parts = [set(ids.tolist()) for ids in (split.majority_ids, split.minority_ids, split.unlabeled_ids)]
+    assert sum(map(len, parts)) == 200
+    assert set().union(*parts) == {7 * number + 3 for number in range(200)}
+    assert split.class_names == ("usual", "scarce", "rare", "common")  # by id
+    assert split.groups == {"maj": ("usual", "common"), "min": ("scarce", "rare")}
+
+
+def test_the_files_say_what_the_manifest_says(annotations: Path, tmp_path: Path) -> None:
+    make_split(TOY, annotations, tmp_path / "out")
+    split = load_split(tmp_path / "out")
+    labeled = json.loads(split.labeled_file.read_text())
+    unlabeled = json.loads(split.unlabeled_file.read_text())
+    assert [image["id"] for image in labeled["images"]] == split.labeled_ids.tolist()
+    assert [image["id"] for image in unlabeled["images"]] == split.unlabeled_ids.tolist()
+    assert unlabeled["annotations"] == []
+    assert labeled["categories"] == unlabeled["categories"] == list(split.classes)
+    assert len(labeled["annotations"]) == split.counts["labeled_boxes"]
+    ids = [annotation["id"] for annotation in labeled["annotations"]]
+    assert ids == sorted(ids)
+
+
+@pytest.mark.parametrize("rule", ["drop", "ignore", "keep"])
+def test_minority_objects_in_majority_images(annotations: Path, tmp_path: Path, rule: Any) -> None:
+    task = replace(TOY, draw=Draw(fraction=0.5, floor=3, minority_objects=rule))
+    make_split(task, annotations, tmp_path / "out")
+    split = load_split(tmp_path / "out")
+    labeled = json.loads(split.labeled_file.read_text())
+    original = {annotation["id"]: annotation for annotation in toy_data()["annotations"]}
+    majority = set(split.majority_ids.tolist())
+    seen = {annotation["id"]: annotation for annotation in labeled["annotations"]}
+    inside = {key: value for key, value in original.items() if value["image_id"] in set(split.labeled_ids.tolist())}
+    hidden = {key for key, value in inside.items() if value["image_id"] in majority and value["category_id"] in (5, 4)}
+    assert hidden
+    for key, annotation in inside.items():
+        if key in hidden and rule == "drop":
+            assert key not in seen
+        else:
+            crowd = 1 if key in hidden and rule == "ignore" else annotation["iscrowd"]
+            assert seen[key] == {**annotation, "iscrowd": crowd}
+    assert set(seen) <= set(inside)
+
+
+def test_the_order_of_the_file_changes_nothing(annotations: Path, tmp_path: Path) -> None:
+    make_split(TOY, annotations, tmp_path / "a")
+    content = toy_data()
+    for key in content:
+        random.Random(5).shuffle(content[key])
+    shuffled = tmp_path / "shuffled.json"
+    shuffled.write_text(json.dumps({key: content[key] for key in ("categories", "annotations", "images")}, indent=3))
+    make_split(TOY, shuffled, tmp_path / "b")
+    assert written(tmp_path / "a") == written(tmp_path / "b")
+    assert (tmp_path / "a" / "source.json").read_bytes() != (tmp_path / "b" / "source.json").read_bytes()
+
+
+def test_the_seed_changes_the_draw(annotations: Path, tmp_path: Path) -> None:
+    first = make_split(TOY, annotations, tmp_path / "a", seed=0).manifest.digest
+    second = make_split(TOY, annotations, tmp_path / "b", seed=1).manifest.digest
+    assert first != second
+    assert load_split(tmp_path / "a").majority_ids.tolist() != load_split(tmp_path / "b").majority_ids.tolist()
+
+
+def test_the_same_split_again_touches_nothing(annotations: Path, tmp_path: Path) -> None:
+    assert not make_split(TOY, annotations, tmp_path / "out").unchanged
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    assert make_split(TOY, annotations, tmp_path / "out").unchanged
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
+    with pytest.raises(UserError, match="another split"):
+        make_split(TOY, annotations, tmp_path / "out", seed=1)
+
+
+def test_the_same_split_over_an_altered_one_is_not_passed_over(annotations: Path, tmp_path: Path) -> None:
+    make_split(TOY, annotations, tmp_path / "out")
+    (tmp_path / "out" / "labeled.json").write_text("{}")
+    with pytest.raises(UserError, match=r"labeled\.json were altered"):
+        make_split(TOY, annotations, tmp_path / "out")
+    make_split(TOY, annotations, tmp_path / "out", force=True)
+    load_split(tmp_path / "out")
+
+
+def test_a_class_that_the_data_lacks(annotations: Path, tmp_path: Path) -> None:
+    task = replace(TOY, minority=("rate",))
+    with pytest.raises(UserError, match=r"'rate'\. Did you mean 'rare'"):
+        make_split(task, annotations, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["toy.json"]
