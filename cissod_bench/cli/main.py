@@ -6,6 +6,8 @@ import typer
 
 from cissod_bench.cli import list as list_command
 from cissod_bench.cli.doctor import doctor
+from cissod_bench.cli.make_splits import make_splits
+from cissod_bench.cli.report import report
 from cissod_bench.cli.run import run
 from cissod_bench.errors import UserError
 
@@ -17,7 +19,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.command("make-splits")(make_splits)
 app.command("run")(run)
+app.command("report")(report)
 app.add_typer(list_command.app, name="list")
 app.command("doctor")(doctor)
 

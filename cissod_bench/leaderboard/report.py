@@ -1,0 +1,122 @@
+"""From run folders to a report: what is read, what is written, and nothing overwritten unasked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cissod_bench.errors import UserError, unknown_name
+from cissod_bench.evaluation import METRICS
+from cissod_bench.files import write_bytes
+from cissod_bench.leaderboard.records import Rejected, load_results
+from cissod_bench.leaderboard.sections import Section, make_sections
+from cissod_bench.leaderboard.table import Table
+from cissod_bench.leaderboard.tables import paper_table, section_table, tidy_table
+from cissod_bench.leaderboard.writers import comma_separated, json_text, latex, markdown
+
+DISTRIBUTION = ("distribution.png", "distribution.svg")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report says, before it is written.
+
+    Attributes:
+        sections: comparable runs.
+        tables: one for each section, in their order.
+        paper: the paper's Tables 1-3 with our numbers beside them.
+        results: every number, one a row.
+        rejected: files that were left out, with the reason.
+    """
+
+    sections: tuple[Section, ...]
+    tables: tuple[Table, ...]
+    paper: tuple[Table, ...]
+    results: Table
+    rejected: tuple[Rejected, ...]
+
+
+def make_report(folders: Sequence[Path], *, metric: str = "AP") -> Report:
+    """Read all records below some folders and make the tables.
+
+    Args:
+        folders: run folders, or folders that hold them.
+        metric: what the tables of our runs show, one of `evaluation.METRICS`.
+
+    Raises:
+        UserError: a folder that does not exist, no usable record, or an unknown metric.
+    """
+    if metric not in METRICS:
+        raise unknown_name("metric", metric, METRICS)
+    results, rejected = load_results(folders)
+    sections = make_sections(results)
+    return Report(
+        sections=tuple(sections),
+        tables=tuple(section_table(section, sections, metric=metric) for section in sections),
+        paper=tuple(paper_table(number, sections) for number in (1, 2, 3)),
+        results=tidy_table(sections),
+        rejected=tuple(rejected),
+    )
+
+
+def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[Path]:
+    """Write `report.md`, `tables.tex`, `results.csv`, `results.json` and the splits' distribution plots.
+
+    Returns:
+        the files, each written atomically.
+
+    Raises:
+        UserError: one of the files exists with other content and `overwrite` is not given; nothing is written then.
+    """
+    plots = _distributions(report.sections)
+    content = {
+        "report.md": _page(report, sorted(name for name in plots if name.endswith(".png"))).encode(),
+        "tables.tex": "\n".join(latex(table) for table in (*report.tables, *report.paper)).encode(),
+        "results.csv": comma_separated(report.results).encode(),
+        "results.json": json_text(report.results).encode(),
+        **plots,
+    }
+    files = {out / name: data for name, data in content.items()}
+    changed = {path: data for path, data in files.items() if not path.exists() or path.read_bytes() != data}
+    existing = [str(path) for path in changed if path.exists()]
+    if existing and not overwrite:
+        raise UserError(f"{', '.join(existing)}: exists with other content. Give --overwrite, or another --out.")
+    for path, data in changed.items():
+        write_bytes(path, data)
+    return list(files)
+
+
+def _page(report: Report, plots: Sequence[str]) -> str:
+    parts = ["# Leaderboard\n", *(markdown(table) for table in report.tables)]
+    if plots:
+        pictures = [f"![Class distribution of the split: {name}]({name})\n" for name in plots]
+        parts += ["## Class distributions (Fig. 4 of the paper)\n", *pictures]
+    parts += [markdown(table) for table in report.paper]
+    parts.append(_provenance(report.sections))
+    if report.rejected:
+        lines = [f"- {entry.reason}" for entry in report.rejected]
+        parts.append("\n".join(["## Left out", "", *lines]) + "\n")
+    return "\n".join(parts)
+
+
+def _provenance(sections: Sequence[Section]) -> str:
+    lines = ["## Runs", "", "| Task | Row | Seed | Package | Folder |", "| :-- | :-- | --: | :-- | :-- |"]
+    for section in sections:
+        for entry in section.entries:
+            for run in entry.runs:
+                seed = run.result.key.train_seed
+                shown = "unknown" if seed is None else seed
+                version = run.result.package_version
+                lines.append(f"| {section.task} | {entry.label} | {shown} | {version} | {run.path.parent} |")
+    return "\n".join(lines) + "\n"
+
+
+def _distributions(sections: Sequence[Section]) -> dict[str, bytes]:
+    """The plots that `make-splits` left in the split folders of the runs, where these are still there."""
+    found: dict[str, bytes] = {}
+    for section in sections:
+        split = section.entries[0].runs[0].result.split
+        for name in DISTRIBUTION:
+            source = Path(split) / name if split else None
+            if source and source.is_file():
+                found[f"{section.task}-{section.fields['split_digest'][:8]}-{name}"] = source.read_bytes()
+    return found

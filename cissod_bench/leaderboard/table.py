@@ -1,0 +1,71 @@
+"""The table object: rows of cells that know what they are, so that every writer says the same."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["rank", "text", "metric", "reference", "difference"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        name: unique in the table, for programs.
+        title: heading.
+        over: heading above that it shares with its neighbours.
+        kind: "metric" columns are ours, larger is better, best and second are marked; "reference" columns are
+            others' numbers, "difference" is ours minus theirs.
+    """
+
+    name: str
+    title: str
+    over: str = ""
+    kind: Kind = "text"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value: text, or a number in percent points with the standard deviation over seeds where there are several."""
+
+    value: str | float | None
+    std: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        name: short, unique among the tables of a report; part of LaTeX labels and HTML ids.
+        title: heading.
+        caption: one or two sentences.
+        columns: C of them.
+        rows: C cells each, in the order of display.
+        ranked: number of rows, from the first, that compete for best and second.
+        notes: what a reader must know.
+    """
+
+    name: str
+    title: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    ranked: int
+    notes: tuple[str, ...] = ()
+
+    def place(self, row: int, column: int) -> int | None:
+        """1 for the best and 2 for the second value of a metric column as printed, ties included; else None."""
+        if self.columns[column].kind != "metric" or row >= self.ranked:
+            return None
+        printed = [shown(cells[column]) for cells in self.rows[: self.ranked]]
+        values = sorted({value for value in printed if value is not None}, reverse=True)
+        own = printed[row]
+        if own is None or len(values) < 2 or own not in values[:2]:
+            return None
+        return values.index(own) + 1
+
+
+def shown(cell: Cell) -> float | None:
+    """The number as printed, with one decimal."""
+    return round(cell.value, 1) if isinstance(cell.value, float) else None

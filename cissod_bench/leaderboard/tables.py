@@ -1,0 +1,178 @@
+"""The tables of a report: our rows with the paper's beside them, the paper's with ours beside them, and all numbers."""
+
+from collections.abc import Sequence
+
+from cissod_bench.leaderboard.paper import NEAREST, TABLES, comparison_table
+from cissod_bench.leaderboard.sections import Entry, Section, differences
+from cissod_bench.leaderboard.table import Cell, Column, Table
+
+PAPER_DETECTOR = "r50-fpn"
+"""Name of the preset of the paper's detector: Faster R-CNN with ResNet-50 and FPN (sec. 4.2)."""
+
+
+def section_table(section: Section, others: Sequence[Section] = (), *, metric: str = "AP") -> Table:
+    """Our rows of one section, with the paper's numbers beside them where it has this task.
+
+    The difference to the paper is given for the paper's schedule and detector only.
+
+    Args:
+        section: comparable runs.
+        others: the report's sections of the same task, to say why this one is apart.
+        metric: one of `evaluation.METRICS`; the paper's numbers are AP.
+    """
+    paper = comparison_table(section.task) if metric == "AP" else None
+    references = {row.method: row for row in paper.rows} if paper else {}
+    columns = [Column("rank", "#", kind="rank"), Column("method", "Method"), Column("seeds", "Seeds")]
+    columns += [Column(f"{group}_{metric}", group, metric, "metric") for group in section.groups]
+    if paper:
+        columns += [Column(f"{group}_paper", group, "paper", "reference") for group in paper.groups]
+    subtract = paper is not None and not section.shortened and section.fields["detector"] == PAPER_DETECTOR
+    if paper and subtract:
+        columns += [Column(f"{group}_difference", group, "ours - paper", "difference") for group in paper.groups]
+    rows = []
+    ranked = sum(not entry.problem for entry in section.entries)
+    for index, entry in enumerate(section.entries):
+        cells = [
+            Cell(str(index + 1) if index < ranked else ""),
+            Cell(entry.label + ("†" if section.shortened else "")),
+            Cell(str(len(entry.runs)) if not entry.problem else "1"),
+        ]
+        own = {group: _cell(entry, group, metric) for group in section.groups}
+        cells += own.values()
+        if paper:
+            # A variant with other options is not what the paper's row is about.
+            theirs = references[entry.method].ap if entry.method in references and not entry.options else {}
+            cells += [Cell(theirs.get(group)) for group in paper.groups]
+            if subtract:
+                cells += [_difference(own.get(group), theirs.get(group)) for group in paper.groups]
+        rows.append(tuple(cells))
+    return Table(
+        name=f"{section.task}-{section.fields['split_digest'][:8]}-{section.fields['schedule']}",
+        title=section.title,
+        caption=_caption(section, metric),
+        columns=tuple(columns),
+        rows=tuple(rows),
+        ranked=ranked,
+        notes=(*_apart_notes(section, others), *section.notes),
+    )
+
+
+def paper_table(number: int, sections: Sequence[Section]) -> Table:
+    """A table of the paper in its form, with our numbers for the same and for embedded tasks beside it.
+
+    Only regular rows of methods with their default options stand beside the paper's, from the first of a task's
+    sections: the one with the longest schedule.
+    """
+    parts = [table for table in TABLES if table.number == number]
+    tasks = {part.task for part in parts}
+    # Tables 4 and 5 compare variants of one method: no row of ours is a row of theirs by the method's name.
+    first = {section.task: section for section in reversed(sections) if number <= 3}
+    beside = [section for task, section in sorted(first.items()) if {task, NEAREST.get(task)} & tasks]
+    columns = [Column("method", "Method")]
+    for part in parts:
+        columns += [Column(f"{part.task}_{group}", group, f"paper: {part.title}", "reference") for group in part.groups]
+    for index, section in enumerate(beside):
+        mark = "†" if section.shortened else ""
+        over = f"ours: {section.task}, {section.fields['schedule']} schedule{mark}"
+        columns += [Column(f"ours{index}_{group}", group, over, "metric") for group in section.groups]
+    rows = []
+    for lines in zip(*(part.rows for part in parts), strict=True):
+        cells = [Cell(lines[0].label)]
+        cells += [Cell(value) for line in lines for value in line.ap.values()]
+        for section in beside:
+            cells += _own_cells(section, lines[0].method)
+        rows.append(tuple(cells))
+    title = f"Table {number} of the paper: {' and '.join(part.title for part in parts)}"
+    notes = ["Ours beside: embedded tasks repeat the scenario in small, on other data."] if beside else []
+    if any(section.shortened for section in beside):
+        notes.append("† Shortened schedule.")
+    return Table(
+        name=f"paper-{number}",
+        title=title,
+        caption=f"AP in percent as printed in the paper (Table {number}).",
+        columns=tuple(columns),
+        rows=tuple(rows),
+        ranked=len(rows),
+        notes=tuple(notes),
+    )
+
+
+def tidy_table(sections: Sequence[Section]) -> Table:
+    """Every number of every section, one a row: for programs."""
+    fields = list(sections[0].fields) if sections else []
+    names = [*fields, "method", "options", "seeds", "problem", "group", "metric"]
+    columns = [Column(name, name) for name in names]
+    columns += [Column("mean", "mean"), Column("std", "std"), Column("t_interval", "t_interval")]
+    columns += [Column("paper", "paper"), Column("runs", "runs")]
+    rows = []
+    for section in sections:
+        paper = comparison_table(section.task)
+        references = {row.method: row for row in paper.rows} if paper else {}
+        for entry in section.entries:
+            options = ";".join(f"{name}={value}" for name, value in sorted(entry.options.items()))
+            reference = references.get(entry.method) if not entry.options else None
+            for group in section.groups:
+                for metric in section_metrics(section):
+                    found = entry.spread(group, metric)
+                    cells = [Cell(_text(section.fields[name])) for name in fields]
+                    cells += [Cell(entry.method), Cell(options), Cell(" ".join(map(str, entry.seeds)))]
+                    cells += [Cell(entry.problem), Cell(group), Cell(metric)]
+                    numbers = (found.mean, found.std, found.interval) if found else (None, None, None)
+                    cells += [Cell(None if number is None else 100 * number) for number in numbers]
+                    cells.append(Cell(reference.ap.get(group) if reference and metric == "AP" else None))
+                    cells.append(Cell(" ".join(str(run.path.parent) for run in entry.runs)))
+                    rows.append(tuple(cells))
+    return Table("results", "All results", "", tuple(columns), tuple(rows), ranked=0)
+
+
+def section_metrics(section: Section) -> tuple[str, ...]:
+    """Names of the metrics that the section's records hold."""
+    return tuple(section.entries[0].runs[0].result.metrics["all"])
+
+
+def _cell(entry: Entry | None, group: str, metric: str) -> Cell:
+    found = entry.spread(group, metric) if entry else None
+    if found is None:
+        return Cell(None)
+    return Cell(100 * found.mean, None if found.std is None else 100 * found.std)
+
+
+def _difference(ours: Cell | None, theirs: float | None) -> Cell:
+    if ours is None or theirs is None or not isinstance(ours.value, float):
+        return Cell(None)
+    return Cell(ours.value - theirs)
+
+
+def _own_cells(section: Section, method: str | None) -> list[Cell]:
+    regular = [entry for entry in section.entries if not entry.problem and not entry.options]
+    entry = next((entry for entry in regular if entry.method == method), None)
+    return [_cell(entry, group, "AP") for group in section.groups]
+
+
+def _caption(section: Section, metric: str) -> str:
+    sizes = section.entries[0].runs[0].result.groups
+    parts = []
+    for group in section.groups:
+        left_out = sizes[group].without_ground_truth
+        without = f", {left_out} without ground truth left out" if left_out else ""
+        parts.append(f"{group}: {sizes[group].classes} classes{without}")
+    seeds = max(len(entry.runs) for entry in section.entries)
+    spread = "Mean ± standard deviation over training seeds. " if seeds > 1 else ""
+    fields = section.fields
+    return (
+        f"{metric} in percent ({'; '.join(parts)}). {spread}Split {fields['split_digest'][:12]}, "
+        f"detector {fields['detector']}, {fields['evaluator']} with {fields['rules'].upper()} rules, "
+        f"{fields['max_detections']} detections per image."
+    )
+
+
+def _apart_notes(section: Section, others: Sequence[Section]) -> list[str]:
+    notes = ["† Shortened schedule: not the length that the protocol asks for."] if section.shortened else []
+    for other in others:
+        if other is not section and other.task == section.task:
+            notes.append(f"Not comparable with “{other.title}”: {'; '.join(differences(section, other))}.")
+    return notes
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)

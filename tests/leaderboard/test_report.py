@@ -1,0 +1,98 @@
+"""Reports from folders: what is written, what is left out, and that nothing is overwritten unasked."""
+
+import json
+import time
+
+import pytest
+from runs import make_record
+from typer.testing import CliRunner
+
+from cissod_bench.errors import UserError
+from cissod_bench.leaderboard.records import write_result
+from cissod_bench.leaderboard.report import make_report, write_report
+
+
+@pytest.fixture
+def runs(run_folder):
+    for method in ("soft-teacher", "rfs"):
+        for seed in (0, 1):
+            folder = run_folder(f"{method}-{seed}", method=method, train_seed=seed)
+    return folder.parent
+
+
+def test_files_and_their_stable_bytes(runs, tmp_path):
+    files = [write_report(make_report([runs]), tmp_path / name) for name in ("a", "b")]
+    assert [path.name for path in files[0]] == ["report.md", "tables.tex", "results.csv", "results.json"]
+    for one, two in zip(*files, strict=True):
+        assert one.read_bytes() == two.read_bytes()
+    text = files[0][0].read_text()
+    assert "| 1 | rfs | 2 | 20.0 ± 0.0 | 25.0 ± 0.0 | 10.0 ± 0.0 |" in text
+    for title in ("Table 1 of the paper", "Table 2 of the paper", "Table 3 of the paper", "## Runs"):
+        assert title in text
+
+
+def test_the_splits_plot_is_carried_along(runs, run_folder, tmp_path):
+    split = tmp_path / "split"
+    split.mkdir()
+    (split / "distribution.png").write_bytes(b"picture")
+    record = make_record(task="other")
+    write_result(runs / "x" / "result.json", type(record)(
+        key=record.key, metrics=record.metrics, groups=record.groups, split=str(split)
+    ))  # fmt: skip
+    files = write_report(make_report([runs]), tmp_path / "out")
+    plot = tmp_path / "out" / f"other-{'d' * 8}-distribution.png"
+    assert plot in files
+    assert plot.read_bytes() == b"picture"
+    assert f"({plot.name})" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_nothing_is_overwritten_unasked(runs, run_folder, tmp_path):
+    out = tmp_path / "out"
+    write_report(make_report([runs]), out)
+    write_report(make_report([runs]), out)  # the same content is no change
+    run_folder("rfs-2", method="gbs")
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(UserError, match=r"report\.md.*--overwrite"):
+        write_report(make_report([runs]), out)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    write_report(make_report([runs]), out, overwrite=True)
+    assert "gbs" in (out / "report.md").read_text()
+
+
+def test_damaged_records_are_named_in_the_report(runs, tmp_path):
+    (runs / "rfs-1" / "result.json").write_text("{")
+    report = make_report([runs])
+    assert len(report.rejected) == 1
+    write_report(report, tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "## Left out" in text
+    assert "training seed 1 is missing" in text
+
+
+def test_an_unknown_metric_is_refused(runs):
+    with pytest.raises(UserError, match="Unknown metric 'AP5O'"):
+        make_report([runs], metric="AP5O")
+
+
+def test_command_line(runs, tmp_path):
+    from cissod_bench.cli.main import app
+
+    runner = CliRunner()
+    shown = runner.invoke(app, ["report", str(runs), "--out", str(tmp_path / "out")])
+    assert shown.exit_code == 0
+    assert "soft-teacher" in shown.output
+    assert (tmp_path / "out" / "report.md").exists()
+    printed = runner.invoke(app, ["report", str(runs), "--json"])
+    assert len(json.loads(printed.stdout)["rows"]) == 2 * 3 * 7
+    missing = runner.invoke(app, ["report", str(tmp_path / "nowhere")])
+    assert isinstance(missing.exception, UserError)
+
+
+def test_a_thousand_records_are_reported_in_seconds(run_folder, tmp_path):
+    for index in range(1000):
+        folder = run_folder(
+            str(index), method=f"m{index % 10}", train_seed=index // 200, split_digest=f"{index % 200:x}"
+        )
+    started = time.perf_counter()
+    write_report(make_report([folder.parent]), tmp_path / "out")
+    assert time.perf_counter() - started < 10

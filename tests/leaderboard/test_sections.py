@@ -1,0 +1,150 @@
+"""What may stand in one table and what may be averaged; every refusal has its case."""
+
+import math
+import statistics
+from pathlib import Path
+
+import pytest
+from runs import make_record
+from scipy import stats
+
+from cissod_bench.leaderboard.records import Group
+from cissod_bench.leaderboard.sections import differences, make_sections, spread
+
+
+def sections_of(*records):
+    return make_sections((Path(f"runs/{index}/result.json"), record) for index, record in enumerate(records))
+
+
+def ap(value):
+    return {"all": value, "maj": value, "min": value}
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.3], [0.21, 0.22, 0.26], [0.5] * 4, [0.1, 0.2, 0.25, 0.4, 0.45]])
+def test_spread_against_the_reference_libraries(values):
+    found = spread(values)
+    assert found.mean == pytest.approx(statistics.fmean(values))
+    assert found.std == pytest.approx(statistics.stdev(values))
+    if found.std > 0:
+        low, high = stats.t.interval(0.95, len(values) - 1, loc=found.mean, scale=stats.sem(values))
+        assert (found.mean - found.interval, found.mean + found.interval) == pytest.approx((low, high))
+
+
+def test_one_value_has_no_spread():
+    assert spread([0.25]) == spread((0.25,))
+    assert (spread([0.25]).std, spread([0.25]).interval, spread([0.25]).count) == (None, None, 1)
+
+
+def test_the_t_interval_covers_as_often_as_it_says():
+    """95 % of the intervals from three normal draws hold the true mean (2,000 trials: +- 1 point is 2 sigma)."""
+    import numpy as np
+
+    draws = np.random.default_rng(0).normal(0.3, 0.02, (2000, 3)).tolist()
+    covered = sum(abs(spread(values).mean - 0.3) <= spread(values).interval for values in draws)
+    assert 0.94 < covered / 2000 < 0.96
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"split_digest": "e" * 64}, "split_digest"),
+        ({"schedule": "paper"}, "schedule: short here, paper there"),
+        ({"iterations": 900}, "iterations: 800 here, 900 there"),
+        ({"shortened": True}, "shortened"),
+        ({"evaluator": "pycocotools"}, "evaluator: hotcoco here, pycocotools there"),
+        ({"protocol": 2}, "protocol: 1 here, 2 there"),
+        ({"detector": "r50-fpn"}, "detector"),
+        ({"max_detections": 300}, "max_detections"),
+        ({"rules": "lvis"}, "rules"),
+        ({"split_seed": 5}, "split_seed"),
+    ],
+)
+def test_what_is_not_comparable_stands_apart_and_says_why(change, named):
+    here, there = make_record(), make_record(train_seed=1, **change)
+    found = sections_of(here, there)
+    assert len(found) == 2
+    assert all(len(section.entries) == 1 and len(section.entries[0].runs) == 1 for section in found)
+    one = next(section for section in found if section.fields == sections_of(here)[0].fields)
+    other = next(section for section in found if section is not one)
+    assert any(named in difference for difference in differences(one, other))
+
+
+def test_other_class_groups_stand_apart():
+    other = make_record({"all": 0.2, "maj": 0.25, "min": 0.1})
+    other = type(other)(key=other.key, metrics=other.metrics, groups=other.groups | {"min": Group(9, 0)})
+    found = sections_of(make_record(), other)
+    assert len(found) == 2
+    assert "class groups" in differences(*found)[0]
+
+
+def test_replicates_are_averaged_and_rows_ranked():
+    found = sections_of(
+        *(make_record(ap(value), train_seed=seed) for seed, value in enumerate((0.1, 0.2, 0.3))),
+        *(make_record(ap(value), train_seed=seed, method="rfs") for seed, value in enumerate((0.3, 0.3, 0.36))),
+    )
+    assert len(found) == 1
+    rfs, teacher = found[0].entries
+    assert (rfs.method, teacher.method) == ("rfs", "soft-teacher")
+    assert teacher.seeds == (0, 1, 2)
+    assert teacher.spread("min", "AP").mean == pytest.approx(0.2)
+    assert teacher.spread("min", "AP").std == pytest.approx(0.1)
+    assert found[0].notes == ()
+
+
+def test_a_missing_seed_is_never_averaged_over():
+    found = sections_of(
+        *(make_record(ap(0.1), train_seed=seed) for seed in (0, 1, 2)),
+        *(make_record(ap(0.9), train_seed=seed, method="rfs") for seed in (0, 2)),
+    )
+    entries = found[0].entries
+    assert [entry.label for entry in entries] == ["soft-teacher", "rfs, seed 0", "rfs, seed 2"]
+    assert [bool(entry.problem) for entry in entries] == [False, True, True]
+    assert "training seed 1 is missing" in found[0].notes[0]
+
+
+def test_an_unknown_seed_is_not_averaged():
+    found = sections_of(make_record(train_seed=None), make_record(train_seed=None, method="rfs"))
+    assert all("not known" in entry.problem and len(entry.runs) == 1 for entry in found[0].entries)
+
+
+def test_two_runs_of_one_seed_with_other_numbers_are_not_averaged():
+    found = sections_of(make_record(ap(0.1)), make_record(ap(0.2)), make_record(ap(0.3), train_seed=1))
+    assert [len(entry.runs) for entry in found[0].entries] == [1, 1, 1]
+    assert "two runs with training seed 0" in found[0].notes[0]
+
+
+def test_a_copied_run_counts_once():
+    found = sections_of(make_record(), make_record(), make_record(train_seed=1))
+    assert len(found[0].entries) == 1
+    assert found[0].entries[0].seeds == (0, 1)
+    assert "counted once" in found[0].notes[0]
+
+
+def test_other_options_are_another_row():
+    found = sections_of(make_record(method="rfs"), make_record(method="rfs", method_options={"threshold": 0.2}))
+    assert sorted(entry.label for entry in found[0].entries) == ["rfs", "rfs (threshold=0.2)"]
+
+
+def test_a_metric_that_one_seed_lacks_has_no_mean():
+    whole, lacking = make_record(), make_record(train_seed=1)
+    lacking.metrics["min"]["AP"] = None
+    entry = sections_of(whole, lacking)[0].entries[0]
+    assert entry.spread("min", "AP") is None
+    assert math.isclose(entry.spread("maj", "AP").mean, 0.25)
+
+
+def test_order_does_not_depend_on_the_order_of_reading():
+    records = [make_record(ap(0.1 * s), train_seed=s, method=m, schedule=n) for s in range(3) for m, n in
+               (("rfs", "paper"), ("gbs", "short"), ("gbs", "paper"))]  # fmt: skip
+    paths = [Path(f"runs/{index}/result.json") for index in range(len(records))]
+    pairs = list(zip(paths, records, strict=True))
+    assert make_sections(pairs) == make_sections(pairs[::-1])
+
+
+def test_full_and_longer_schedules_come_first():
+    found = sections_of(
+        make_record(schedule="smoke", iterations=20, shortened=True),
+        make_record(schedule="paper", iterations=9000),
+        make_record(schedule="short"),
+    )
+    assert [section.fields["schedule"] for section in found] == ["paper", "short", "smoke"]

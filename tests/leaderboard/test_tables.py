@@ -1,0 +1,167 @@
+"""Tables and writers: the same content in every form, marks on the right cells, stable bytes."""
+
+import csv
+import io
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+from runs import make_record
+
+from cissod_bench.leaderboard.sections import make_sections
+from cissod_bench.leaderboard.table import Cell, Column, Table
+from cissod_bench.leaderboard.tables import paper_table, section_table, tidy_table
+from cissod_bench.leaderboard.writers import WRITERS, comma_separated, html_table, json_text, latex, markdown
+
+TABLE = Table(
+    name="t",
+    title="A & B",
+    caption="100 % real.",
+    columns=(Column("method", "Method"), Column("ap", "all", "AP", "metric"), Column("d", "all", "diff", "difference")),
+    rows=(
+        (Cell("x_1"), Cell(30.04, 0.25), Cell(1.0)),
+        (Cell("y|z"), Cell(31.0, 0.11), Cell(-0.5)),
+        (Cell("w"), Cell(29.99), Cell(None)),
+        (Cell("apart"), Cell(99.0), Cell(None)),
+    ),
+    ranked=3,
+    notes=("note <1>",),
+)
+
+
+def test_best_and_second_are_marked_as_printed():
+    """29.99 prints as 30.0, as 30.04 does: both are second. The row that is apart does not compete."""
+    assert [TABLE.place(row, 1) for row in range(4)] == [2, 1, 2, None]
+    assert [TABLE.place(row, 2) for row in range(4)] == [None] * 4
+
+
+def test_markdown_text():
+    assert markdown(TABLE) == (
+        "## A & B\n\n"
+        "| Method | AP all | diff all |\n"
+        "| :-- | --: | --: |\n"
+        "| x_1 | *30.0 ± 0.2* | +1.0 |\n"
+        "| y\\|z | **31.0 ± 0.1** | -0.5 |\n"
+        "| w | *30.0* | – |\n"
+        "| apart | 99.0 | – |\n"
+        "\n100 % real.\n\n- note <1>\n"
+    )
+
+
+def test_latex_text():
+    assert latex(TABLE) == (
+        "\\begin{table}\n\\centering\n\\caption{A \\& B. 100 \\% real.}\n\\label{tab:t}\n"
+        "\\begin{tabular}{lrr}\n\\toprule\n"
+        " & \\multicolumn{1}{c}{AP} & \\multicolumn{1}{c}{diff} \\\\\n"
+        "\\cmidrule(lr){2-2} \\cmidrule(lr){3-3}\n"
+        "Method & all & all \\\\\n\\midrule\n"
+        "x\\_1 & \\underline{30.0 $\\pm$ 0.2} & +1.0 \\\\\n"
+        "y|z & \\textbf{31.0 $\\pm$ 0.1} & -0.5 \\\\\n"
+        "w & \\underline{30.0} & -- \\\\\n"
+        "apart & 99.0 & -- \\\\\n"
+        "\\bottomrule\n\\end{tabular}\n\\par\\footnotesize note <1>\n\\end{table}\n"
+    )
+
+
+def test_csv_keeps_every_digit():
+    rows = list(csv.reader(io.StringIO(comma_separated(TABLE))))
+    assert rows[0] == ["method", "ap", "ap_std", "d"]
+    assert rows[1] == ["x_1", "30.04", "0.25", "1.0"]
+    assert rows[3] == ["w", "29.99", "", ""]
+
+
+def test_json_keeps_every_digit():
+    content = json.loads(json_text(TABLE))
+    assert content["rows"][0] == {"method": "x_1", "ap": 30.04, "ap_std": 0.25, "d": 1.0}
+    assert content["rows"][2] == {"method": "w", "ap": 29.99, "d": None}
+
+
+def test_html_is_well_formed_and_escaped():
+    root = ElementTree.fromstring(f"<div>{html_table(TABLE)}</div>")
+    cells = [["".join(cell.itertext()) for cell in row.iter("td")] for row in root.iter("tr")]
+    assert cells[2] == ["x_1", "30.0 ± 0.2", "+1.0"]
+    assert [strong.text for strong in root.iter("strong")] == ["31.0 ± 0.1"]
+    assert root.find("ul/li").text == "note <1>"
+    assert root.find(".//td[@data-order='30.04']") is not None
+
+
+@pytest.mark.parametrize("writer", WRITERS.values(), ids=list(WRITERS))
+def test_every_writer_gives_the_same_bytes_twice_and_shows_every_row(writer):
+    assert writer(TABLE) == writer(TABLE)
+    for name in ("apart", "w"):
+        assert name in writer(TABLE)
+
+
+def sections_of(*records):
+    return make_sections((Path(f"runs/{index}/result.json"), record) for index, record in enumerate(records))
+
+
+def full(**key):
+    ap = {"all": 0.2701, "maj": 0.3100, "min": 0.15}
+    fields = {"task": "coco-split1", "detector": "r50-fpn", "schedule": "paper", "iterations": 180_000}
+    return make_record(ap, **(fields | key))
+
+
+def values(table, row, kind):
+    return [cell.value for column, cell in zip(table.columns, table.rows[row], strict=True) if column.kind == kind]
+
+
+def test_the_paper_and_the_difference_stand_beside_ours():
+    table = section_table(sections_of(full(method="gbs"))[0])
+    assert values(table, 0, "metric") == pytest.approx([27.01, 31.0, 15.0])
+    assert values(table, 0, "reference") == [26.5, 30.7, 13.9]
+    assert values(table, 0, "difference") == pytest.approx([0.51, 0.3, 1.1])
+
+
+@pytest.mark.parametrize("change", [{"shortened": True}, {"detector": "r18-quarter"}])
+def test_no_difference_where_the_run_is_not_the_papers(change):
+    table = section_table(sections_of(full(method="gbs", **change))[0])
+    assert values(table, 0, "reference") == [26.5, 30.7, 13.9]
+    assert values(table, 0, "difference") == []
+
+
+def test_a_variant_with_other_options_is_not_the_papers_row():
+    table = section_table(sections_of(full(method="gbs", method_options={"beta": 1}))[0])
+    assert values(table, 0, "reference") == [None, None, None]
+
+
+def test_shortened_rows_are_marked():
+    table = section_table(sections_of(full(shortened=True))[0])
+    assert table.rows[0][1].value == "soft-teacher†"
+    assert "shortened" in table.title
+    assert any("Shortened schedule" in note for note in table.notes)
+
+
+def test_tables_of_a_task_say_why_they_are_apart():
+    sections = sections_of(full(), full(schedule="short", iterations=100, shortened=True))
+    notes = section_table(sections[1], sections).notes
+    assert any("Not comparable" in note and "schedule: short here, paper there" in note for note in notes)
+
+
+def test_the_paper_in_its_form_with_embedded_rows_beside():
+    sections = sections_of(make_record(method="rfs"), make_record(method="gbs", train_seed=0), full(method="gbs"))
+    table = paper_table(1, sections)
+    assert [cells[0].value for cells in table.rows] == [
+        "Soft teacher", "RFS", "EqLv2", "C2AM Loss", "CReST", "DASO", "DeFRCN", "Ours",
+    ]  # fmt: skip
+    assert values(table, 7, "reference") == [26.5, 30.7, 13.9, 23.8, 32.4, 15.1]
+    assert values(table, 7, "metric") == pytest.approx([27.01, 31.0, 15.0, 20.0, 25.0, 10.0])
+    assert values(table, 1, "metric")[:3] == [None] * 3
+    assert values(table, 1, "metric")[3:] == pytest.approx([20.0, 25.0, 10.0])
+
+
+@pytest.mark.parametrize(("number", "rows", "columns"), [(2, 8, 3), (3, 6, 4), (4, 9, 3), (5, 6, 3)])
+def test_the_other_tables_of_the_paper(number, rows, columns):
+    table = paper_table(number, [])
+    assert (len(table.rows), len(values(table, 0, "reference"))) == (rows, columns)
+    assert len(table.columns) == columns + 1
+
+
+def test_every_number_is_in_the_tidy_table():
+    sections = sections_of(full(method="gbs"), full(method="gbs", train_seed=1), full(), full(train_seed=1))
+    rows = json.loads(json_text(tidy_table(sections)))["rows"]
+    assert len(rows) == 2 * 3 * 7
+    row = next(row for row in rows if (row["method"], row["group"], row["metric"]) == ("gbs", "min", "AP"))
+    assert (row["mean"], row["std"], row["paper"]) == (pytest.approx(15.0), 0.0, 13.9)
+    assert row["runs"] == "runs/0 runs/1"
