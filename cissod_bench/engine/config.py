@@ -36,6 +36,7 @@ def build_config(job: Job) -> Config:
         seed=job.seed,
         workers=job.workers,
         labeled_repeat=job.parts.labeled_repeat,
+        test_batch=job.detector.test_batch,
     )
     evaluator = {
         "type": "GroupAP",
@@ -77,7 +78,10 @@ def build_config(job: Job) -> Config:
                 },
                 "sampler_seed": {"type": "DistSamplerSeedHook"},
             },
-            "custom_hooks": [{"type": "TeacherStudentHook", "momentum": job.detector.ema_momentum}],
+            "custom_hooks": [
+                {"type": "TeacherStudentHook", "momentum": job.detector.ema_momentum},
+                {"type": "ProgressHook"},
+            ],
             "log_processor": {"type": "LogProcessor", "window_size": 50, "by_epoch": False},
             "visualizer": {"type": "DetLocalVisualizer", "vis_backends": [{"type": "LocalVisBackend"}]},
             "log_level": "INFO",

@@ -92,11 +92,11 @@ def loaders(labeled: Config, unlabeled: Config, validation: Config, **options: A
         labeled: data set of D_l.
         unlabeled: data set of D_u.
         validation: data set to evaluate on.
-        options: `per_gpu`, `seed`, `workers` and `labeled_repeat`, see `Detector` and `SemiSampler`.
+        options: `per_gpu`, `test_batch`, `seed`, `workers` and `labeled_repeat`, see `Detector` and `SemiSampler`.
     """
     per_gpu, workers = options["per_gpu"], options["workers"]
     validation_loader = {
-        "batch_size": 1,
+        "batch_size": options["test_batch"],
         "num_workers": workers,
         "persistent_workers": workers > 0,
         "drop_last": False,

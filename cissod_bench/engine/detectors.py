@@ -25,6 +25,8 @@ class Detector:
         train_shortest: smallest and largest shortest side of a training image; the longest side is `test_scale[0]`.
         geometric: whether strong augmentation rotates, shears and translates.
         per_gpu: labelled and unlabelled images in a batch on one GPU.
+        test_batch: images in a batch at test time; more than one only where all images have one size, since padding
+            would change the result.
         reference_gpus: number of GPUs for which `optimizer`'s learning rate is meant.
         optimizer: mmengine's optimizer configuration.
         clip: largest gradient norm, None for no clipping.
@@ -44,6 +46,7 @@ class Detector:
     train_shortest: tuple[int, int]
     geometric: bool
     per_gpu: tuple[int, int]
+    test_batch: int
     reference_gpus: int
     optimizer: Mapping[str, Any]
     clip: float | None
@@ -258,6 +261,7 @@ _PAPER: Config = {
     "train_shortest": (400, 1200),
     "geometric": True,
     "per_gpu": (1, 4),
+    "test_batch": 1,
     "reference_gpus": 8,
     "optimizer": {"type": "SGD", "lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4},
     "clip": None,
@@ -293,6 +297,7 @@ DETECTORS: dict[str, Detector] = {
             train_shortest=(104, 152),
             geometric=False,
             per_gpu=(2, 2),
+            test_batch=20,
             reference_gpus=1,
             optimizer={"type": "AdamW", "lr": 1e-3, "weight_decay": 0.05},
             clip=5.0,

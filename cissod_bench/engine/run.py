@@ -4,15 +4,19 @@
 
     config.py          the resolved configuration
     <timestamp>/       log and scalars, as mmengine writes them
+    console.txt        what libraries print
     checkpoints/       the last checkpoints
     detections.json    detections on the validation images, COCO's results format
     per_class.npz      unrounded precision and recall arrays of every class
     result.json        the record that `report` reads; written last, so a folder with it is a finished run
 """
 
+import contextlib
+import logging
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.runner import Runner
@@ -36,6 +40,18 @@ from cissod_bench.leaderboard.records import (
 assert plugins  # registers the parts that configurations name
 
 
+class QuietRunner(Runner):
+    """mmengine's runner with the log in its file; the terminal gets warnings and the progress bar."""
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> Any:
+        """The logger of the base class with its console handlers turned down."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if type(handler) is logging.StreamHandler:
+                handler.setLevel(logging.WARNING)
+        return logger
+
+
 def run_job(job: Job) -> Result:
     """Train, evaluate and record.
 
@@ -48,8 +64,9 @@ def run_job(job: Job) -> Result:
     config = build_config(job)
     write_text(job.out / "config.py", config.pretty_text)
     started = time.perf_counter()
-    runner = Runner.from_cfg(config)
-    runner.train()
+    with (job.out / "console.txt").open("w") as console, contextlib.redirect_stdout(console):
+        runner = QuietRunner.from_cfg(config)
+        runner.train()
     seconds = time.perf_counter() - started
     result = make_result(
         Key(
