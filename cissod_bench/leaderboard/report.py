@@ -1,5 +1,6 @@
 """From run folders to a report: what is read, what is written, and nothing overwritten unasked."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,13 +8,12 @@ from pathlib import Path
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation import METRICS
 from cissod_bench.files import write_bytes
+from cissod_bench.leaderboard.plots import distribution, render
 from cissod_bench.leaderboard.records import Rejected, load_results
 from cissod_bench.leaderboard.sections import Section, make_sections
 from cissod_bench.leaderboard.table import Table
 from cissod_bench.leaderboard.tables import paper_table, section_table, tidy_table
 from cissod_bench.leaderboard.writers import comma_separated, json_text, latex, markdown
-
-DISTRIBUTION = ("distribution.png", "distribution.svg")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def make_report(folders: Sequence[Path], *, metric: str = "AP") -> Report:
 
 
 def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[Path]:
-    """Write `report.md`, `tables.tex`, `results.csv`, `results.json` and the splits' distribution plots.
+    """Write `report.md`, `tables.tex`, `results.csv`, `results.json` and the class distributions of the splits.
 
     Returns:
         the files, each written atomically.
@@ -111,12 +111,17 @@ def _provenance(sections: Sequence[Section]) -> str:
 
 
 def _distributions(sections: Sequence[Section]) -> dict[str, bytes]:
-    """The plots that `make-splits` left in the split folders of the runs, where these are still there."""
+    """Plots of the splits that the runs were trained on, where their folders are still there, by file name."""
     found: dict[str, bytes] = {}
     for section in sections:
         split = section.entries[0].runs[0].result.split
-        for name in DISTRIBUTION:
-            source = Path(split) / name if split else None
-            if source and source.is_file():
-                found[f"{section.task}-{section.fields['split_digest'][:8]}-{name}"] = source.read_bytes()
+        source = Path(split) / "statistics.json" if split else None
+        if source is None or not source.is_file():
+            continue
+        digest = str(section.fields["split_digest"])
+        try:
+            pictures = render(distribution(json.loads(source.read_bytes()), f"{section.task}, split {digest[:12]}"))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{source}: not the statistics of a split ({error!r}); make the split again.") from None
+        found |= {f"{section.task}-{digest[:8]}-distribution.{kind}": data for kind, data in pictures.items()}
     return found

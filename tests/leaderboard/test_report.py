@@ -31,19 +31,35 @@ def test_files_and_their_stable_bytes(runs, tmp_path):
         assert title in text
 
 
-def test_the_splits_plot_is_carried_along(runs, run_folder, tmp_path):
-    split = tmp_path / "split"
-    split.mkdir()
-    (split / "distribution.png").write_bytes(b"picture")
+@pytest.fixture
+def with_split(runs, tmp_path):
+    """A run whose split folder has statistics; gives the file."""
+    statistics = tmp_path / "split" / "statistics.json"
+    statistics.parent.mkdir()
+    rows = [("cat", "maj", 90, 20), ("dog", "maj", 1000, 100), ("cow", "min", 500, 0)]
+    keys = ("name", "group", "train_boxes", "labeled_boxes")
+    statistics.write_text(json.dumps({"classes": [dict(zip(keys, row, strict=True)) for row in rows]}))
     record = make_record(task="other")
-    write_result(runs / "x" / "result.json", type(record)(
-        key=record.key, metrics=record.metrics, groups=record.groups, split=str(split)
-    ))  # fmt: skip
-    files = write_report(make_report([runs]), tmp_path / "out")
-    plot = tmp_path / "out" / f"other-{'d' * 8}-distribution.png"
-    assert plot in files
-    assert plot.read_bytes() == b"picture"
-    assert f"({plot.name})" in (tmp_path / "out" / "report.md").read_text()
+    record = type(record)(key=record.key, metrics=record.metrics, groups=record.groups, split=str(statistics.parent))
+    write_result(runs / "x" / "result.json", record)
+    return statistics
+
+
+def test_the_distribution_of_the_split_is_plotted(runs, with_split, tmp_path):
+    stem = f"other-{'d' * 8}-distribution"
+    pictures = []
+    for name in ("a", "b"):
+        write_report(make_report([runs]), tmp_path / name)
+        assert f"({stem}.png)" in (tmp_path / name / "report.md").read_text()
+        pictures.append([(tmp_path / name / f"{stem}.{kind}").read_bytes() for kind in ("png", "svg")])
+    assert pictures[0] == pictures[1]
+    assert pictures[0][0].startswith(b"\x89PNG")
+
+
+def test_damaged_statistics_are_named(runs, with_split, tmp_path):
+    with_split.write_text("[]")
+    with pytest.raises(UserError, match=r"split/statistics\.json"):
+        write_report(make_report([runs]), tmp_path / "out")
 
 
 def test_nothing_is_overwritten_unasked(runs, run_folder, tmp_path):
