@@ -1,0 +1,108 @@
+"""The sampler as what it promises to be: a pure function of the batch number."""
+
+from collections import Counter
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cissod_bench.engine import sampler
+from cissod_bench.engine.sampler import SemiSampler, ShuffledStream
+
+
+class Source:
+    """As much of an mmdet data set as the sampler asks for."""
+
+    def __init__(self, wide: list[bool], classes: list[list[int]] | None = None) -> None:
+        self.wide, self.classes = wide, classes or [[0]] * len(wide)
+
+    def __len__(self) -> int:
+        return len(self.wide)
+
+    def get_data_info(self, index: int) -> dict[str, int]:
+        return {"width": 4 if self.wide[index] else 3, "height": 3 if self.wide[index] else 4}
+
+    def get_cat_ids(self, index: int) -> list[int]:
+        return self.classes[index]
+
+
+class Both:
+    def __init__(self, *datasets: Source) -> None:
+        self.datasets = datasets
+
+
+def make(labeled: int = 10, unlabeled: int = 40, **options: Any) -> SemiSampler:
+    dataset = Both(Source([index % 3 > 0 for index in range(labeled)]), Source([index % 4 > 0 for index in range(unlabeled)]))  # fmt: skip
+    return SemiSampler(dataset, **{"batch_size": 5, "source_ratio": (1, 4), "seed": 3, **options})
+
+
+def batches(source: SemiSampler, count: int) -> list[list[int]]:
+    indices = iter(source)
+    return [list(islice(indices, source.batch_size)) for _ in range(count)]
+
+
+def test_batches_hold_one_labelled_and_four_unlabelled_images_of_one_orientation() -> None:
+    for batch in batches(make(), 200):
+        assert batch[0] < 10
+        assert all(index >= 10 for index in batch[1:])
+        wide = [index % 3 > 0 if index < 10 else (index - 10) % 4 > 0 for index in batch]
+        assert len(set(wide)) == 1
+
+
+def test_every_image_comes_once_in_a_pass() -> None:
+    counts = Counter(index for batch in batches(make(), 1000) for index in batch)
+    # 3 of 4 unlabelled images are wide, and 36 of 50 images in all: a wide batch has the chance 0.74.
+    for index in range(10, 50):
+        assert counts[index] == pytest.approx(4 * 1000 / 40, rel=0.15)
+    stream = ShuffledStream(np.arange(7), np.ones(7), (1,))
+    passes = stream.take(0, 21).reshape(3, 7)
+    assert all(sorted(one) == list(range(7)) for one in passes.tolist())
+    assert passes.tolist()[0] != passes.tolist()[1]
+
+
+def test_repeat_factors_are_rounded_up() -> None:
+    stream = ShuffledStream(np.array([5, 6, 7]), np.array([1.0, 1.01, 3.0]), (1,))
+    assert Counter(stream.take(0, len(stream)).tolist()) == {5: 1, 6: 2, 7: 3}
+
+
+def test_labelled_repeat_factors_are_those_of_the_definition() -> None:
+    classes = [[0]] * 9 + [[0, 1]]
+    dataset = Both(Source([True] * 10, classes), Source([True] * 40))
+    source = SemiSampler(dataset, 5, (1, 4), seed=0, labeled_repeat=0.9)
+    counts = Counter(batch[0] for batch in batches(source, 12))
+    assert counts[9] == 3  # sqrt(0.9 / 0.1) = 3
+    assert all(counts[index] == 1 for index in range(9))
+
+
+@pytest.mark.parametrize("skipped", [0, 1, 17, 250])
+def test_skipping_is_stepping(skipped: int) -> None:
+    expected = batches(make(), skipped + 5)[skipped:]
+    source = make()
+    source.skip(skipped * source.batch_size)
+    assert batches(source, 5) == expected
+
+
+def test_ranks_share_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = batches(make(batch_size=10, source_ratio=(2, 8)), 30)
+    halves = []
+    for rank in range(2):
+        monkeypatch.setattr(sampler, "get_dist_info", lambda rank=rank: (rank, 2))
+        halves.append(batches(make(), 30))
+    for both, first, second in zip(whole, *halves, strict=True):
+        assert sorted(both) == sorted(first + second)
+
+
+def test_seeds_differ_and_repeat() -> None:
+    assert batches(make(), 20) == batches(make(), 20)
+    assert batches(make(), 20) != batches(make(seed=4), 20)
+
+
+def test_a_source_without_tall_images_still_gives_batches() -> None:
+    dataset = Both(Source([True] * 3), Source([index % 2 > 0 for index in range(10)]))
+    assert len(batches(SemiSampler(dataset, 5, (1, 4), seed=0), 50)) == 50
+
+
+def test_a_ratio_that_is_not_the_batch_is_refused() -> None:
+    with pytest.raises(ValueError, match="not the sum"):
+        make(batch_size=6)
