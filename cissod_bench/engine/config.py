@@ -94,7 +94,7 @@ def build_config(job: Job) -> Config:
 def model(job: Job) -> dict[str, Any]:
     """The frame with the method's parts in it."""
     detector = job.detector.model(len(job.split.classes), job.task.max_detections)
-    detector["roi_head"]["bbox_head"]["loss_cls"] = dict(job.parts.loss_cls)
+    detector["roi_head"]["bbox_head"] |= {**job.parts.bbox_head, "loss_cls": dict(job.parts.loss_cls)}
     if job.backbone is not None:
         detector["backbone"]["init_cfg"] = {"type": "Pretrained", "checkpoint": str(job.backbone)}
     elif detector["backbone"]["norm_cfg"]["type"] == "BN":

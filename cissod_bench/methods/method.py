@@ -37,11 +37,13 @@ class Parts:
 
     Attributes:
         loss_cls: configuration of the RoI classification loss.
+        bbox_head: what the method changes in the configuration of the RoI head's last part.
         threshold: configuration of the threshold policy of pseudo labels.
         labeled_repeat: oversampling threshold t of repeat factor sampling on D_l, None for uniform sampling.
     """
 
     loss_cls: Mapping[str, Any] = field(default_factory=lambda: {"type": "CrossEntropyLoss", "loss_weight": 1.0})
+    bbox_head: Mapping[str, Any] = field(default_factory=dict)
     threshold: Mapping[str, Any] = field(default_factory=lambda: {"type": "FixedThreshold", "value": 0.9})
     labeled_repeat: float | None = None
 
