@@ -39,6 +39,7 @@ class TeacherView:
         detections: for each image everything found (after NMS, before any filter) in the view's coordinates.
         pseudo: for each image the detections above the initial threshold in the original image's coordinates, with
             `reg_uncs`, the (K,) uncertainty of the boxes.
+        thresholds: (n,) threshold of each class in this iteration.
     """
 
     features: tuple[Tensor, ...]
@@ -46,6 +47,7 @@ class TeacherView:
     matrices: list[Tensor]
     detections: list[InstanceData]
     pseudo: list[InstanceData]
+    thresholds: Tensor
 
 
 @MODELS.register_module()
@@ -74,6 +76,7 @@ class TeacherStudent(SemiBaseDetector):
         super().__init__(detector, semi_train_cfg, semi_test_cfg, data_preprocessor, init_cfg)
         self.threshold = MODELS.build({**threshold, "num_classes": self.student.roi_head.bbox_head.num_classes})
         self.iteration = 0  # set by the engine before each iteration
+        self.view: TeacherView | None = None  # of the current iteration; for hooks
 
     @property
     def loss_cls(self) -> nn.Module:
@@ -100,11 +103,16 @@ class TeacherStudent(SemiBaseDetector):
             Scalar losses (or lists of them, per feature level), named as mmdet names them.
         """
         losses: Losses = self.loss_by_gt_instances(multi_batch_inputs["sup"], multi_batch_data_samples["sup"])
+        self.view = None
         if self.iteration >= self.semi_train_cfg.get("burn_in", 0):
-            view = self.teacher_view(multi_batch_inputs["unsup_teacher"], multi_batch_data_samples["unsup_teacher"])
-            losses |= self.loss_by_pseudo_labels(
-                multi_batch_inputs["unsup_student"], multi_batch_data_samples["unsup_student"], view
+            self.view = self.teacher_view(
+                multi_batch_inputs["unsup_teacher"], multi_batch_data_samples["unsup_teacher"]
             )
+            losses |= self.loss_by_pseudo_labels(
+                multi_batch_inputs["unsup_student"], multi_batch_data_samples["unsup_student"], self.view
+            )
+        if hasattr(self.loss_cls, "end_iteration"):
+            self.loss_cls.end_iteration(self.iteration)
         return losses
 
     def loss_by_gt_instances(self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample]) -> Losses:
@@ -131,7 +139,8 @@ class TeacherStudent(SemiBaseDetector):
         for found, uncertainty, matrix, sample in zip(pseudo, uncertainties, matrices, samples, strict=True):
             found.reg_uncs = uncertainty
             found.bboxes = bbox_project(found.bboxes, matrix.inverse(), sample.ori_shape)
-        return TeacherView(features, samples, matrices, detections, pseudo)
+        thresholds = self.threshold.thresholds(self.iteration, getattr(self.loss_cls, "weights", None))
+        return TeacherView(features, samples, matrices, detections, pseudo, thresholds)
 
     def box_uncertainty(
         self, features: tuple[Tensor, ...], samples: list[DetDataSample], pseudo: list[InstanceData]
@@ -214,8 +223,7 @@ class TeacherStudent(SemiBaseDetector):
         view: TeacherView,
     ) -> Losses:
         """Classification loss on pseudo labels above their thresholds, regression loss on those with certain boxes."""
-        thresholds = self.threshold.thresholds()
-        confident = [found[found.scores > thresholds[found.labels]] for found in labels]
+        confident = [found[found.scores > view.thresholds[found.labels]] for found in labels]
         certain = [found[found.reg_uncs < self.semi_train_cfg.reg_pseudo_thr] for found in labels]
         for_class = self.sample_rois(features, proposals, confident)
         for_box = self.sample_rois(features, proposals, certain)

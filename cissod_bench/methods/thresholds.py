@@ -1,8 +1,8 @@
 """Threshold policies: which pseudo labels of the teacher train the RoI classifier.
 
 A policy is a module with `update`, called once per iteration with every detection of the teacher before any filter, and
-`thresholds`, one value per class. A pseudo label counts where its score is *above* its class's threshold. RPN and box
-regression keep Soft Teacher's own rules (0.9, and the box uncertainty).
+`thresholds`, one value per class, asked for afterwards. A pseudo label counts where its score is *above* its class's
+threshold. RPN and box regression keep Soft Teacher's own rules (0.9, and the box uncertainty).
 """
 
 from mmdet.registry import MODELS
@@ -27,6 +27,11 @@ class FixedThreshold(nn.Module):
     def update(self, labels: Tensor, scores: Tensor) -> None:
         """Take note of the teacher's detections: nothing to do for a fixed threshold."""
 
-    def thresholds(self) -> Tensor:
-        """(n,) float32 threshold of each class."""
+    def thresholds(self, iteration: int, weights: Tensor | None) -> Tensor:
+        """(n,) float32 threshold of each class.
+
+        Args:
+            iteration: of the run, from 0.
+            weights: (n + 1,) class weights of the classification loss, None if it has none.
+        """
         return self.values

@@ -139,8 +139,8 @@ def test_the_threshold_policy_sees_every_detection_and_decides_by_class() -> Non
     assert seen["scores"].min() < 0.2, "detections below the initial filter are seen"
 
     label = int(seen["labels"][seen["scores"].argmax()])
-    model.threshold.values = torch.full((12,), 2.0)
-    model.threshold.values[label] = 0.0
+    view.thresholds = torch.full((12,), 2.0)
+    view.thresholds[label] = 0.0
     kept: list[InstanceData] = []
     original = model.sample_rois
 
