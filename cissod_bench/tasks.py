@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from cissod_bench.errors import UserError, unknown_name
+from cissod_bench.errors import unknown_name
 
 MinorityObjects = Literal["drop", "ignore", "keep"]
 MinorityDraw = Literal["needed", "uniform"]
@@ -27,6 +27,12 @@ COCO_SPLIT2_MINORITY = (
     "toothbrush",
 )  # fmt: skip
 """The authors' random half of COCO's classes (release, `ssod/datasets/cate.py`): the minority of `coco-split2`."""
+
+
+SHAPES_MINORITY = (
+    "dotted ball", "broken ring", "crutch cross", "six-pointed star", "notched square", "hollow triangle",
+)  # fmt: skip
+"""The second class of each pair of look-alikes in the embedded data set (`splits/shapes.py`)."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +65,37 @@ class Draw:
 
 
 @dataclass(frozen=True)
+class MinorityRule:
+    """Minority classes that are not named but chosen: at random, or for their frequency.
+
+    Attributes:
+        random: number of classes chosen at random.
+        seed: of that choice; the seed of the draw has no part in it.
+        max_images: classes in at most that many training images.
+    """
+
+    random: int = 0
+    seed: int = 0
+    max_images: int = 0
+
+
+@dataclass(frozen=True)
 class DataFiles:
-    """Where a task's data lies: absolute paths, or paths relative to the data root."""
+    """Where a task's data lies: absolute paths, or paths relative to the data root.
+
+    Attributes:
+        train_annotations: training annotations; D_s and D_u come from them, D_m too unless named apart.
+        train_images: folder of the training images.
+        val_annotations: validation annotations; empty where a part of the training images is held out.
+        val_images: folder of the validation images.
+        majority_annotations: annotations that D_m comes from, where it is another data set (`coco-o365`).
+    """
 
     train_annotations: str
     train_images: str
-    val_annotations: str
-    val_images: str
+    val_annotations: str = ""
+    val_images: str = ""
+    majority_annotations: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,9 +108,12 @@ class Task:
         version: protocol version.
         dataset: whose quirks the reader handles ("coco", "objects365", "lvis", "shapes", "custom").
         files: annotation files and image folders. None where the split folder itself holds everything (`shapes`).
-        minority: names of the minority classes; empty where the groups are made by frequency.
-        frequency_groups: group by images in D_l (r <= 10, c <= 100, f), as the paper does for LVIS, instead of maj/min.
+        minority: names of the minority classes; empty where a rule, the data set or frequencies decide.
+        minority_rule: how minority classes are chosen that are not named.
+        frequency_groups: group by images in D_l (r, c, f), as the paper does for LVIS, instead of maj/min.
+        group_limits: most images in D_l of a class of r and of c.
         draw: how D_l is drawn.
+        validation_fraction: part of the training images held out for validation, the same for every seed.
         detector: name of the default detector preset (`engine/presets.py`).
         iterations: length of the paper's schedule.
         rfs_threshold: oversampling threshold t of repeat factor sampling on D_l (release: 0.1 COCO, 0.02, 0.01 LVIS).
@@ -94,8 +127,11 @@ class Task:
     dataset: Literal["coco", "objects365", "lvis", "shapes", "custom"]
     files: DataFiles | None
     minority: tuple[str, ...] = ()
+    minority_rule: MinorityRule | None = None
     frequency_groups: bool = False
+    group_limits: tuple[int, int] = (10, 100)
     draw: Draw = field(default_factory=Draw)
+    validation_fraction: float = 0.0
     detector: str = "r50-fpn"
     iterations: int = 180_000
     rfs_threshold: float = 0.1
@@ -131,6 +167,64 @@ TASKS: dict[str, Task] = {
             files=_COCO,
             minority=COCO_SPLIT2_MINORITY,
         ),
+        Task(
+            name="coco-o365",
+            title="MS-COCO labelled, Objects365 v2 unlabelled, 287 classes beyond COCO's as minority (paper Table 2)",
+            version=1,
+            dataset="objects365",
+            files=DataFiles(
+                train_annotations="objects365/zhiyuan_objv2_train.json",
+                # File names in the split name the data set's folder too, since the images come from two of them.
+                train_images=".",
+                val_annotations="objects365/zhiyuan_objv2_val.json",
+                val_images="objects365/val",
+                majority_annotations="coco/annotations/instances_train2017.json",
+            ),
+            draw=Draw(fraction=1.0),
+            iterations=360_000,
+            rfs_threshold=0.02,
+            crs_gamma=0.05,
+        ),
+        Task(
+            name="lvis",
+            title="LVIS v1, 1,203 long-tailed classes, groups by frequency in the labelled part (paper Table 3)",
+            version=1,
+            dataset="lvis",
+            files=DataFiles(
+                train_annotations="lvis/lvis_v1_train.json",
+                train_images="coco",  # file names in the split name the folder, train2017 or val2017
+                val_annotations="lvis/lvis_v1_val.json",
+                val_images="coco",
+            ),
+            frequency_groups=True,
+            draw=Draw(floor=1, coverage=True),
+            rfs_threshold=0.01,
+            crs_gamma=0.05,
+            max_detections=300,
+        ),
+        Task(
+            name="shapes",
+            title="embedded data set, scenario 1: six majority and six minority classes, made by the package itself",
+            version=1,
+            dataset="shapes",
+            files=None,
+            minority=SHAPES_MINORITY,
+            detector="r18-small",
+            iterations=8_000,
+        ),
+        Task(
+            name="shapes-lt",
+            title="embedded data set, scenario 2: twelve long-tailed classes, made by the package itself",
+            version=1,
+            dataset="shapes",
+            files=None,
+            frequency_groups=True,
+            # A tenth of LVIS's labelled images would be a thousand; here they are 150.
+            group_limits=(5, 40),
+            draw=Draw(floor=1, coverage=True),
+            detector="r18-small",
+            iterations=8_000,
+        ),
     )
 }
 
@@ -149,5 +243,11 @@ def get_task(name: str) -> Task:
 
 
 def load_task_file(path: Path) -> Task:
-    """Read a custom task from a TOML file; its relative paths are relative to the file's folder."""
-    raise UserError(f"{path}: custom tasks are not readable yet.")
+    """Read a custom task from a TOML file; its relative paths are relative to the file's folder.
+
+    Raises:
+        UserError: not such a file, an unknown entry or a value out of range.
+    """
+    from cissod_bench.task_file import read_task_file
+
+    return read_task_file(path)

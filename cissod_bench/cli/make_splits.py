@@ -1,24 +1,47 @@
 """`make-splits`: draw the labelled and unlabelled images of a task, once, for every run."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from cissod_bench.splits.make import Made
+    from cissod_bench.splits.plan import Variant
+    from cissod_bench.tasks import Task
+
 
 def make_splits(
-    task: Annotated[str, typer.Option(help="Name of a built-in task, or path of a task file (.toml).")],
-    out: Annotated[Path, typer.Option(help="Folder to make. One that holds another split is refused.")],
+    task: Annotated[
+        str, typer.Option("--task", "--from-task", help="Name of a built-in task, or path of a task file (.toml).")
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to make. One that holds another split is refused.", show_default=False)
+    ] = None,
     annotations: Annotated[
         Path | None,
         typer.Option(help="Training annotations, COCO form, plain, .gz or .xz. Default: under the data root."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the draw, not of a training run.")] = 0,
+    majority_annotations: Annotated[
+        Path | None, typer.Option(help="coco-o365: the COCO annotations. Default: under the data root.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the training images: check that every image is there.")
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option("--seed", "--seeds", help="Seed of the draw; several as 0,1,2 or 0-4 make OUT/seed0, ...")
+    ] = "0",
+    folds: Annotated[
+        int, typer.Option(min=0, help="Hold out one of so many parts for validation in turn: OUT/fold0, ...")
+    ] = 0,
     data_root: Annotated[
         Path, typer.Option(envvar="CISSOD_DATA_ROOT", help="Folder under which a task's data is looked for.")
     ] = Path("data"),
     force: Annotated[bool, typer.Option("--force", help="Replace another split in the output folder.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print digest and counts as JSON, nothing else.")] = False,
+    template: Annotated[
+        Path | None, typer.Option(help="Write a commented task file to fill in, and stop.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print digests and counts as JSON, nothing else.")] = False,
 ) -> None:
     """Draw the split of a task and write it: labelled and unlabelled images, ids, digests, statistics.
 
@@ -26,25 +49,116 @@ def make_splits(
 
     Example: cissod-bench make-splits --task coco-split1 --annotations instances_train2017.json --out splits/coco1
     """
-    import msgspec
-
-    from cissod_bench.splits.make import make_split
-    from cissod_bench.splits.progress import reading_bar
-    from cissod_bench.splits.sources import annotation_file
+    from cissod_bench.errors import UserError
     from cissod_bench.tasks import get_task
 
-    chosen = get_task(task)
-    path = annotation_file(chosen, annotations, data_root)
-    with reading_bar(path, visible=not as_json) as progress:
-        made = make_split(chosen, path, out, seed=seed, force=force, progress=progress)
-    if as_json:
-        content = {"out": str(out), "digest": made.manifest.digest, "unchanged": made.unchanged}
-        typer.echo(msgspec.json.encode({**content, "counts": made.manifest.counts}).decode())
+    if template is not None:
+        _write_template(template)
         return
-    counts = made.manifest.counts
-    typer.echo(
-        f"{out}: {'unchanged' if made.unchanged else 'written'}, digest {made.manifest.digest[:12]}\n"
-        f"  labelled   {counts['labeled_images']:>9,} images ({counts['labeled_boxes']:,} boxes), "
-        f"of which D_s {counts['minority_images']:,}\n"
-        f"  unlabelled {counts['unlabeled_images']:>9,} images"
+    if not task or out is None:
+        raise UserError("make-splits needs --task and --out; or --template FILE for a task file to fill in.")
+    chosen = get_task(task)
+    folders = [(out / name, variant) for name, variant in _variants(seeds, folds)]
+    if chosen.files is None and annotations is None:
+        made = [_make_embedded(chosen, folder, variant, force=force) for folder, variant in folders]
+    else:
+        made = _make(chosen, annotations, majority_annotations, images, data_root, folders, force=force)
+    _print(made, as_json=as_json)
+
+
+def _make(
+    task: "Task",
+    annotations: Path | None,
+    majority_annotations: Path | None,
+    images: Path | None,
+    data_root: Path,
+    folders: "list[tuple[Path, Variant]]",
+    *,
+    force: bool,
+) -> "list[Made]":
+    from cissod_bench.splits import make, sources
+    from cissod_bench.splits.progress import read_with_bar
+
+    train = sources.annotation_file(task, annotations, data_root)
+    majority = sources.majority_file(task, majority_annotations, data_root)
+    if images is None and task.dataset == "custom" and task.files is not None and annotations is None:
+        images = Path(task.files.train_images)
+    return make.make_splits(
+        task,
+        train,
+        folders,
+        majority_annotations=majority,
+        images=images,
+        read=read_with_bar(task.dataset),
+        force=force,
     )
+
+
+def _make_embedded(task: "Task", folder: Path, variant: "Variant", *, force: bool) -> "Made":
+    from cissod_bench.splits.make import make_embedded_split
+    from cissod_bench.splits.progress import counting_bar
+
+    with counting_bar("Making images") as progress:
+        return make_embedded_split(task, folder, variant, progress=progress, force=force)
+
+
+def _variants(seeds: str, folds: int) -> "list[tuple[str, Variant]]":
+    """Sub-folder and variant of every split asked for; a single one needs no sub-folder."""
+    from cissod_bench.errors import UserError
+    from cissod_bench.splits.plan import Variant
+
+    numbers: list[int] = []
+    for part in seeds.split(","):
+        first, dash, last = part.partition("-")
+        if not first.strip().isdecimal() or (dash and not last.strip().isdecimal()):
+            raise UserError(f"--seed {seeds}: write a whole number, several as 0,1,2 or a range as 0-4.")
+        numbers += range(int(first), int(last if dash else first) + 1)
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise UserError(f"--seed {seeds}: seeds must be different, a range must ascend.")
+    if folds == 1:
+        raise UserError("--folds 1 would hold out every image. Use at least 2.")
+    many = len(numbers) > 1
+    if not folds:
+        return [(f"seed{seed}" if many else "", Variant(seed)) for seed in numbers]
+    return [
+        ((f"seed{seed}/" if many else "") + f"fold{fold}", Variant(seed, folds, fold))
+        for seed in numbers
+        for fold in range(folds)
+    ]
+
+
+def _write_template(path: Path) -> None:
+    from cissod_bench.errors import UserError
+    from cissod_bench.files import write_text
+    from cissod_bench.task_file import TEMPLATE
+
+    if path.exists():
+        raise UserError(f"{path} exists already. Choose another name for the template.")
+    write_text(path, TEMPLATE)
+    typer.echo(f"{path}: fill it in, then run `cissod-bench make-splits --task {path} --out FOLDER`.")
+
+
+def _print(made: "list[Made]", *, as_json: bool) -> None:
+    import json
+
+    if as_json:
+        found = [
+            {
+                "out": str(split.folder),
+                "digest": split.manifest.digest,
+                "unchanged": split.unchanged,
+                "counts": split.manifest.counts,
+            }
+            for split in made
+        ]
+        typer.echo(json.dumps(found if len(found) > 1 else found[0]))
+        return
+    for split in made:
+        counts = split.manifest.counts
+        typer.echo(
+            f"{split.folder}: {'unchanged' if split.unchanged else 'written'}, digest {split.manifest.digest[:12]}\n"
+            f"  labelled   {counts['labeled_images']:>9,} images with {counts['labeled_boxes']:,} boxes "
+            f"(D_m {counts['majority_images']:,}, D_s {counts['minority_images']:,})\n"
+            f"  unlabelled {counts['unlabeled_images']:>9,} images"
+            + (f"\n  held out   {counts['validation_images']:>9,} images" if counts["validation_images"] else "")
+        )

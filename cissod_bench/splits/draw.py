@@ -112,14 +112,13 @@ def draw_labeled(pairs: Pairs, image_ids: Int64, available: Bool, minority: Bool
     """Draw D_l by the rules of the task.
 
     Args:
-        pairs: which class is in which image.
+        pairs: which class is in which image, over the images that may be drawn.
         image_ids: ids of all images, int64 `[N]`.
         available: images that may be drawn (not held out for validation), bool `[N]`.
         minority: minority classes, bool `[C]`; unused in scenario 2.
         draw: fraction or count, floor, and the way of drawing.
         key: protocol version, task and seed.
     """
-    pairs = pairs.only(available[pairs.image])
     if draw.coverage:
         return _draw_covering(pairs, image_ids, available, draw, key)
     candidates = np.unique(pairs.image[~minority[pairs.label]])
@@ -237,10 +236,3 @@ def hold_out(image_ids: Int64, folds: int, fold: int, key: DrawKey) -> Bool:
     part[key.order(image_ids, "folds")] = np.arange(len(image_ids)) % folds
     held: Bool = part == fold
     return held
-
-
-def floor_counts(pairs: Pairs, labeled: Int64) -> tuple[Counts, Counts]:
-    """Boxes per class in the images at rows `labeled`, and in all images, int64 `[C]` each; crowds do not count."""
-    inside = np.zeros(pairs.num_images, np.bool_)
-    inside[labeled] = True
-    return pairs.only(inside[pairs.image]).boxes_per_class(), pairs.boxes_per_class()

@@ -6,7 +6,8 @@
     labeled.json      D_l as COCO JSON, sorted by id
     unlabeled.json    D_u as COCO JSON without annotations: an image list, so no hidden label can leak
     val.json          only where the task asks for a held-out part of the training data
-    ids/*.txt         D_m (majority), D_s (minority), D_u (unlabeled), one image id a line
+    ids/*.txt         D_m (majority), D_s (minority), D_u (unlabeled) and the held-out part, one image id a line
+    data/             only for tasks whose data the package makes: train.json, val.json, images, SHA256SUMS over all
     statistics.json   images and boxes per class and group, health of the annotations
     source.json       name, size and sha256 of the file that was read: outside the digest, since the same annotations
                       in another order give the same split
@@ -41,8 +42,10 @@ UNLABELED = "unlabeled.json"
 VALIDATION = "val.json"
 STATISTICS = "statistics.json"
 SOURCE = "source.json"
-ID_FILES = {"majority": "ids/majority.txt", "minority": "ids/minority.txt", "unlabeled": "ids/unlabeled.txt"}
+ID_FILES = {role: f"ids/{role}.txt" for role in ("majority", "minority", "unlabeled", "validation")}
 OUTSIDE_DIGEST = (MANIFEST, SOURCE, "distribution.png", "distribution.svg")
+DATA = "data"
+DATA_SUMS = "data/SHA256SUMS"
 SPLIT_FILES = (LABELED, UNLABELED, VALIDATION, STATISTICS, *ID_FILES.values(), *OUTSIDE_DIGEST)
 
 Ids = npt.NDArray[np.int64]
@@ -221,11 +224,17 @@ class SplitRecord:
 
 
 def seal_split(folder: Path, record: SplitRecord) -> Manifest:
-    """Write the manifest over all files that lie in `folder`, save those outside the digest and pictures of `data/`."""
+    """Write the manifest over all files that lie in `folder`, save those outside the digest.
+
+    Images of `data/` are not listed: `SHA256SUMS` is written for them and listed.
+    """
+    images = [name for name in file_names(folder) if name.startswith(f"{DATA}/") and name.endswith(".png")]
+    if images:
+        (folder / DATA_SUMS).write_text("".join(f"{sha256_file(folder / name)}  {name}\n" for name in images))
     outputs = {
         name: sha256_file(folder / name)
-        for name in _file_names(folder)
-        if name not in OUTSIDE_DIGEST and not name.endswith(".png")
+        for name in file_names(folder)
+        if name not in OUTSIDE_DIGEST and name not in images
     }
     content: dict[str, Any] = {
         "schema": SCHEMA,
@@ -258,7 +267,8 @@ def _read_ids(path: Path) -> Ids:
         raise UserError(f"{path} is not a list of image ids: {error}.") from None
 
 
-def _file_names(folder: Path) -> list[str]:
+def file_names(folder: Path) -> list[str]:
+    """Paths of all files under a folder, relative to it, in ascending order."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
@@ -359,7 +369,7 @@ def _check_replaceable(target: Path, *, replace: bool) -> None:
         raise UserError(f"{target} is not empty and holds no split. Choose another folder.")
     if not replace:
         raise UserError(f"{target} already holds another split. Choose another folder, or replace it with --force.")
-    foreign = [name for name in _file_names(target) if name not in SPLIT_FILES and not name.startswith("data/")]
+    foreign = [name for name in file_names(target) if name not in SPLIT_FILES and not name.startswith("data/")]
     if foreign:
         raise UserError(f"{target} holds files that no split has ({', '.join(foreign[:3])}). Move them away first.")
 

@@ -1,22 +1,51 @@
-"""A progress bar over the bytes of a file that is being read."""
+"""Progress bars on standard error, only where a person is watching."""
 
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from cissod_bench.splits.columns import Columns
+from cissod_bench.splits.reader import Source, read_coco
+
+
+def read_with_bar(dataset: str) -> Callable[[Path], tuple[Columns, Source]]:
+    """A reader for files of this data set that shows how much of a file has been read."""
+
+    def read(path: Path) -> tuple[Columns, Source]:
+        with _bar(f"Reading {path.name}", size=_size(path), data=True) as update:
+            return read_coco(path, file_names="coco_url" if dataset == "lvis" else "file_name", progress=update)
+
+    return read
+
 
 @contextlib.contextmanager
-def reading_bar(path: Path, *, visible: bool = True) -> Iterator[Callable[[int], None] | None]:
-    """Show on standard error how much of `path` has been read; nothing where no person is watching."""
+def counting_bar(title: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar for a step that reports (done, in all)."""
+    with _bar(title, size=None, data=False) as update:
+        yield (lambda done, total: update(done, total)) if update else None
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
+
+
+@contextlib.contextmanager
+def _bar(title: str, *, size: int | None, data: bool) -> Iterator[Callable[..., None] | None]:
     from rich.console import Console
 
     console = Console(stderr=True)
-    if not visible or not console.is_terminal or not path.is_file():
+    if not console.is_terminal:
         yield None
         return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        reading = bar.add_task(f"Reading {path.name}", total=path.stat().st_size)
-        yield lambda count: bar.update(reading, completed=count)
+    amount = DownloadColumn() if data else MofNCompleteColumn()
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn(), console=console, transient=True
+    ) as progress:
+        step = progress.add_task(title, total=size)
+
+        def update(done: int, total: int | None = None) -> None:
+            progress.update(step, completed=done, total=size if total is None else total)
+
+        yield update

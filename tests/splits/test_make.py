@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from cissod_bench.errors import UserError
-from cissod_bench.splits.make import make_split
+from cissod_bench.splits.make import Made, make_splits
 from cissod_bench.splits.manifest import load_split
+from cissod_bench.splits.plan import Variant
 from cissod_bench.tasks import Draw, Task
 
 
@@ -54,6 +55,10 @@ TOY = Task(
     minority=("rare", "scarce"),
     draw=Draw(fraction=0.1, floor=3),
 )
+
+
+def make_split(task: Task, annotations: Path, out: Path, *, seed: int = 0, force: bool = False) -> Made:
+    return make_splits(task, annotations, [(out, Variant(seed))], force=force)[0]
 
 
 @pytest.fixture

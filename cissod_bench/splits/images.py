@@ -1,0 +1,45 @@
+"""Are the images on disk?"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cissod_bench.errors import UserError
+from cissod_bench.splits.write import Part
+
+
+def missing_images(folder: Path, names: Sequence[str]) -> list[str]:
+    """Those of the file names, relative to `folder`, that are no files.
+
+    Every directory is listed once: a million single look-ups would take minutes on a network drive.
+    """
+    listed: dict[str, set[str]] = {}
+    missing = []
+    for name in names:
+        directory, _, base = name.rpartition("/")
+        if directory not in listed:
+            try:
+                with os.scandir(folder / directory) as entries:
+                    listed[directory] = {entry.name for entry in entries}
+            except OSError:
+                listed[directory] = set()
+        if base not in listed[directory]:
+            missing.append(name)
+    return missing
+
+
+def check_images(folder: Path, parts: Sequence[Part]) -> None:
+    """Refuse a split whose images are not all in `folder`.
+
+    Raises:
+        UserError: how many are missing, and the first of them.
+    """
+    if not folder.is_dir():
+        raise UserError(f"There is no image folder {folder}.")
+    names = [name for part in parts for name in part.columns.file_names.take(np.sort(part.rows))]
+    missing = missing_images(folder, names)
+    if missing:
+        examples = ", ".join(missing[:3])
+        raise UserError(f"{folder} lacks {len(missing)} of {len(names)} images, such as {examples}.")

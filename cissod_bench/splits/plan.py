@@ -1,0 +1,260 @@
+"""From columns to a drawn split: which images and boxes go where, nothing written yet."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from cissod_bench.errors import UserError, unknown_name
+from cissod_bench.splits import health, objects365
+from cissod_bench.splits.columns import Bool, Columns, Int64
+from cissod_bench.splits.draw import DrawKey, Drawn, Pairs, draw_labeled, hold_out, pairs_of
+from cissod_bench.splits.manifest import SplitRecord
+from cissod_bench.splits.statistics import ClassCounts, split_statistics
+from cissod_bench.splits.write import Part
+from cissod_bench.tasks import Task
+
+
+@dataclass(frozen=True)
+class Pools:
+    """What a split is drawn from.
+
+    Attributes:
+        train: the training images: D_s and D_u come from them, and D_m too if there is no other pool.
+        majority: images of another data set that D_m comes from (`coco-o365`), else None.
+        absent: training images that the annotations list and nobody has, bool `[N]`.
+    """
+
+    train: Columns
+    absent: Bool
+    majority: Columns | None = None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of several splits of a task.
+
+    Attributes:
+        seed: of the draw.
+        folds: number of parts for cross-validation, 0 without.
+        fold: the part that is held out for validation.
+    """
+
+    seed: int = 0
+    folds: int = 0
+    fold: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A split that has been drawn.
+
+    Attributes:
+        record: manifest without digests.
+        labeled: parts of D_l.
+        unlabeled: D_u.
+        validation: images held out with all their boxes, None if the task has validation data.
+        ids: image ids of D_m, D_s, D_u and of the held-out images by the names of `manifest.ID_FILES`.
+        statistics: content of `statistics.json`.
+    """
+
+    record: SplitRecord
+    labeled: list[Part]
+    unlabeled: Part
+    validation: Part | None
+    ids: Mapping[str, Int64]
+    statistics: Mapping[str, Any]
+
+
+def plan_split(task: Task, pools: Pools, variant: Variant) -> Plan:
+    """Draw a split.
+
+    Raises:
+        UserError: the data lacks a class of the task, or no image would be labelled.
+    """
+    train = pools.train
+    use = health.usable(train, task.dataset)
+    held_out = _held_out(task, train, variant)
+    available = ~(pools.absent | held_out)
+    pairs = pairs_of(train, use)
+    pairs = pairs.only(available[pairs.image])
+    minority = minority_labels(task, train, pairs)
+    key = DrawKey(task.version, task.name, variant.seed)
+
+    if pools.majority is None:
+        drawn = draw_labeled(pairs, train.image_ids, available, minority, task.draw, key)
+        parts = [_labeled_part(train, use, minority, drawn, task)]
+        majority_ids = train.image_ids[drawn.majority]
+    else:
+        drawn, majority = _draw_from_two(pools.majority, pairs, train, available, minority, task, key)
+        parts = [majority, Part(train, drawn.minority, use)]
+        majority_ids = pools.majority.image_ids[majority.rows]
+    if not drawn.majority_drawn:
+        raise UserError(
+            f"Task {task.name}: of {drawn.majority_candidates} images none would be drawn. Raise the fraction."
+        )
+    unlabeled = np.setdiff1d(np.flatnonzero(available), np.concatenate([drawn.majority, drawn.minority]))
+    counts = _class_counts(pairs, pools.majority, parts)
+    groups = groups_of(task, train, minority, counts.labeled_images)
+    return Plan(
+        record=SplitRecord(
+            task=task.name,
+            protocol=task.version,
+            seed=variant.seed,
+            options=_options(task, variant),
+            source=_source(pools),
+            classes=[{"id": category.id, "name": category.name} for category in train.categories],
+            groups=groups,
+            counts={
+                "train_images": len(unlabeled) + sum(len(part.rows) for part in parts),
+                "labeled_images": sum(len(part.rows) for part in parts),
+                "majority_images": len(majority_ids),
+                "minority_images": len(drawn.minority),
+                "majority_candidates": drawn.majority_candidates,
+                "majority_drawn": drawn.majority_drawn,
+                "coverage_images": drawn.coverage,
+                "unlabeled_images": len(unlabeled),
+                "validation_images": int(held_out.sum()),
+                "absent_images": int(pools.absent.sum()),
+                "labeled_boxes": sum(len(part.box_rows()) for part in parts),
+            },
+        ),
+        labeled=parts,
+        unlabeled=Part(train, unlabeled, use),
+        validation=Part(train, np.flatnonzero(held_out), use) if held_out.any() else None,
+        ids={
+            "majority": majority_ids,
+            "minority": train.image_ids[drawn.minority],
+            "unlabeled": train.image_ids[unlabeled],
+            "validation": train.image_ids[held_out],
+        },
+        statistics=split_statistics(
+            train.categories,
+            counts,
+            groups,
+            health.report(train, task.dataset),
+            _unmet_floors(task, train, pairs, minority),
+        ),
+    )
+
+
+def minority_labels(task: Task, columns: Columns, pairs: Pairs) -> Bool:
+    """Which classes of the data are minority classes of the task, bool `[C]`.
+
+    Raises:
+        UserError: the data lacks a class that the task names, or a rule leaves no majority or no minority.
+    """
+    names = [category.name for category in columns.categories]
+    for name in task.minority:
+        if name not in names:
+            raise unknown_name(f"class (minority of task {task.name})", name, names)
+    ids = np.array([category.id for category in columns.categories])
+    minority: Bool = np.isin(names, task.minority) if task.minority else np.zeros(len(names), np.bool_)
+    if task.dataset == "objects365":
+        minority = ~np.isin(ids, list(objects365.FROM_COCO.values()))
+    elif task.minority_rule and task.minority_rule.random:
+        order = DrawKey(task.version, task.name, task.minority_rule.seed).order(ids, "minority classes")
+        minority[order[: task.minority_rule.random]] = True
+    elif task.minority_rule:
+        minority = pairs.images_per_class() <= task.minority_rule.max_images
+    if not task.frequency_groups and (minority.all() or not minority.any()):
+        which = "majority" if minority.all() else "minority"
+        raise UserError(f"Task {task.name}: no class of the data is left for the {which}. Change the task's groups.")
+    return minority
+
+
+def groups_of(task: Task, columns: Columns, minority: Bool, labeled_images: Int64) -> dict[str, list[str]]:
+    """Class names by group: maj and min, or f, c and r by the number of labelled images (paper sec. 4.1)."""
+    group = minority.astype(np.int64)
+    labels: tuple[tuple[str, int], ...] = (("maj", 0), ("min", 1))
+    if task.frequency_groups:
+        group = np.digitize(labeled_images, np.array(task.group_limits) + 1)
+        labels = (("f", 2), ("c", 1), ("r", 0))
+    return {
+        label: [category.name for category, index in zip(columns.categories, group, strict=True) if index == number]
+        for label, number in labels
+    }
+
+
+def _held_out(task: Task, columns: Columns, variant: Variant) -> Bool:
+    """Training images that become validation images; the same for every seed, so that results compare."""
+    key = DrawKey(task.version, task.name, 0)
+    if variant.folds:
+        return hold_out(columns.image_ids, variant.folds, variant.fold, key)
+    held: Bool = np.zeros(columns.num_images, np.bool_)
+    count = round(task.validation_fraction * columns.num_images)
+    held[key.order(columns.image_ids, "validation")[:count]] = True
+    return held
+
+
+def _draw_from_two(
+    majority: Columns, pairs: Pairs, train: Columns, available: Bool, minority: Bool, task: Task, key: DrawKey
+) -> tuple[Drawn, Part]:
+    """D_m from one data set and D_s from another: each draw is the usual one with the other half switched off."""
+    use = health.usable(majority, "coco")
+    everywhere = np.ones(majority.num_images, np.bool_)
+    only_majority = replace(task.draw, floor=0)
+    first = draw_labeled(pairs_of(majority, use), majority.image_ids, everywhere, minority, only_majority, key)
+    only_minority = replace(task.draw, count=0)
+    second = draw_labeled(pairs, train.image_ids, available, minority, only_minority, key)
+    merged = replace(second, majority_drawn=first.majority_drawn, majority_candidates=first.majority_candidates)
+    return merged, Part(majority, first.majority, use)
+
+
+def _labeled_part(columns: Columns, use: Bool, minority: Bool, drawn: Drawn, task: Task) -> Part:
+    """D_l with the boxes that training sees: minority objects of D_m are dropped, ignored or kept."""
+    rows = np.sort(np.concatenate([drawn.majority, drawn.minority]))
+    if task.draw.coverage or task.draw.minority_objects == "keep":
+        return Part(columns, rows, use)
+    only_majority = np.zeros(columns.num_images + 1, np.bool_)  # the last for boxes of unknown images, row -1
+    only_majority[drawn.majority] = True
+    hidden: Bool = minority[columns.box_label] & only_majority[columns.box_image]
+    if task.draw.minority_objects == "drop":
+        return Part(columns, rows, use & ~hidden)
+    return Part(columns, rows, use, ignore=hidden)
+
+
+def _class_counts(pairs: Pairs, majority: Columns | None, labeled: list[Part]) -> ClassCounts:
+    """Images and boxes per class in all training images and in D_l; objects that D_l ignores do not count."""
+    everywhere = [pairs] if majority is None else [pairs, pairs_of(majority, health.usable(majority, "coco"))]
+    inside = [pairs_of(part.columns, part.trained_boxes()) for part in labeled]
+    return ClassCounts(
+        train_images=np.sum([part.images_per_class() for part in everywhere], axis=0),
+        train_boxes=np.sum([part.boxes_per_class() for part in everywhere], axis=0),
+        labeled_images=np.sum([part.images_per_class() for part in inside], axis=0),
+        labeled_boxes=np.sum([part.boxes_per_class() for part in inside], axis=0),
+    )
+
+
+def _unmet_floors(task: Task, columns: Columns, pairs: Pairs, minority: Bool) -> dict[str, int]:
+    """Classes that have fewer boxes than the floor in the whole data, with the number that they have."""
+    wanted = np.ones(len(minority), np.bool_) if task.draw.coverage else minority
+    return {
+        category.name: int(boxes)
+        for category, boxes, is_wanted in zip(columns.categories, pairs.boxes_per_class(), wanted, strict=True)
+        if is_wanted and boxes < task.draw.floor
+    }
+
+
+def _options(task: Task, variant: Variant) -> dict[str, Any]:
+    """Everything about the task that decides the split: the manifest repeats it, since a task file can change."""
+    return {
+        **asdict(task.draw),
+        "minority_rule": asdict(task.minority_rule) if task.minority_rule else None,
+        "group_limits": list(task.group_limits) if task.frequency_groups else None,
+        "validation_fraction": task.validation_fraction,
+        "folds": variant.folds,
+        "fold": variant.fold,
+    }
+
+
+def _source(pools: Pools) -> dict[str, Any]:
+    source: dict[str, Any] = {
+        "content": pools.train.content,
+        "images": pools.train.num_images,
+        "boxes": pools.train.num_boxes,
+    }
+    if pools.majority is not None:
+        source["majority_content"] = pools.majority.content
+    return source
