@@ -1,0 +1,22 @@
+"""A plain setting, and the small frame with a method's parts in it."""
+
+from typing import Any
+
+from torch import nn
+
+from cissod_bench.methods.method import Method, Parts, Setting
+from tests.methods.frames import NUM_CLASSES, detector_config, frame
+
+SETTING = Setting(num_classes=NUM_CLASSES, iterations=100, unsup_weight=4.0, rfs_threshold=0.1, crs_gamma=0.5)
+
+
+def frame_of(parts: Parts, **changes: Any) -> nn.Module:
+    """The frame as the engine builds it; `changes` go into the frame's configuration."""
+    detector = detector_config()
+    detector["roi_head"]["bbox_head"] |= {**parts.bbox_head, "loss_cls": dict(parts.loss_cls)}
+    return frame(detector, **{"threshold": dict(parts.threshold), **changes})
+
+
+def parts_of(method: Method, **options: Any) -> Parts:
+    """The method's parts in the plain setting."""
+    return method.parts(SETTING, method.options(options))
