@@ -1,0 +1,5 @@
+"""Importing anything from here makes mmdet importable where mmcv has no compiled operators."""
+
+from cissod_bench import operators
+
+operators.install()
