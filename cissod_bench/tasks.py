@@ -211,6 +211,8 @@ TASKS: dict[str, Task] = {
             minority=SHAPES_MINORITY,
             detector="r18-small",
             iterations=8_000,
+            # Between the image frequencies of minority (about 0.1) and majority classes (over 0.2): only those repeat.
+            rfs_threshold=0.2,
         ),
         Task(
             name="shapes-lt",
@@ -224,6 +226,7 @@ TASKS: dict[str, Task] = {
             draw=Draw(floor=1, coverage=True),
             detector="r18-small",
             iterations=8_000,
+            rfs_threshold=0.2,
         ),
     )
 }
