@@ -56,7 +56,7 @@ def distribution(statistics: Mapping[str, Any], title: str) -> Figure:
     axes.set_ylim(bottom=0.5)
     axes.set_xlim(0.5, len(classes) + 0.5)
     axes.set_xlabel("class index, by frequency in all training images")
-    axes.set_ylabel("boxes (log10); a class without any stands on the axis")
+    axes.set_ylabel("boxes (log10 scale; none: on the axis)")
     axes.legend(frameon=False)
     return figure
 
