@@ -21,20 +21,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cissod_bench.methods.method import Parts, Setting
+from cissod_bench.methods.ranges import NotNegative, Positive, UnitInterval
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Options of C2AM."""
 
-    scale: float = 30.0
+    scale: Positive = 30.0
     """Scale s of the cosine logits."""
-    alpha: float = 0.5
+    alpha: NotNegative = 0.5
     """Strength of the margins; 0 is a plain cosine classifier."""
     background_margin: bool = True
     """Whether the background takes part in the margins."""
-    theta: float = 0.9
+    theta: UnitInterval = 0.9
     """Threshold of pseudo labels for the RoI classifier."""
-    threshold: float | None = None
+    threshold: NotNegative | None = None
     """Oversampling threshold t of RFS on labelled images; the task's by default."""
 
 

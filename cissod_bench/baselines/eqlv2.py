@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cissod_bench.methods.method import Parts, Setting
+from cissod_bench.methods.ranges import NotNegative, UnitInterval
 
 PRIOR_BIAS = -6.9068
 """Initial bias of every output: log(p / (1 - p)) for a prior probability p of 0.001."""
@@ -30,17 +31,17 @@ PRIOR_BIAS = -6.9068
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Options of EQLv2."""
 
-    gamma: float = 12.0
+    gamma: NotNegative = 12.0
     """Steepness of the mapping from gradient ratios to weights."""
     mu: float = 0.8
     """Gradient ratio at which negatives count half."""
-    alpha: float = 4.0
+    alpha: NotNegative = 4.0
     """Largest extra weight of positives."""
-    unsup_factor: float = 1.0
+    unsup_factor: NotNegative = 1.0
     """Factor of the pseudo-label pass in the accumulated gradients (4 would be its weight in the total loss)."""
-    theta: float = 0.9
+    theta: UnitInterval = 0.9
     """Threshold of pseudo labels for the RoI classifier."""
-    threshold: float | None = None
+    threshold: NotNegative | None = None
     """Oversampling threshold t of RFS on labelled images; the task's by default."""
 
 
