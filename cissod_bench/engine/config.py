@@ -72,16 +72,13 @@ def build_config(job: Job) -> Config:
                 "checkpoint": {
                     "type": "CheckpointHook",
                     "by_epoch": False,
-                    "interval": max(1, job.iterations // 20),
+                    "interval": checkpoint_interval(job),
                     "max_keep_ckpts": 2,
                     "out_dir": str(job.out / "checkpoints"),
                 },
                 "sampler_seed": {"type": "DistSamplerSeedHook"},
             },
-            "custom_hooks": [
-                {"type": "TeacherStudentHook", "momentum": job.detector.ema_momentum},
-                {"type": "ProgressHook"},
-            ],
+            "custom_hooks": hooks(job),
             "log_processor": {"type": "LogProcessor", "window_size": 50, "by_epoch": False},
             "visualizer": {"type": "DetLocalVisualizer", "vis_backends": [{"type": "LocalVisBackend"}]},
             "log_level": "INFO",
@@ -89,6 +86,23 @@ def build_config(job: Job) -> Config:
             "resume": False,
         }
     )
+
+
+def checkpoint_interval(job: Job) -> int:
+    """Iterations between two checkpoints."""
+    return max(1, job.iterations // 20)
+
+
+def hooks(job: Job) -> list[dict[str, Any]]:
+    """What goes on around the iterations beside mmengine's own hooks."""
+    chosen: list[dict[str, Any]] = [
+        {"type": "TeacherStudentHook", "momentum": job.detector.ema_momentum},
+        {"type": "ProgressHook"},
+    ]
+    if job.parts.rebalancing is not None:
+        interval = checkpoint_interval(job)
+        chosen.append({"type": "RebalancingHook", **job.parts.rebalancing, "checkpoint_interval": interval})
+    return chosen
 
 
 def model(job: Job) -> dict[str, Any]:

@@ -120,6 +120,7 @@ def resolve_job(
     setting = Setting(
         num_classes=len(split_record.classes),
         iterations=length,
+        unsup_weight=detector_record.semi["unsup_weight"],
         rfs_threshold=task_record.rfs_threshold,
         crs_gamma=task_record.crs_gamma,
     )

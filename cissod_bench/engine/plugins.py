@@ -2,9 +2,23 @@
 
 from mmdet.utils import register_all_modules
 
-from cissod_bench.engine import hooks, metric, progress, sampler
-from cissod_bench.methods import teacher_student, thresholds
+from cissod_bench.baselines import c2am, eqlv2, focal, seesaw
+from cissod_bench.engine import generations, hooks, metric, progress, sampler
+from cissod_bench.methods import reweighting, teacher_student, thresholds
 
-__all__ = ["hooks", "metric", "progress", "sampler", "teacher_student", "thresholds"]
+__all__ = [
+    "c2am",
+    "eqlv2",
+    "focal",
+    "generations",
+    "hooks",
+    "metric",
+    "progress",
+    "reweighting",
+    "sampler",
+    "seesaw",
+    "teacher_student",
+    "thresholds",
+]
 
 register_all_modules(init_default_scope=False)

@@ -17,6 +17,7 @@ from torch.utils.data import Sampler
 from cissod_bench.methods.sampling import repeat_factors
 
 Indices = NDArray[np.int64]
+Factors = NDArray[np.floating]
 
 
 class ShuffledStream:
@@ -25,7 +26,7 @@ class ShuffledStream:
     An image with repeat factor r comes up ceil(r) times in a pass (mmdet's and the release's convention).
     """
 
-    def __init__(self, images: Indices, factors: NDArray[np.float64], key: tuple[int, ...]) -> None:
+    def __init__(self, images: Indices, factors: Factors, key: tuple[int, ...]) -> None:
         self._images = np.repeat(images, np.ceil(factors).astype(np.int64))
         self._key = key
         self._pass = -1
@@ -83,26 +84,52 @@ class SemiSampler(Sampler[int]):
         offsets = [0, len(dataset.datasets[0])]
         self._wide = [_is_wide(source) for source in dataset.datasets]
         self._images = [offset + np.arange(len(wide)) for offset, wide in zip(offsets, self._wide, strict=True)]
-        factors: list[NDArray[np.float64]] = [np.ones(len(wide)) for wide in self._wide]
+        self._wide_fraction = float(np.concatenate(self._wide).mean())
+        factors: Factors = np.ones(len(self._wide[0]))
         if labeled_repeat is not None:
-            factors[0] = labeled_repeat_factors(dataset.datasets[0], labeled_repeat)
-        total = np.concatenate(self._wide)
-        self._wide_fraction = float(total.mean())
-        self._streams = self._make_streams(factors)
-        self._taken = np.zeros((2, 2), dtype=np.int64)  # items taken of each stream: source x orientation
+            factors = labeled_repeat_factors(dataset.datasets[0], labeled_repeat)
+        self._labeled = self._make_streams(0, factors, start=0)
+        self.segments: list[tuple[int, Factors]] = [(0, np.ones(len(self._wide[1]), np.float32))]
+        self._place()
 
-    def _make_streams(self, factors: list[NDArray[np.float64]]) -> list[list[ShuffledStream]]:
-        """Streams by source and orientation; a source without images of an orientation gives any of its images."""
+    def repeat_unlabeled(self, factors: Factors) -> None:
+        """Use other repeat factors, (N_u,), for the unlabelled images from the next batch on.
+
+        Loader workers read ahead, so the next batch is a few iterations away; which one it is, stays with the factors.
+        The factors before are kept as well, for a run that resumes between now and then.
+        """
+        self.segments = [self.segments[-1], (self.next_batch, factors.astype(np.float32))]
+        self._place()
+
+    def restore(self, segments: list[tuple[int, Factors]]) -> None:
+        """Take over the repeat factors of a saved run; `skip` then goes to its batch."""
+        self.segments = segments
+        self._place()
+
+    def _place(self) -> None:
+        """Stand before batch `next_batch` in the segment that it lies in."""
+        current = max(index for index, (start, _) in enumerate(self.segments) if start <= self.next_batch)
+        start, factors = self.segments[current]
+        self._until = self.segments[current + 1][0] if current + 1 < len(self.segments) else None
+        self._streams = [self._labeled, self._make_streams(1, factors, start)]
+        # Items taken of each stream, source x orientation; a new segment starts its unlabelled streams anew.
+        self._taken = np.stack([self._consumed(0, 0), self._consumed(1, start)])
+
+    def _consumed(self, source: int, start: int) -> Indices:
+        """(2,) items of a source taken by orientation in the batches from `start` to `next_batch`."""
+        batches = self.next_batch - start
+        wide = int(self._orientations(start, batches).sum())
+        return np.array([batches - wide, wide]) * self.per_source[source] * self.world_size
+
+    def _make_streams(self, source: int, factors: Factors, start: int) -> list[ShuffledStream]:
+        """Streams by orientation; a source without images of an orientation gives any of its images."""
         streams = []
-        for source, (images, wide) in enumerate(zip(self._images, self._wide, strict=True)):
-            by_orientation = []
-            for orientation in (0, 1):
-                chosen = wide == bool(orientation)
-                if not chosen.any():
-                    chosen = np.ones_like(wide)
-                key = (self.seed, source, orientation)
-                by_orientation.append(ShuffledStream(images[chosen], factors[source][chosen], key))
-            streams.append(by_orientation)
+        for orientation in (0, 1):
+            chosen = self._wide[source] == bool(orientation)
+            if not chosen.any():
+                chosen = np.ones_like(chosen)
+            key = (self.seed, source, orientation, start)
+            streams.append(ShuffledStream(self._images[source][chosen], factors[chosen], key))
         return streams
 
     def _orientations(self, start: int, count: int) -> NDArray[np.int64]:
@@ -113,6 +140,8 @@ class SemiSampler(Sampler[int]):
         return (uniform < self._wide_fraction).astype(np.int64)
 
     def _next_indices(self) -> list[int]:
+        if self.next_batch == self._until:
+            self._place()
         orientation = int(self._orientations(self.next_batch, 1)[0])
         indices: list[int] = []
         for source, count in enumerate(self.per_source):
@@ -130,10 +159,8 @@ class SemiSampler(Sampler[int]):
 
     def skip(self, num_samples: int) -> None:
         """Go to where this rank has taken `num_samples` since the start of the run (mmengine calls this on resume)."""
-        batches = num_samples // self.batch_size
-        wide = int(self._orientations(0, batches).sum())
-        self._taken = np.outer(self.per_source, [batches - wide, wide]) * self.world_size
-        self.next_batch = batches
+        self.next_batch = num_samples // self.batch_size
+        self._place()
 
     def __len__(self) -> int:
         """Number of images of both sources."""

@@ -21,12 +21,14 @@ class Setting:
     Attributes:
         num_classes: number of foreground classes n.
         iterations: length of the run.
+        unsup_weight: factor lambda_u of the losses on pseudo labels.
         rfs_threshold: the task's oversampling threshold t of repeat factor sampling.
         crs_gamma: the task's range coefficient of class-rebalancing sampling.
     """
 
     num_classes: int
     iterations: int
+    unsup_weight: float
     rfs_threshold: float
     crs_gamma: float
 
@@ -40,12 +42,14 @@ class Parts:
         bbox_head: what the method changes in the configuration of the RoI head's last part.
         threshold: configuration of the threshold policy of pseudo labels.
         labeled_repeat: oversampling threshold t of repeat factor sampling on D_l, None for uniform sampling.
+        rebalancing: options of class-rebalancing sampling of D_u (`engine/generations.py`), None for uniform sampling.
     """
 
     loss_cls: Mapping[str, Any] = field(default_factory=lambda: {"type": "CrossEntropyLoss", "loss_weight": 1.0})
     bbox_head: Mapping[str, Any] = field(default_factory=dict)
     threshold: Mapping[str, Any] = field(default_factory=lambda: {"type": "FixedThreshold", "value": 0.9})
     labeled_repeat: float | None = None
+    rebalancing: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class Method:
 
     Attributes:
         name: what the command line calls it.
-        family: where it comes from: SSOD, LTOD (long-tailed detection), FSOD (few-shot), CI-SSL (classification).
+        family: where it comes from: SSOD, LTOD (long-tailed detection), FSOD (few-shot), CI-SSL
+            (classification), CI-SSOD (the task itself).
         title: one line for lists and tables.
         citation: the paper.
         module: the file, which defines `Options` (a frozen msgspec.Struct) and `parts(setting, options) -> Parts`.

@@ -22,6 +22,46 @@ METHODS: dict[str, Method] = {
             module="cissod_bench.baselines.rfs",
             paper_name="RFS",
         ),
+        Method(
+            name="eqlv2",
+            family="LTOD",
+            title="EQLv2: gradients of positives and negatives equalised by class",
+            citation="Tan et al., Equalization Loss v2, CVPR 2021",
+            module="cissod_bench.baselines.eqlv2",
+            paper_name="EqLv2",
+        ),
+        Method(
+            name="c2am",
+            family="LTOD",
+            title="C2AM: cosine classifier with class-aware angular margins",
+            citation="Wang et al., C2AM Loss: Chasing a Better Decision Boundary for Long-Tail Detection, CVPR 2022",
+            module="cissod_bench.baselines.c2am",
+            paper_name="C2AM",
+        ),
+        Method(
+            name="seesaw",
+            family="LTOD",
+            title="Seesaw loss: competitors scaled by class counts and scores",
+            citation="Wang et al., Seesaw Loss for Long-Tailed Instance Segmentation, CVPR 2021",
+            module="cissod_bench.baselines.seesaw",
+        ),
+        Method(
+            name="focal",
+            family="SSOD",
+            title="Softmax focal loss",
+            citation="Liu et al., Unbiased Teacher for Semi-Supervised Object Detection, ICLR 2021",
+            module="cissod_bench.baselines.focal",
+            paper_name="FL",
+        ),
+        Method(
+            name="gbs",
+            family="CI-SSOD",
+            title="Gradient-based sampling, the proposed method: GbR + GbT + CrS",
+            citation="Li et al., Gradient-based Sampling for Class Imbalanced Semi-supervised Object Detection, "
+            "ICCV 2023",
+            module="cissod_bench.methods.gbs",
+            paper_name="Ours",
+        ),
     )
 }
 

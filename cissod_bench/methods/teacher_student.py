@@ -111,8 +111,9 @@ class TeacherStudent(SemiBaseDetector):
             losses |= self.loss_by_pseudo_labels(
                 multi_batch_inputs["unsup_student"], multi_batch_data_samples["unsup_student"], self.view
             )
-        if hasattr(self.loss_cls, "end_iteration"):
-            self.loss_cls.end_iteration(self.iteration)
+        end_iteration = getattr(self.loss_cls, "end_iteration", None)
+        if callable(end_iteration):  # a loss that keeps state updates it once, after both passes
+            end_iteration(self.iteration)
         return losses
 
     def loss_by_gt_instances(self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample]) -> Losses:

@@ -85,6 +85,37 @@ def test_skipping_is_stepping(skipped: int) -> None:
     assert batches(source, 5) == expected
 
 
+def test_new_repeat_factors_hold_from_the_next_batch_on() -> None:
+    factors = np.ones(40)
+    factors[3] = 5.5
+    source = make()
+    before = batches(source, 100)
+    assert before == batches(make(), 100)
+    source.repeat_unlabeled(factors)
+    after = Counter(index for batch in batches(source, 400) for index in batch)
+    wide = [10 + index for index in range(40) if index % 4 > 0 and index != 3]
+    assert after[13] == pytest.approx(6 * np.mean([after[index] for index in wide]), rel=0.05)
+    # Labelled images go on as if nothing had happened.
+    labeled = [batch[0] for batch in batches(make(), 110)[100:]]
+    again = make()
+    batches(again, 100)
+    again.repeat_unlabeled(factors)
+    assert [batch[0] for batch in batches(again, 10)] == labeled
+
+
+@pytest.mark.parametrize("resumed", [90, 100, 103, 150])
+def test_a_resumed_run_goes_on_in_its_segment(resumed: int) -> None:
+    """Factors set when batch 103 comes next (the loader has read ahead); a run resumes before, at and after that."""
+    source = make()
+    expected = batches(source, 103)
+    source.repeat_unlabeled(np.linspace(1, 4, 40))
+    expected += batches(source, 60)
+    other = make()
+    other.restore(source.segments)
+    other.skip(resumed * other.batch_size)
+    assert batches(other, 10) == expected[resumed : resumed + 10]
+
+
 def test_ranks_share_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = batches(make(batch_size=10, source_ratio=(2, 8)), 30)
     halves = []

@@ -1,0 +1,123 @@
+"""Generations of class-rebalancing sampling: the pool fills as training goes on, the sampler changes at boundaries."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.registry import HOOKS
+from mmengine.dist import all_gather_object
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from cissod_bench.methods.rebalancing import PseudoLabelPool, repeat_unlabeled
+
+FLUSH = 50
+"""Iterations between two transfers of pseudo labels from the device, so that no step waits for one."""
+
+
+@HOOKS.register_module()
+class RebalancingHook(Hook):
+    """Class-rebalancing sampling (CrS, paper sec. 3.4) in the training loop.
+
+    Pseudo labels come from the teacher's training-time outputs (release), most recent visit; epsilon rises by
+    generation from 0, so the first generation is uniform. The sampler takes the new factors without a new loader.
+
+    Args:
+        gamma: range coefficient of eq. (10).
+        generations: number N_t of equal generations.
+        warmup: iterations before pseudo labels enter the pool.
+        count_only_pseudo: see `repeat_unlabeled`.
+        checkpoint_interval: the pool is complete on all ranks whenever a checkpoint is written.
+    """
+
+    def __init__(
+        self, gamma: float, generations: int, warmup: int, count_only_pseudo: bool, checkpoint_interval: int
+    ) -> None:
+        self.gamma, self.generations, self.warmup = gamma, generations, warmup
+        self.count_only_pseudo, self.checkpoint_interval = count_only_pseudo, checkpoint_interval
+        self._waiting: list[tuple[list[int], list[int], torch.Tensor, torch.Tensor]] = []
+        self.pool: PseudoLabelPool | None = None
+
+    def _prepare(self, runner: Any) -> PseudoLabelPool:
+        """The pool, made when it is first needed (the loader does not exist before)."""
+        if self.pool is None:
+            labeled, unlabeled = runner.train_dataloader.dataset.datasets
+            self.pool = PseudoLabelPool(len(unlabeled))
+            self._position = {unlabeled.get_data_info(index)["img_id"]: index for index in range(len(unlabeled))}
+            num_classes = len(labeled.metainfo["classes"])
+            present = [np.unique(labeled.get_cat_ids(index)).astype(np.int64) for index in range(len(labeled))]
+            self._labeled_with_class = np.bincount(np.concatenate(present), minlength=num_classes)
+            self._num_labeled = len(labeled)
+        return self.pool
+
+    def before_train(self, runner: Any) -> None:
+        """Make the pool."""
+        self._prepare(runner)
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Note the iteration's pseudo labels; at a boundary, set the next generation's repeat factors."""
+        frame = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        done = runner.iter + 1
+        if frame.view is not None and runner.iter >= self.warmup:
+            found = frame.view.pseudo
+            labels = torch.cat([each.labels for each in found])
+            margins = torch.cat([each.scores for each in found]) - frame.view.thresholds[labels]
+            images = [self._position[sample.img_id] for sample in frame.view.samples]
+            self._waiting.append((images, [len(each) for each in found], labels, margins))
+        boundary = self._is_boundary(done, runner.max_iters)
+        if boundary or done % FLUSH == 0 or done % self.checkpoint_interval == 0:
+            self._flush(runner)
+        if boundary:
+            self._start_generation(runner, done)
+
+    def _is_boundary(self, done: int, length: int) -> bool:
+        return done < length and done * self.generations // length > (done - 1) * self.generations // length
+
+    def _flush(self, runner: Any) -> None:
+        """Bring the waiting pseudo labels of all ranks into the pool, in the order of ranks and visits."""
+        mine = None
+        if self._waiting:
+            images = np.concatenate([np.asarray(entry[0], dtype=np.int64) for entry in self._waiting])
+            counts = np.concatenate([np.asarray(entry[1], dtype=np.int64) for entry in self._waiting])
+            labels = torch.cat([entry[2] for entry in self._waiting]).cpu().numpy()
+            margins = torch.cat([entry[3] for entry in self._waiting]).float().cpu().numpy()
+            kept = margins >= 0
+            owners = np.repeat(np.arange(len(images)), counts)[kept]
+            mine = (images, np.bincount(owners, minlength=len(images)), labels[kept], margins[kept])
+            self._waiting = []
+        pool = self._prepare(runner)
+        for entry in all_gather_object(mine):
+            if entry is not None:
+                pool.add(*entry)
+
+    def _start_generation(self, runner: Any, done: int) -> None:
+        pool = self._prepare(runner)
+        generation = done * self.generations // runner.max_iters
+        factors = repeat_unlabeled(
+            pool,
+            self._labeled_with_class,
+            self._num_labeled,
+            self.gamma * generation / self.generations,
+            self.count_only_pseudo,
+        )
+        runner.train_dataloader.sampler.repeat_unlabeled(factors)
+        copies = np.ceil(factors)
+        runner.logger.info(
+            f"CrS generation {generation}: pool covers {pool.coverage:.1%} of D_u, {(copies > 1).mean():.1%} of the "
+            f"images are repeated, up to {copies.max():.0f} times, {copies.sum():.0f} in a pass"
+        )
+        runner.message_hub.update_scalar("train/crs_coverage", pool.coverage)
+        runner.message_hub.update_scalar("train/crs_repeated", float((copies > 1).mean()))
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Put the pool and the sampler's factors into the checkpoint."""
+        checkpoint["rebalancing"] = {
+            "pool": self._prepare(runner).state(),
+            "segments": runner.train_dataloader.sampler.segments,
+        }
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Take the pool and the sampler's factors from a checkpoint that is resumed."""
+        if runner._resume and "rebalancing" in checkpoint:
+            self._prepare(runner).restore(checkpoint["rebalancing"]["pool"])
+            runner.train_dataloader.sampler.restore(checkpoint["rebalancing"]["segments"])

@@ -1,0 +1,155 @@
+"""Gradient-based reweighting (GbR), paper sec. 3.2: a focal loss with class weights that balance its own gradients.
+
+Once per iteration the gradient matrices of both training passes go into a moving average, the weights take one step
+towards the Jacobi targets of eq. (6), and the next iteration's losses use them: w on pseudo labels, w^beta on labelled
+samples. The step is `a <- a + rho * (log w_target - a)`, gradient descent on L_align, eq. (7), with a rate that belongs
+to the weights and not to the model: the optimiser of the model, its schedule and its clipping do not touch it.
+
+Deviations from the paper, all options: sample weights are divided by their moving average, so that weights change the
+balance between classes and not the size of the loss, and weights are clamped before use (both from the release).
+"""
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.dist import all_reduce
+from torch import Tensor, nn
+
+from cissod_bench.methods.focal import softmax_focal
+from cissod_bench.methods.gradient_matrix import gradient_matrix, jacobi_targets, softmax_weights
+from cissod_bench.methods.passes import Pass
+
+
+@MODELS.register_module()
+class GradientReweightedFocalLoss(nn.Module):
+    """Softmax focal loss with gradient-balanced class weights.
+
+    All state lies in buffers, float32: `matrix` is the moving average of G and `mass` the sum of its coefficients (so
+    matrix / mass is free of the zero start), `class_logits` are the a_i, `weights` the w_i of eq. (5), and
+    `mean_weight` is the moving average of the sample weights.
+
+    Args:
+        num_classes: number of foreground classes n.
+        gamma: focusing parameter of the focal loss (release: 1).
+        beta: exponent that smooths the weights on labelled samples (paper: 0.5).
+        unsup_weight: factor lambda_u of the pseudo-label loss, which its gradients share.
+        eta: coefficient of the moving average of G per iteration (paper: 0.9995).
+        rho: step of the class logits per iteration; stable below 2 w_bg / (n + 1).
+        warmup: iterations before the weights move and count.
+        reweight: False keeps the matrix and the weights without using them in the loss (GbT alone).
+        normalize: divide sample weights by their moving average.
+        mean_rate: rate of that moving average per iteration.
+        bounds: smallest and largest weight of a sample.
+        loss_weight: factor of the loss.
+    """
+
+    matrix: Tensor
+    mass: Tensor
+    class_logits: Tensor
+    weights: Tensor
+    mean_weight: Tensor
+    serving: Pass
+
+    def __init__(
+        self,
+        num_classes: int,
+        gamma: float = 1.0,
+        beta: float = 0.5,
+        unsup_weight: float = 4.0,
+        eta: float = 0.9995,
+        rho: float = 0.0123,
+        warmup: int = 0,
+        reweight: bool = True,
+        normalize: bool = True,
+        mean_rate: float = 0.002,
+        bounds: tuple[float, float] = (1 / 3, 5.0),
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.gamma, self.beta, self.unsup_weight = gamma, beta, unsup_weight
+        self.eta, self.rho, self.warmup = eta, rho, warmup
+        self.reweight, self.normalize, self.mean_rate, self.bounds = reweight, normalize, mean_rate, bounds
+        self.loss_weight = loss_weight
+        self.serving = "off"
+        size = num_classes + 1
+        self.register_buffer("matrix", torch.zeros(size, size))
+        self.register_buffer("mass", torch.zeros(()))
+        self.register_buffer("class_logits", torch.zeros(size))
+        self.register_buffer("weights", torch.ones(size))
+        self.register_buffer("mean_weight", torch.ones(()))
+        self._pending: dict[Pass, Tensor] = {}
+
+    def forward(
+        self,
+        cls_score: Tensor,
+        label: Tensor,
+        weight: Tensor | None = None,
+        avg_factor: float | Tensor | None = None,
+        reduction_override: str | None = None,
+    ) -> Tensor:
+        """Scalar loss of (N, n + 1) logits: sum over samples of s_j l_j f_j, divided by `avg_factor`.
+
+        Args:
+            cls_score: logits, background last.
+            label: (N,) int64.
+            weight: (N,) label weights l_j; ones if None.
+            avg_factor: denominator, the number of samples if None. It holds label weights only, no class weights.
+            reduction_override: must be None; the frame never overrides it.
+        """
+        if reduction_override is not None:
+            raise ValueError("GradientReweightedFocalLoss has one reduction: a sum divided by avg_factor.")
+        logits = cls_score.float()
+        label_weight = torch.ones_like(logits[:, 0]) if weight is None else weight.float()
+        sample_weight = self._sample_weights(label)
+        if self.serving != "off":
+            self._remember(logits, label, label_weight, sample_weight)
+        if self.normalize:
+            sample_weight = sample_weight / self.mean_weight
+        if not self.reweight:
+            sample_weight = torch.ones_like(sample_weight)
+        total = (sample_weight * label_weight * softmax_focal(logits, label, self.gamma)).sum()
+        return self.loss_weight * total / (len(label) if avg_factor is None else avg_factor)
+
+    def _sample_weights(self, label: Tensor) -> Tensor:
+        """(N,) clamped weights of the samples' classes, to the power of beta on labelled samples."""
+        weights = self.weights.clamp(*self.bounds)
+        return (weights**self.beta if self.serving == "sup" else weights)[label]
+
+    @torch.no_grad()
+    def _remember(self, logits: Tensor, label: Tensor, label_weight: Tensor, sample_weight: Tensor) -> None:
+        """Keep what the end of the iteration needs: G, its denominator, the sum of sample weights, their number."""
+        matrix = gradient_matrix(logits, label, label_weight, self.gamma)
+        # The denominators of the losses: number of samples that count (labelled), sum of weights (pseudo-labelled).
+        denominator = (label_weight > 0).sum() if self.serving == "sup" else label_weight.sum()
+        counts = torch.stack([denominator.float(), sample_weight.sum(), sample_weight.new_tensor(float(len(label)))])
+        self._pending[self.serving] = torch.cat([matrix.flatten(), counts])
+
+    @torch.no_grad()
+    def end_iteration(self, iteration: int) -> None:
+        """Update the moving averages and, after the warm-up, take one step of the weights. Equal on all ranks.
+
+        Args:
+            iteration: of the run, from 0.
+        """
+        size = self.matrix.numel() + 3
+        empty = self.matrix.new_zeros(size)
+        both = torch.stack([self._pending.get("sup", empty), self._pending.get("unsup", empty)])
+        self._pending = {}
+        all_reduce(both)
+        sums, counts = both[:, :-3].view(2, *self.matrix.shape), both[:, -3:]
+        scale = both.new_tensor([1.0, self.unsup_weight]) / counts[:, 0].clamp(min=1.0)
+        matrix = (sums * scale[:, None, None]).sum(dim=0)
+        # A batch with a NaN must not stay in the average for ever; the training loop is what stops on it.
+        step = (1 - self.eta) * torch.isfinite(matrix).all()
+        self.matrix.add_(step * (torch.nan_to_num(matrix) - self.matrix))
+        self.mass.add_(step * (1 - self.mass))
+        mean = counts[:, 1].sum() / counts[:, 2].sum().clamp(min=1.0)
+        self.mean_weight.add_(self.mean_rate * torch.where(counts[:, 2].sum() > 0, mean - self.mean_weight, 0.0))
+        if iteration >= self.warmup:
+            targets = jacobi_targets(
+                self.matrix / self.mass.clamp(min=torch.finfo(torch.float32).tiny),
+                self.weights,
+                lowest=self.bounds[0],
+                highest=self.bounds[1],
+            )
+            self.class_logits.add_(self.rho * (targets.log() - self.class_logits))
+            self.weights.copy_(softmax_weights(self.class_logits))
