@@ -36,6 +36,8 @@ class Evaluation:
         evaluator: backend that made the arrays.
         max_detections: detections that counted per image.
         lvis: whether LVIS's federated rules were used.
+        annotations: the ground truth's file as it was given.
+        annotations_digest: `GroundTruth.digest`; scores against another ground truth are not comparable.
     """
 
     class_ids: NDArray[np.int64]
@@ -47,6 +49,8 @@ class Evaluation:
     evaluator: str
     max_detections: int
     lvis: bool
+    annotations: str
+    annotations_digest: str
 
     @property
     def without_ground_truth(self) -> int:
@@ -97,7 +101,8 @@ def evaluate(
     Args:
         ground_truth: annotation JSON.
         detections: results JSON, or its list; see `inputs.read_detections` for what is refused.
-        class_groups: class names of each group, such as {"maj": [...], "min": [...]}; "all" is added.
+        class_groups: class names of each group, such as {"maj": [...], "min": [...]}; "all" is added, and for LVIS
+            the official frequency groups, counted on its whole training set, as "official-f", "-c" and "-r".
         evaluator: "hotcoco", "pycocotools" or "lvis".
         max_detections: see `backends.precision_recall`.
         lvis: LVIS's federated rules instead of COCO's.
@@ -107,6 +112,8 @@ def evaluate(
     """
     truth = read_ground_truth(ground_truth, lvis=lvis)
     groups = checked_groups(truth, class_groups)
+    if lvis:
+        groups |= official_groups(truth)
     found = read_detections(detections, truth)
     precision, recall = precision_recall(truth, found, evaluator=evaluator, max_detections=max_detections, lvis=lvis)
     counted = truth.box_class[counted_boxes(truth, lvis)]
@@ -120,6 +127,8 @@ def evaluate(
         evaluator=evaluator,
         max_detections=max_detections,
         lvis=lvis,
+        annotations=str(ground_truth),
+        annotations_digest=truth.digest(),
     )
 
 
@@ -142,6 +151,14 @@ def checked_groups(truth: GroundTruth, class_groups: Mapping[str, Sequence[str]]
     return {"all": names} | {group: tuple(members) for group, members in class_groups.items() if group != "all"}
 
 
+def official_groups(truth: GroundTruth) -> dict[str, tuple[str, ...]]:
+    """LVIS's own frequency groups where the annotations name them for every class, else none."""
+    if None in truth.frequency:
+        return {}
+    pairs = list(zip(truth.class_names, truth.frequency, strict=True))
+    return {f"official-{group}": tuple(name for name, own in pairs if own == group) for group in ("f", "c", "r")}
+
+
 def save_evaluation(path: Path, evaluation: Evaluation) -> None:
     """Write the raw arrays atomically as a compressed `.npz`; the same evaluation gives the same bytes."""
     about = {
@@ -149,6 +166,8 @@ def save_evaluation(path: Path, evaluation: Evaluation) -> None:
         "evaluator": evaluation.evaluator,
         "max_detections": evaluation.max_detections,
         "lvis": evaluation.lvis,
+        "annotations": evaluation.annotations,
+        "annotations_digest": evaluation.annotations_digest,
     }
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
@@ -181,6 +200,8 @@ def load_evaluation(path: Path) -> Evaluation:
                 evaluator=about["evaluator"],
                 max_detections=about["max_detections"],
                 lvis=about["lvis"],
+                annotations=about["annotations"],
+                annotations_digest=about["annotations_digest"],
             )
     except Exception as error:  # zipfile, zlib, NumPy and JSON each have their own
         raise UserError(f"{path}: not a file of per-class arrays of this program ({error}).") from None

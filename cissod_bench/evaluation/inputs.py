@@ -8,6 +8,7 @@ because an average over the rest would look like a result. An empty list is no e
 nothing.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cissod_bench.errors import UserError
+from cissod_bench.files import canonical_json
 
 CHUNK_BYTES = 16 << 20
 
@@ -39,6 +41,7 @@ class GroundTruth:
         areas: (N,) float64, the file's `area` (mask area where it has masks), else width x height.
         crowd: (N,) bool.
         negative, not_exhaustive: per image of `image_ids`, LVIS's lists of category ids; empty for other data.
+        frequency: per class, LVIS's official frequency group "f", "c" or "r"; None for other data.
     """
 
     path: Path
@@ -52,6 +55,18 @@ class GroundTruth:
     crowd: NDArray[np.bool_]
     negative: tuple[tuple[int, ...], ...]
     not_exhaustive: tuple[tuple[int, ...], ...]
+    frequency: tuple[str | None, ...]
+
+    def digest(self) -> str:
+        """SHA-256 of all that decides a score, whatever the order of the file: equal for equal ground truth."""
+        columns = (self.box_image, self.box_class, *self.boxes.T, self.areas, self.crowd)
+        order = np.lexsort(columns[::-1])
+        digest = hashlib.sha256()
+        for column in (self.image_ids, self.class_ids, *(column[order] for column in columns)):
+            digest.update(np.ascontiguousarray(column).tobytes())
+        lists = [[sorted(ids) for ids in image_lists] for image_lists in (self.negative, self.not_exhaustive)]
+        digest.update(canonical_json([self.class_names, lists]).encode())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +94,7 @@ class _Image(msgspec.Struct, gc=False):
 class _Category(msgspec.Struct, gc=False):
     id: int
     name: str
+    frequency: str | None = None
 
 
 class _Annotation(msgspec.Struct, gc=False):
@@ -142,6 +158,7 @@ def read_ground_truth(path: Path, *, lvis: bool = False) -> GroundTruth:
         crowd=np.array([annotation.iscrowd != 0 for annotation in file.annotations], dtype=np.bool_),
         negative=tuple(image.neg_category_ids or () for image in images),
         not_exhaustive=tuple(image.not_exhaustive_category_ids or () for image in images),
+        frequency=tuple(category.frequency for category in categories),
     )
     for kind, ids in (("image id", truth.image_ids), ("category id", truth.class_ids)):
         if np.any(ids[1:] == ids[:-1]):

@@ -87,6 +87,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         environment: versions of the interpreter and of the packages that matter.
         package_version: version of this package.
         split: path of the split folder as the user gave it.
+        annotations: path of the ground truth as it was given; `annotations_digest` identifies its content. Scores
+            against another ground truth do not stand in one table.
         timing: seconds by phase, such as "train", "evaluate".
         gpu_memory_mib: peak memory of the GPU, None without one.
         git: state of the source tree, where it was one.
@@ -100,6 +102,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     environment: dict[str, str] = {}
     package_version: str = __version__
     split: str | None = None
+    annotations: str | None = None
+    annotations_digest: str | None = None
     timing: dict[str, float] = {}
     gpu_memory_mib: float | None = None
     git: Git | None = None
@@ -126,7 +130,14 @@ def make_result(key: Key, evaluation: Evaluation, **fields: Any) -> Result:
         raise ValueError(f"the key says {key.evaluator, key.max_detections, key.rules}, the evaluation used {used}")
     empty = {name for name, count in zip(evaluation.class_names, evaluation.num_ground_truth, strict=True) if not count}
     groups = {group: Group(len(names), len(empty.intersection(names))) for group, names in evaluation.groups.items()}
-    return Result(key=key, metrics=evaluation.metrics(), groups=groups, **fields)
+    return Result(
+        key=key,
+        metrics=evaluation.metrics(),
+        groups=groups,
+        annotations=evaluation.annotations,
+        annotations_digest=evaluation.annotations_digest,
+        **fields,
+    )
 
 
 def comparison_key(key: Key) -> str:

@@ -1,8 +1,8 @@
 """Which runs may stand in one table, which may be averaged, and why the others may not.
 
 Rules:
-1. One table holds runs with an equal `records.comparison_key` and equal class groups. Tables of the same task name the
-   fields in which they differ.
+1. One table holds runs with an equal `records.comparison_key`, equal class groups and the same ground truth. Tables
+   of the same task name the fields in which they differ.
 2. A row's mean is over training seeds, of runs that agree in everything else. The seeds of a table are those that any
    of its rows has. A row that lacks one of them is not averaged: its runs stand there one by one.
 3. A run whose training seed is not known, or of which there are two with different numbers, stands by itself as well.
@@ -138,19 +138,19 @@ def make_sections(results: Iterable[tuple[Path, Result]]) -> list[Section]:
     by_key: dict[str, list[Run]] = {}
     for path, result in results:
         sizes = {group: size.classes for group, size in result.groups.items()}
-        by_key.setdefault(canonical_json([comparison_fields(result.key), sizes]), []).append(Run(path, result))
+        fields = comparison_fields(result.key) | {"ground_truth": result.annotations_digest, "class_groups": sizes}
+        by_key.setdefault(canonical_json(fields), []).append(Run(path, result))
     sections = [_section(by_key[key]) for key in sorted(by_key)]
     return sorted(sections, key=lambda section: (section.task, section.shortened, -section.fields["iterations"]))
 
 
 def differences(one: Section, other: Section) -> list[str]:
     """Why two sections are not one: the fields that differ, as "schedule: short here, paper there"."""
-    found = [
+    return [
         f"{name}: {_short(one.fields[name])} here, {_short(other.fields[name])} there"
         for name in one.fields
         if one.fields[name] != other.fields[name]
     ]
-    return found or ["class groups: other groups, or groups of another size"]
 
 
 def _short(value: Any) -> str:
@@ -180,7 +180,11 @@ def _section(runs: Sequence[Run]) -> Section:
     regular.sort(key=lambda entry: (-(_rank_value(entry)), entry.label))
     result = runs[0].result
     groups = tuple(sorted(result.groups, key=lambda group: (group != "all", _group_order(group), group)))
-    return Section(comparison_fields(result.key), groups, (*regular, *apart), tuple(notes))
+    fields = comparison_fields(result.key) | {
+        "ground_truth": result.annotations_digest,
+        "class_groups": " ".join(f"{group}={result.groups[group].classes}" for group in groups),
+    }
+    return Section(fields, groups, (*regular, *apart), tuple(notes))
 
 
 def _problem(members: Sequence[Run], expected: set[int]) -> str:

@@ -184,3 +184,30 @@ def test_unknown_evaluator_and_wrong_rules(write):
         evaluate(truth, found, {}, evaluator="lvis")
     with pytest.raises(UserError, match="max_detections is 0"):
         evaluate(truth, found, {}, max_detections=0)
+
+
+def test_official_lvis_groups_stand_beside_those_of_the_split(write):
+    dataset, found = random_dataset(2, lvis=True)
+    for category, frequency in zip(dataset["categories"], "rrcfffc", strict=True):
+        category["frequency"] = frequency
+    names = [category["name"] for category in dataset["categories"]]
+    result = evaluate(write("gt.json", dataset), found, {"f": names[:5], "r": names[5:]}, lvis=True)
+    assert list(result.groups) == ["all", "f", "r", "official-f", "official-c", "official-r"]
+    assert set(result.groups["official-c"]) == {names[2], names[6]}
+    assert list(evaluate(write("gt.json", dataset), found, {}).groups) == ["all"]
+
+
+def test_the_digest_is_of_the_content_not_of_the_file(write):
+    dataset, found = random_dataset(4)
+
+    def digest(changed):
+        return evaluate(write("gt.json", changed), found, {}).annotations_digest
+
+    shuffled = {key: values[::-1] for key, values in dataset.items()}
+    assert digest(dataset) == digest(shuffled)
+    moved = json.loads(json.dumps(dataset))
+    moved["annotations"][0]["bbox"][0] += 0.5
+    renamed = json.loads(json.dumps(dataset))
+    renamed["categories"][0]["name"] = "other"
+    fewer = dict(dataset, images=[*dataset["images"], {"id": 99_999}])
+    assert len({digest(changed) for changed in (dataset, moved, renamed, fewer)}) == 4

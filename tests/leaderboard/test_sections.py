@@ -4,6 +4,7 @@ import math
 import statistics
 from pathlib import Path
 
+import msgspec
 import pytest
 from runs import make_record
 from scipy import stats
@@ -69,12 +70,12 @@ def test_what_is_not_comparable_stands_apart_and_says_why(change, named):
     assert any(named in difference for difference in differences(one, other))
 
 
-def test_other_class_groups_stand_apart():
-    other = make_record({"all": 0.2, "maj": 0.25, "min": 0.1})
-    other = type(other)(key=other.key, metrics=other.metrics, groups=other.groups | {"min": Group(9, 0)})
-    found = sections_of(make_record(), other)
-    assert len(found) == 2
-    assert "class groups" in differences(*found)[0]
+def test_other_class_groups_or_ground_truth_stand_apart():
+    record = make_record()
+    regrouped = msgspec.structs.replace(record, groups=record.groups | {"min": Group(9, 0)})
+    elsewhere = msgspec.structs.replace(record, annotations_digest="f" * 64)
+    assert "class_groups" in differences(*sections_of(record, regrouped))[0]
+    assert "ground_truth" in differences(*sections_of(record, elsewhere))[0]
 
 
 def test_replicates_are_averaged_and_rows_ranked():
