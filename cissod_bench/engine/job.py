@@ -13,7 +13,7 @@ from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation.inputs import read_ground_truth
 from cissod_bench.methods.method import Method, Parts, Setting
 from cissod_bench.methods.registry import get_method
-from cissod_bench.splits.manifest import Split, load_split
+from cissod_bench.splits.manifest import STATISTICS, Split, load_split
 from cissod_bench.tasks import Task, get_task
 
 
@@ -121,8 +121,11 @@ def resolve_job(
         num_classes=len(split_record.classes),
         iterations=length,
         unsup_weight=detector_record.semi["unsup_weight"],
+        theta=detector_record.theta,
         rfs_threshold=task_record.rfs_threshold,
         crs_gamma=task_record.crs_gamma,
+        labeled_images=split_record.counts["labeled_images"],
+        labeled_boxes=labeled_boxes(split_record),
     )
     method_options = method_record.options(options or {})
     defaults = msgspec.structs.asdict(method_record.options({}))
@@ -225,6 +228,12 @@ def check_images(split: Split, places: DataPlaces) -> None:
                 f"{folder}: {len(missing)} of {len(names)} images of {annotations} do not exist, "
                 f"the first is {missing[0]}."
             )
+
+
+def labeled_boxes(split: Split) -> tuple[int, ...]:
+    """Number of boxes of each class in D_l, in label order."""
+    statistics = msgspec.json.decode((split.folder / STATISTICS).read_bytes())
+    return tuple(row["labeled_boxes"] for row in statistics["classes"])
 
 
 class _NamedImage(msgspec.Struct):

@@ -22,15 +22,26 @@ class Setting:
         num_classes: number of foreground classes n.
         iterations: length of the run.
         unsup_weight: factor lambda_u of the losses on pseudo labels.
+        theta: threshold of pseudo labels that goes with the detector preset (paper: 0.9).
         rfs_threshold: the task's oversampling threshold t of repeat factor sampling.
         crs_gamma: the task's range coefficient of class-rebalancing sampling.
+        labeled_images: number of images in D_l.
+        labeled_boxes: for each class the number of boxes in D_l.
     """
 
     num_classes: int
     iterations: int
     unsup_weight: float
+    theta: float
     rfs_threshold: float
     crs_gamma: float
+    labeled_images: int
+    labeled_boxes: tuple[int, ...]
+
+
+def fixed_threshold(setting: Setting, theta: float | None) -> dict[str, Any]:
+    """Configuration of one threshold for all classes: the method's, or the detector preset's."""
+    return {"type": "FixedThreshold", "value": setting.theta if theta is None else theta}
 
 
 @dataclass(frozen=True)

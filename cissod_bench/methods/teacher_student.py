@@ -131,7 +131,9 @@ class TeacherStudent(SemiBaseDetector):
         proposals = self.teacher.rpn_head.predict(features, samples, rescale=False)
         detections = self.teacher.roi_head.predict(features, proposals, samples, rescale=False)
         self.threshold.update(
-            torch.cat([found.labels for found in detections]), torch.cat([found.scores for found in detections])
+            torch.cat([found.labels for found in detections]),
+            torch.cat([found.scores for found in detections]),
+            [len(found) for found in detections],
         )
         initial = self.semi_train_cfg.pseudo_label_initial_score_thr
         pseudo = [found[found.scores > initial] for found in detections]

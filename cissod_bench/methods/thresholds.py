@@ -5,6 +5,7 @@ A policy is a module with `update`, called once per iteration with every detecti
 threshold. RPN and box regression keep Soft Teacher's own rules (0.9, and the box uncertainty).
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -28,8 +29,14 @@ class FixedThreshold(nn.Module):
         super().__init__()
         self.register_buffer("values", Tensor(num_classes).fill_(value), persistent=False)
 
-    def update(self, labels: Tensor, scores: Tensor) -> None:
-        """Take note of the teacher's detections: nothing to do for a fixed threshold."""
+    def update(self, labels: Tensor, scores: Tensor, sizes: Sequence[int] = ()) -> None:
+        """Take note of the teacher's detections: nothing to do for a fixed threshold.
+
+        Args:
+            labels: (D,) int64 classes of all detections, image by image, before any filter.
+            scores: (D,) scores.
+            sizes: number of detections of each image.
+        """
 
     def thresholds(self, iteration: int, weights: Tensor | None) -> Tensor:
         """(n,) float32 threshold of each class.
@@ -97,7 +104,7 @@ class ClassThreshold(nn.Module):
         self.register_buffer("score_count", torch.zeros(num_classes))
 
     @torch.no_grad()
-    def update(self, labels: Tensor, scores: Tensor) -> None:
+    def update(self, labels: Tensor, scores: Tensor, sizes: Sequence[int] = ()) -> None:
         """Put the scores of one iteration into their classes' averages; equal on all ranks.
 
         k detections of a class weigh as much as k single steps of the average would: eta^k remains of what was.
@@ -105,6 +112,7 @@ class ClassThreshold(nn.Module):
         Args:
             labels: (D,) int64 classes of all detections, before any filter.
             scores: (D,) scores.
+            sizes: number of detections of each image; not needed here.
         """
         batch = torch.stack([torch.zeros_like(self.score_sum), torch.zeros_like(self.score_sum)])
         batch[0].index_add_(0, labels, scores.float())

@@ -7,7 +7,15 @@ from torch import nn
 from cissod_bench.methods.method import Method, Parts, Setting
 from tests.methods.frames import NUM_CLASSES, detector_config, frame
 
-SETTING = Setting(num_classes=NUM_CLASSES, iterations=100, unsup_weight=4.0, rfs_threshold=0.1, crs_gamma=0.5)
+SETTING = Setting(
+    num_classes=NUM_CLASSES,
+    iterations=100,
+    unsup_weight=4.0,
+    rfs_threshold=0.1,
+    crs_gamma=0.5,
+    labeled_images=40,
+    labeled_boxes=tuple(range(NUM_CLASSES)),
+)
 
 
 def frame_of(parts: Parts, **changes: Any) -> nn.Module:

@@ -131,11 +131,12 @@ def test_burn_in_trains_on_labelled_images_alone() -> None:
 
 def test_the_threshold_policy_sees_every_detection_and_decides_by_class() -> None:
     model = frame(semi={"pseudo_label_initial_score_thr": 0.2})
-    seen: dict[str, Tensor] = {}
-    model.threshold.update = lambda labels, scores: seen.update(labels=labels, scores=scores)
+    seen: dict[str, Any] = {}
+    model.threshold.update = lambda labels, scores, sizes: seen.update(labels=labels, scores=scores, sizes=sizes)
     inputs, samples = batch(1)
     view = model.teacher_view(inputs["unsup_teacher"], samples["unsup_teacher"])
     assert len(seen["scores"]) == sum(len(found) for found in view.detections)
+    assert seen["sizes"] == [len(found) for found in view.detections]
     assert seen["scores"].min() < 0.2, "detections below the initial filter are seen"
 
     label = int(seen["labels"][seen["scores"].argmax()])
