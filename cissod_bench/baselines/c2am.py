@@ -20,7 +20,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cissod_bench.methods.method import Parts, Setting
+from cissod_bench.methods.method import Parts, Setting, fixed_threshold
 from cissod_bench.methods.ranges import NotNegative, Positive, UnitInterval
 
 
@@ -33,8 +33,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Strength of the margins; 0 is a plain cosine classifier."""
     background_margin: bool = True
     """Whether the background takes part in the margins."""
-    theta: UnitInterval = 0.9
-    """Threshold of pseudo labels for the RoI classifier."""
+    theta: UnitInterval | None = None
+    """Threshold of pseudo labels for the RoI classifier; the detector preset's by default (paper: 0.9)."""
     threshold: NotNegative | None = None
     """Oversampling threshold t of RFS on labelled images; the task's by default."""
 
@@ -49,7 +49,7 @@ def parts(setting: Setting, options: Options) -> Parts:
             "background_margin": options.background_margin,
         },
         bbox_head={"type": "CosineBBoxHead", "cls_predictor_cfg": {"type": "CosineLinear", "scale": options.scale}},
-        threshold={"type": "FixedThreshold", "value": options.theta},
+        threshold=fixed_threshold(setting, options.theta),
         labeled_repeat=setting.rfs_threshold if options.threshold is None else options.threshold,
     )
 

@@ -21,7 +21,7 @@ from mmengine.dist import all_reduce
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cissod_bench.methods.method import Parts, Setting
+from cissod_bench.methods.method import Parts, Setting, fixed_threshold
 from cissod_bench.methods.ranges import NotNegative, UnitInterval
 
 PRIOR_BIAS = -6.9068
@@ -39,8 +39,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Largest extra weight of positives."""
     unsup_factor: NotNegative = 1.0
     """Factor of the pseudo-label pass in the accumulated gradients (4 would be its weight in the total loss)."""
-    theta: UnitInterval = 0.9
-    """Threshold of pseudo labels for the RoI classifier."""
+    theta: UnitInterval | None = None
+    """Threshold of pseudo labels for the RoI classifier; the detector preset's by default (paper: 0.9)."""
     threshold: NotNegative | None = None
     """Oversampling threshold t of RFS on labelled images; the task's by default."""
 
@@ -57,7 +57,7 @@ def parts(setting: Setting, options: Options) -> Parts:
             "unsup_factor": options.unsup_factor,
         },
         bbox_head={"init_cfg": _initialisation()},
-        threshold={"type": "FixedThreshold", "value": options.theta},
+        threshold=fixed_threshold(setting, options.theta),
         labeled_repeat=setting.rfs_threshold if options.threshold is None else options.threshold,
     )
 

@@ -13,7 +13,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from cissod_bench.methods.focal import softmax_focal
-from cissod_bench.methods.method import Parts, Setting
+from cissod_bench.methods.method import Parts, Setting, fixed_threshold
 from cissod_bench.methods.ranges import NotNegative, UnitInterval
 
 
@@ -22,8 +22,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     gamma: NotNegative = 1.0
     """Focusing parameter (CI-SSOD's release 1, Unbiased Teacher 1.5)."""
-    theta: UnitInterval = 0.9
-    """Threshold of pseudo labels for the RoI classifier."""
+    theta: UnitInterval | None = None
+    """Threshold of pseudo labels for the RoI classifier; the detector preset's by default (paper: 0.9)."""
     rfs: bool = False
     """Repeat labelled images by RFS, as the baselines of Tables 1-3 do."""
     threshold: NotNegative | None = None
@@ -35,7 +35,7 @@ def parts(setting: Setting, options: Options) -> Parts:
     threshold = setting.rfs_threshold if options.threshold is None else options.threshold
     return Parts(
         loss_cls={"type": "SoftmaxFocal", "gamma": options.gamma},
-        threshold={"type": "FixedThreshold", "value": options.theta},
+        threshold=fixed_threshold(setting, options.theta),
         labeled_repeat=threshold if options.rfs else None,
     )
 

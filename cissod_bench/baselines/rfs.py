@@ -7,21 +7,22 @@ LVIS).
 
 import msgspec
 
-from cissod_bench.methods.method import Parts, Setting
+from cissod_bench.methods.method import Parts, Setting, fixed_threshold
+from cissod_bench.methods.ranges import NotNegative, UnitInterval
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Options of repeat factor sampling."""
 
-    theta: float = 0.9
-    """Threshold of pseudo labels for the RoI classifier."""
-    threshold: float | None = None
+    theta: UnitInterval | None = None
+    """Threshold of pseudo labels for the RoI classifier; the detector preset's by default (paper: 0.9)."""
+    threshold: NotNegative | None = None
     """Oversampling threshold t; the task's by default."""
 
 
 def parts(setting: Setting, options: Options) -> Parts:
     """Soft Teacher with repeated labelled images."""
     return Parts(
-        threshold={"type": "FixedThreshold", "value": options.theta},
+        threshold=fixed_threshold(setting, options.theta),
         labeled_repeat=setting.rfs_threshold if options.threshold is None else options.threshold,
     )

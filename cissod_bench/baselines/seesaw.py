@@ -21,7 +21,7 @@ from mmengine.dist import all_reduce
 from torch import Tensor
 from torch.nn import functional
 
-from cissod_bench.methods.method import Parts, Setting
+from cissod_bench.methods.method import Parts, Setting, fixed_threshold
 from cissod_bench.methods.ranges import NotNegative, UnitInterval
 
 
@@ -34,8 +34,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Exponent of the compensation factor; 0 turns it off."""
     normalized: bool = True
     """Normalise features and weights in the classifier (temperature 20)."""
-    theta: UnitInterval = 0.9
-    """Threshold of pseudo labels for the RoI classifier."""
+    theta: UnitInterval | None = None
+    """Threshold of pseudo labels for the RoI classifier; the detector preset's by default (paper: 0.9)."""
     threshold: NotNegative | None = None
     """Oversampling threshold t of RFS on labelled images; the task's by default."""
 
@@ -52,7 +52,7 @@ def parts(setting: Setting, options: Options) -> Parts:
         },
         # mmdet's layer is at temperature 20 by itself; its argument's name differs between versions.
         bbox_head={"cls_predictor_cfg": {"type": "NormedLinear"}} if options.normalized else {},
-        threshold={"type": "FixedThreshold", "value": options.theta},
+        threshold=fixed_threshold(setting, options.theta),
         labeled_repeat=setting.rfs_threshold if options.threshold is None else options.threshold,
     )
 

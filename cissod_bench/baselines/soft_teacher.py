@@ -6,16 +6,17 @@ fixed threshold on strongly augmented ones, and background samples count as much
 
 import msgspec
 
-from cissod_bench.methods.method import Parts, Setting
+from cissod_bench.methods.method import Parts, Setting, fixed_threshold
+from cissod_bench.methods.ranges import UnitInterval
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Options of Soft Teacher."""
 
-    theta: float = 0.9
-    """Threshold of pseudo labels for the RoI classifier (paper sec. 4.2)."""
+    theta: UnitInterval | None = None
+    """Threshold of pseudo labels for the RoI classifier; the detector preset's by default (paper: 0.9)."""
 
 
 def parts(setting: Setting, options: Options) -> Parts:
     """Cross entropy, uniform sampling, one threshold."""
-    return Parts(threshold={"type": "FixedThreshold", "value": options.theta})
+    return Parts(threshold=fixed_threshold(setting, options.theta))

@@ -46,6 +46,7 @@ def build_config(job: Job) -> Config:
         "evaluator": job.evaluator,
         "max_detections": job.task.max_detections,
         "out_dir": str(job.out),
+        "lvis": job.task.dataset == "lvis",
     }
     return Config(
         {

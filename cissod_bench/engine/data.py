@@ -23,9 +23,11 @@ def _one_of(names: tuple[str, ...]) -> Config:
 def _resize_and_flip(detector: Detector) -> list[Config]:
     longest = detector.test_scale[0]
     scales = [(max(longest, shortest), shortest) for shortest in detector.train_shortest]
+    chance = 1 / (1 + len(detector.flips))
+    flip = {"type": "RandomFlip", "prob": [chance] * len(detector.flips), "direction": list(detector.flips)}
     return [
         {"type": "RandomResize", "scale": scales, "keep_ratio": True},
-        {"type": "RandomFlip", "prob": 0.5},
+        flip,
     ]
 
 

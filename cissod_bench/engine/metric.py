@@ -25,6 +25,7 @@ class GroupAP(BaseMetric):
         evaluator: backend, see `cissod_bench.evaluation`.
         max_detections: detections that count per image.
         out_dir: folder for `detections.json` and `per_class.npz`.
+        lvis: LVIS's federated rules instead of COCO's.
     """
 
     def __init__(
@@ -35,12 +36,14 @@ class GroupAP(BaseMetric):
         evaluator: str,
         max_detections: int,
         out_dir: str,
+        lvis: bool = False,
     ) -> None:
         super().__init__()
         self.ann_file, self.out_dir = Path(ann_file), Path(out_dir)
         self.groups = {name: tuple(members) for name, members in groups.items()}
         self.evaluator, self.max_detections = evaluator, max_detections
-        truth = read_ground_truth(self.ann_file, lvis=False)
+        self.lvis = lvis
+        truth = read_ground_truth(self.ann_file, lvis=lvis)
         id_of = dict(zip(truth.class_names, truth.class_ids.tolist(), strict=True))
         # The validation file may number its classes otherwise than the training file: names decide.
         self.category_ids = np.array([id_of[name] for name in classes])
@@ -69,6 +72,7 @@ class GroupAP(BaseMetric):
             self.groups,
             evaluator=self.evaluator,
             max_detections=self.max_detections,
+            lvis=self.lvis,
         )
         save_evaluation(self.out_dir / "per_class.npz", evaluation)
         return {

@@ -83,6 +83,7 @@ def run_job(job: Job) -> Result:
             detector=job.detector.name,
             evaluator=job.evaluator,
             max_detections=job.task.max_detections,
+            rules="lvis" if job.task.dataset == "lvis" else "coco",
         ),
         load_evaluation(job.out / "per_class.npz"),
         files={"config": "config.py", "detections": "detections.json", "per_class": "per_class.npz"},

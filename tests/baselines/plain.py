@@ -11,6 +11,7 @@ SETTING = Setting(
     num_classes=NUM_CLASSES,
     iterations=100,
     unsup_weight=4.0,
+    theta=0.9,
     rfs_threshold=0.1,
     crs_gamma=0.5,
     labeled_images=40,
