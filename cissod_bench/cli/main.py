@@ -6,6 +6,7 @@ import typer
 
 from cissod_bench.cli import list as list_command
 from cissod_bench.cli.doctor import doctor
+from cissod_bench.cli.eval import evaluate_predictions
 from cissod_bench.cli.make_splits import make_splits
 from cissod_bench.cli.report import report
 from cissod_bench.cli.run import run
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command("make-splits")(make_splits)
 app.command("run")(run)
+app.command("eval")(evaluate_predictions)
 app.command("report")(report)
 app.add_typer(list_command.app, name="list")
 app.command("doctor")(doctor)

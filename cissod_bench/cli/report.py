@@ -53,8 +53,8 @@ def print_table(table: "Table") -> None:
 
     shown = Grid(title=Text(table.title), title_justify="left", box=box.SIMPLE, pad_edge=False)
     for column in table.columns:
-        heading = f"{column.over} {column.title}".strip()
-        shown.add_column(Text(heading), justify="left" if column.kind in ("rank", "text") else "right")
+        heading = f"{column.over}\n{column.title}"
+        shown.add_column(Text(heading), justify="left" if column.kind in ("rank", "text") else "right", overflow="fold")
     styles = {1: "bold", 2: "underline", None: ""}
     for row, cells in enumerate(table.rows):
         shown.add_row(

@@ -22,13 +22,15 @@ def section_table(section: Section, others: Sequence[Section] = (), *, metric: s
     """
     paper = comparison_table(section.task) if metric == "AP" else None
     references = {row.method: row for row in paper.rows} if paper else {}
+    if not any(entry.method in references for entry in section.entries):
+        paper = None
     columns = [Column("rank", "#", kind="rank"), Column("method", "Method"), Column("seeds", "Seeds")]
     columns += [Column(f"{group}_{metric}", group, metric, "metric") for group in section.groups]
     if paper:
         columns += [Column(f"{group}_paper", group, "paper", "reference") for group in paper.groups]
     subtract = paper is not None and not section.shortened and section.fields["detector"] == PAPER_DETECTOR
     if paper and subtract:
-        columns += [Column(f"{group}_difference", group, "ours - paper", "difference") for group in paper.groups]
+        columns += [Column(f"{group}_difference", group, "Δ", "difference") for group in paper.groups]
     rows = []
     ranked = sum(not entry.problem for entry in section.entries)
     for index, entry in enumerate(section.entries):
@@ -49,7 +51,7 @@ def section_table(section: Section, others: Sequence[Section] = (), *, metric: s
     return Table(
         name=f"{section.task}-{section.fields['split_digest'][:8]}-{section.fields['schedule']}",
         title=section.title,
-        caption=_caption(section, metric),
+        caption=_caption(section, metric, subtract),
         columns=tuple(columns),
         rows=tuple(rows),
         ranked=ranked,
@@ -149,7 +151,7 @@ def _own_cells(section: Section, method: str | None) -> list[Cell]:
     return [_cell(entry, group, "AP") for group in section.groups]
 
 
-def _caption(section: Section, metric: str) -> str:
+def _caption(section: Section, metric: str, subtract: bool) -> str:
     sizes = section.entries[0].runs[0].result.groups
     parts = []
     for group in section.groups:
@@ -159,10 +161,11 @@ def _caption(section: Section, metric: str) -> str:
     seeds = max(len(entry.runs) for entry in section.entries)
     spread = "Mean ± standard deviation over training seeds. " if seeds > 1 else ""
     fields = section.fields
+    delta = " Δ: ours minus the paper's." if subtract else ""
     return (
         f"{metric} in percent ({'; '.join(parts)}). {spread}Split {fields['split_digest'][:12]}, "
         f"detector {fields['detector']}, {fields['evaluator']} with {fields['rules'].upper()} rules, "
-        f"{fields['max_detections']} detections per image."
+        f"{fields['max_detections']} detections per image.{delta}"
     )
 
 

@@ -153,7 +153,7 @@ def _spans(columns: tuple[Column, ...]) -> Iterator[tuple[str, int, int]]:
 
 _TEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "^": r"\^{}",
         "\\": r"\textbackslash{}", "~": r"\~{}", "±": r"$\pm$", "–": "--", "†": r"$\dagger$", "…": r"\ldots{}",
-        "“": "``", "”": "''"}  # fmt: skip
+        "“": "``", "”": "''", "Δ": r"$\Delta$"}  # fmt: skip
 
 
 def _tex(text: str) -> str:
