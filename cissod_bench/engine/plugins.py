@@ -2,7 +2,7 @@
 
 from mmdet.utils import register_all_modules
 
-from cissod_bench.baselines import c2am, eqlv2, focal, seesaw
+from cissod_bench.baselines import c2am, eqlv2, focal, labelmatch, seesaw
 from cissod_bench.engine import generations, hooks, metric, progress, sampler
 from cissod_bench.methods import reweighting, teacher_student, thresholds
 
@@ -12,6 +12,7 @@ __all__ = [
     "focal",
     "generations",
     "hooks",
+    "labelmatch",
     "metric",
     "progress",
     "reweighting",

@@ -54,6 +54,13 @@ METHODS: dict[str, Method] = {
             paper_name="FL",
         ),
         Method(
+            name="labelmatch",
+            family="SSOD",
+            title="LabelMatch's thresholds by rank",
+            citation="Chen et al., Label Matching Semi-Supervised Object Detection, CVPR 2022",
+            module="cissod_bench.baselines.labelmatch",
+        ),
+        Method(
             name="gbs",
             family="CI-SSOD",
             title="Gradient-based sampling, the proposed method: GbR + GbT + CrS",
