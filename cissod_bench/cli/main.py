@@ -5,6 +5,7 @@ import sys
 import typer
 
 from cissod_bench.cli import list as list_command
+from cissod_bench.cli.compare import compare
 from cissod_bench.cli.doctor import doctor
 from cissod_bench.cli.eval import evaluate_predictions
 from cissod_bench.cli.make_splits import make_splits
@@ -24,6 +25,7 @@ app.command("make-splits")(make_splits)
 app.command("run")(run)
 app.command("eval")(evaluate_predictions)
 app.command("report")(report)
+app.command("compare")(compare)
 app.add_typer(list_command.app, name="list")
 app.command("doctor")(doctor)
 

@@ -1,0 +1,47 @@
+"""`cissod-bench compare`: is the difference of two runs more than chance?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cissod_bench.cli.options import Json
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RUN_A", help="Run folder.")],
+    second: Annotated[Path, typer.Argument(metavar="RUN_B", help="Run folder to compare with it.")],
+    annotations: Annotated[
+        Path | None, typer.Option(help="Ground truth. Default: the file that the record of RUN_A names.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=10, help="Bootstrap samples.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    classes: Annotated[bool, typer.Option("--classes", help="Show every class as well.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Difference of two runs per group and class, with a 95 % interval from a paired bootstrap over images.
+
+    The interval says what another validation set would change. It says nothing about other training seeds: for these,
+    make several runs of each and see `report`. Runs that are not comparable are refused.
+    """
+    from rich.progress import track
+
+    from cissod_bench.cli.report import print_table
+    from cissod_bench.leaderboard.compare import compare_runs, comparison_table
+    from cissod_bench.leaderboard.writers import json_text
+
+    found = compare_runs(
+        first,
+        second,
+        annotations=annotations,
+        samples=samples,
+        seed=seed,
+        progress=iter if as_json else lambda drawn: track(drawn, "Resampling images", transient=True),
+    )
+    if as_json:
+        tables = [json_text(comparison_table(found, classes=each)).strip() for each in (False, True)]
+        typer.echo(f'{{"groups": {tables[0]}, "classes": {tables[1]}}}')
+        return
+    print_table(comparison_table(found))
+    if classes:
+        print_table(comparison_table(found, classes=True))

@@ -1,0 +1,119 @@
+"""Comparing two runs: estimates are the evaluator's, intervals are paired, what differs is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runs import make_record
+from typer.testing import CliRunner
+
+from cissod_bench.cli.main import app
+from cissod_bench.errors import UserError
+from cissod_bench.evaluation import evaluate
+from cissod_bench.leaderboard.compare import compare_runs, comparison_table
+from cissod_bench.leaderboard.external import write_run
+from cissod_bench.leaderboard.records import RESULT_FILE
+
+IMAGES = 60
+
+
+def detections(truth, noise, seed):
+    rng = np.random.default_rng(seed)
+    return [
+        {"image_id": box["image_id"], "category_id": box["category_id"], "score": float(rng.random()),
+         "bbox": [box["bbox"][0] + float(rng.normal(0, noise)), *box["bbox"][1:]]}
+        for box in truth["annotations"]
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """A run folder whose detector is off by `noise` pixels on 60 images of 3 classes."""
+    rng = np.random.default_rng(0)
+    boxes = [
+        {"id": index, "image_id": int(rng.integers(1, IMAGES + 1)), "category_id": int(rng.integers(1, 4)),
+         "bbox": [*map(float, rng.uniform(0, 90, 2)), 40.0, 30.0]}
+        for index in range(1, 4 * IMAGES)
+    ]  # fmt: skip
+    truth = {
+        "images": [{"id": index} for index in range(1, IMAGES + 1)],
+        "categories": [{"id": index, "name": name} for index, name in enumerate(("a", "b", "c", "empty"), start=1)],
+        "annotations": boxes,
+    }
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+
+    def make(name: str, noise: float, seed: int = 0, **key) -> Path:
+        predictions = tmp_path / f"{name}.json"
+        predictions.write_text(json.dumps(detections(truth, noise, seed)))
+        groups = {"maj": ["a", "b"], "min": ["c", "empty"]}
+        evaluation = evaluate(tmp_path / "gt.json", predictions, groups)
+        write_run(tmp_path / name, make_record(method=name, **key).key, evaluation, predictions, split="")
+        return tmp_path / name
+
+    return make
+
+
+def test_estimates_are_the_evaluators_and_the_difference_is_theirs(make_run, tmp_path):
+    one, two = make_run("one", 6.0), make_run("two", 2.0)
+    found = compare_runs(one, two, samples=40)
+    metrics = [json.loads((run / RESULT_FILE).read_text())["metrics"] for run in (one, two)]
+    for group in ("all", "maj", "min"):
+        intervals = found.groups[group]
+        expected = [of_run[group]["AP"] for of_run in metrics]
+        assert [interval.value for interval in intervals[:2]] == pytest.approx(expected, abs=1e-12)
+        assert intervals[2].value == pytest.approx(expected[1] - expected[0], abs=1e-12)
+        assert intervals[2].excludes_zero
+    assert found.classes["empty"] is None
+    assert set(found.classes) == {"a", "b", "c", "empty"}
+
+
+def test_a_run_does_not_differ_from_itself(make_run):
+    run = make_run("one", 4.0)
+    difference = compare_runs(run, run, samples=20).groups["all"][2]
+    assert (difference.value, difference.std) == (0.0, 0.0)
+    assert not difference.excludes_zero
+
+
+def test_pairing_narrows_the_interval(make_run):
+    """Two runs with nearly the same errors: the difference is known better than either value."""
+    one, two = make_run("one", 4.0), make_run("two", 4.2)
+    first, second, difference = compare_runs(one, two, samples=100).groups["all"]
+    assert difference.std < 0.7 * np.hypot(first.std, second.std)
+
+
+def test_table_and_command(make_run):
+    one, two = make_run("one", 6.0), make_run("two", 2.0)
+    table = comparison_table(compare_runs(one, two, samples=30), classes=True)
+    values = [cells[3].value for cells in table.rows]
+    assert values == sorted(values, reverse=True)
+    assert any("1 without ground truth" in note for note in table.notes)
+    arguments = ["compare", str(one), str(two), "--samples", "30"]
+    shown = CliRunner().invoke(app, [*arguments, "--classes"])
+    assert shown.exit_code == 0, shown.output
+    assert "Group" in shown.output
+    assert "Class" in shown.output
+    content = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    assert [row["name"] for row in content["groups"]["rows"]] == ["all", "maj", "min"]
+    assert all(row["significant"] == "*" for row in content["groups"]["rows"])
+
+
+@pytest.mark.parametrize("change", [{"schedule": "paper"}, {"split_digest": "e" * 64}, {"protocol": 2}])
+def test_runs_that_are_not_comparable_are_refused(make_run, change):
+    one, two = make_run("one", 6.0), make_run("two", 2.0, **change)
+    with pytest.raises(UserError, match=f"not comparable: {next(iter(change))}"):
+        compare_runs(one, two)
+
+
+def test_missing_and_other_ground_truth(make_run, tmp_path):
+    one, two = make_run("one", 6.0), make_run("two", 2.0)
+    truth = json.loads((tmp_path / "gt.json").read_text())
+    truth["annotations"][0]["bbox"][0] += 1
+    (tmp_path / "other.json").write_text(json.dumps(truth))
+    with pytest.raises(UserError, match=r"other\.json: not the ground truth"):
+        compare_runs(one, two, annotations=tmp_path / "other.json")
+    (tmp_path / "gt.json").unlink()
+    with pytest.raises(UserError, match="Give it as --annotations"):
+        compare_runs(one, two)
+    with pytest.raises(UserError, match=r"nowhere.*result\.json"):
+        compare_runs(one, tmp_path / "nowhere")
