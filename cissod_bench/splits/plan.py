@@ -184,7 +184,8 @@ def _held_out(task: Task, columns: Columns, variant: Variant) -> Bool:
         return hold_out(columns.image_ids, variant.folds, variant.fold, key)
     held: Bool = np.zeros(columns.num_images, np.bool_)
     count = round(task.validation_fraction * columns.num_images)
-    held[key.order(columns.image_ids, "validation")[:count]] = True
+    if count:
+        held[key.order(columns.image_ids, "validation")[:count]] = True
     return held
 
 

@@ -8,6 +8,7 @@ a tenth of converting the structs one by one.
 import gc
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cissod_bench.errors import UserError
+from cissod_bench.files import sha256_file
 from cissod_bench.splits.columns import Category, Columns, Int16, Int32, Int64, Strings
 from cissod_bench.splits.content import box_hashes, content_digest
 from cissod_bench.splits.health import box_flags
-from cissod_bench.splits.stream import PIECE, HashedFile, JsonObject, decompressed
+from cissod_bench.splits.stream import PIECE, JsonObject, opened
 
 FileNames = Literal["file_name", "coco_url"]
 """Where an image's file is named. LVIS names it in `coco_url` only, whose last two parts are folder and file."""
@@ -126,8 +128,10 @@ def read_coco(
     """
     parts = _Parts(path, file_names)
     try:
-        with HashedFile(path) as file, _no_garbage_collection():
-            document = JsonObject(decompressed(file, path), path, piece)
+        # The digest is computed beside the reading: the system's cache serves the file twice.
+        with opened(path) as (read_into, bytes_read), ThreadPoolExecutor(1) as thread, _no_garbage_collection():
+            digest = thread.submit(sha256_file, path)
+            document = JsonObject(read_into, path, piece)
             for key in document.keys():  # noqa: SIM118, `keys` consumes the document
                 reader = {"images": parts.images, "annotations": parts.boxes, "categories": parts.categories}.get(key)
                 if reader is None:
@@ -137,8 +141,8 @@ def read_coco(
                 for count in document.elements(reader):
                     parts.counts[key] += count
                     if progress:
-                        progress(file.bytes_read)
-            source = Source(path.name, path.stat().st_size, file.sha256())
+                        progress(bytes_read())
+            source = Source(path.name, path.stat().st_size, digest.result())
     except FileNotFoundError:
         raise UserError(f"There is no annotation file {path}.") from None
     except IsADirectoryError:
@@ -202,21 +206,24 @@ class _Parts:
         self._decode_boxes = msgspec.json.Decoder(list[_Box]).decode
         self._decode_loose_boxes = msgspec.json.Decoder(list[_LooseBox]).decode
         self._decode_images = msgspec.json.Decoder(list[_Image]).decode
-        self._encode = msgspec.msgpack.Encoder().encode
+        self._encode = msgspec.msgpack.Encoder().encode_into
+        self._encoded = bytearray()
 
     def begin(self, key: str) -> None:
         if key in self.counts:
             raise UserError(f"{self._path} holds the list {key!r} twice.")
         self.counts[key] = 0
 
-    def boxes(self, text: bytes) -> int:
+    def boxes(self, text: memoryview) -> int:
         """Take in a JSON list of annotations; returns their number."""
         try:
             structs = self._decode_boxes(text)
         except (msgspec.ValidationError, msgspec.DecodeError):
             structs = self._loose_boxes(text)
-        encoded = self._encode(structs)
-        records = np.frombuffer(encoded, _RECORD, len(structs), len(encoded) - len(structs) * _RECORD.itemsize)
+        self._encode(structs, self._encoded)
+        records = np.frombuffer(
+            self._encoded, _RECORD, len(structs), len(self._encoded) - len(structs) * _RECORD.itemsize
+        )
         self._box_ids.append(self._integers(records["id"], "annotations", "id"))
         self._box_images.append(self._integers(records["image_id"], "annotations", "image_id"))
         categories = self._integers(records["category_id"], "annotations", "category_id")
@@ -227,8 +234,9 @@ class _Parts:
         self._areas.append(records["area"])
         return len(structs)
 
-    def _loose_boxes(self, text: bytes) -> list[_Box]:
+    def _loose_boxes(self, view: memoryview) -> list[_Box]:
         """Decode what the strict decoder refused: null, missing or non-finite coordinates, true and false as crowd."""
+        text = bytes(view)
         if b"NaN" in text or b"Infinity" in text:
             # Of the same length, so that places in error messages stay right.
             text = _NOT_JSON_NUMBER.sub(lambda match: match[0] if match[0][:1] == b'"' else _blank(match[0]), text)
@@ -247,7 +255,7 @@ class _Parts:
         x, y, width, height = (corner for corner in corners if corner is not None)
         return _Box(box.image_id, box.category_id, (x, y, width, height), box_id, float(box.iscrowd or 0), area)
 
-    def images(self, text: bytes) -> int:
+    def images(self, text: memoryview) -> int:
         """Take in a JSON list of images; returns their number."""
         try:
             structs = self._decode_images(text)
@@ -276,7 +284,7 @@ class _Parts:
             raise UserError(f"{self._path}: images[{number}] has neither file_name nor coco_url.")
         return name
 
-    def categories(self, text: bytes) -> int:
+    def categories(self, text: memoryview) -> int:
         """Take in a JSON list of classes; returns their number."""
         try:
             structs = msgspec.json.decode(text, type=list[_Category])

@@ -7,21 +7,21 @@ strings and nested arrays it holds. So the parser's own speed is kept, and only 
 """
 
 import gzip
-import hashlib
 import lzma
 import re
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import TypeVar
 
 import msgspec
 
 from cissod_bench.errors import UserError
 
 Decoded = TypeVar("Decoded")
+Decode = Callable[[memoryview], Decoded]
+ReadInto = Callable[[memoryview], int]
 
 PIECE = 4 * 2**20
 """Bytes decoded at once: large enough for the parser's speed, small enough for the processor's cache."""
@@ -30,94 +30,71 @@ _LARGEST_ELEMENT = 512 * 2**20
 _WRONG_CUTS = 50
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _BETWEEN_ELEMENTS = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*(?=\{)")
-_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
-_SCALAR_END = re.compile(rb"[ \t\r\n,\]}]")
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_SCALAR = re.compile(rb"[^ \t\r\n,\]}]*(?=[ \t\r\n,\]}])")
 _BYTE = re.compile(r"\(byte (\d+)\)")
 
 
-class HashedFile:
-    """A file opened for reading that computes the SHA-256 of its raw bytes beside the reading, in a thread."""
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[ReadInto, Callable[[], int]]]:
+    """Open a plain, gzip or xz file, told apart by their first bytes, for reading its content.
 
-    def __init__(self, path: Path) -> None:
-        self._file: BinaryIO = path.open("rb")
-        self._digest = hashlib.sha256()
-        self._thread = ThreadPoolExecutor(1)
-        self._pending: Future[None] | None = None
-        self.bytes_read = 0
-
-    def read(self, size: int = -1) -> bytes:
-        """The next bytes, as a file gives them."""
-        block = self._file.read(size)
-        self.bytes_read += len(block)
-        if self._pending is not None:
-            self._pending.result()
-        self._pending = self._thread.submit(self._digest.update, block)
-        return block
-
-    def sha256(self) -> str:
-        """Hexadecimal SHA-256 of the whole file, reading what is left of it."""
-        while self.read(PIECE):
-            pass
-        if self._pending is not None:
-            self._pending.result()
-        return self._digest.hexdigest()
-
-    def __enter__(self) -> "HashedFile":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._thread.shutdown()
-        self._file.close()
-
-
-def decompressed(file: HashedFile, path: Path) -> Callable[[int], bytes]:
-    """A `read(size)` over the content of a plain, gzip or xz file, told apart by their first bytes.
+    Yields:
+        A function that fills a buffer with content and returns the number of bytes, and one that tells how many bytes
+        of the file have been read.
 
     Raises:
-        UserError: on reading, if the compressed data is damaged or cut off.
+        UserError: on reading, if compressed data is damaged or cut off.
     """
-    with path.open("rb") as plain:
-        start = plain.read(6)
-    if start[:2] == b"\x1f\x8b":
-        opened: Any = gzip.GzipFile(fileobj=cast(Any, file))
-    elif start == b"\xfd7zXZ\x00":
-        opened = lzma.LZMAFile(cast(Any, file))  # noqa: SIM115, closes nothing of its own
-    else:
-        return file.read
+    with path.open("rb", buffering=0) as raw:
+        start = raw.read(6)
+        raw.seek(0)
+        if start[:2] == b"\x1f\x8b":
+            content: gzip.GzipFile | lzma.LZMAFile | None = gzip.GzipFile(fileobj=raw, mode="rb")
+        elif start == b"\xfd7zXZ\x00":
+            content = lzma.LZMAFile(raw)  # noqa: SIM115, the file under it is closed here
+        else:
+            content = None
 
-    def read(size: int) -> bytes:
-        try:
-            return cast(bytes, opened.read(size))
-        except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
-            raise UserError(f"{path}: the compressed data is damaged or cut off ({error}).") from None
+        def read_into(buffer: memoryview) -> int:
+            if content is None:
+                return raw.readinto(buffer) or 0
+            try:
+                return content.readinto(buffer)
+            except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
+                raise UserError(f"{path}: the compressed data is damaged or cut off ({error}).") from None
 
-    return read
+        yield read_into, raw.tell
 
 
 class JsonObject:
     """Cursor over one JSON object that is read piece by piece.
 
     Args:
-        read: gives up to `size` further bytes, none at the end.
+        read_into: fills a buffer with further content, returns the number of bytes, 0 at the end.
         path: named in the messages.
         piece: bytes decoded at once.
     """
 
-    def __init__(self, read: Callable[[int], bytes], path: Path, piece: int = PIECE) -> None:
-        self._read = read
+    def __init__(self, read_into: ReadInto, path: Path, piece: int = PIECE) -> None:
+        self._read_into = read_into
         self._path = path
         self._piece = piece
-        self._buffer = b""
-        self._position = 0
-        self._offset = 0  # of the buffer's first byte in the content
+        # Content lies between `position` and `end`. At least one byte lies before it, since a piece of an array is
+        # made a list in its place: the bytes around it, already consumed or given back, become brackets.
+        self._buffer = bytearray(piece + 1)
+        self._position = self._end = 1
+        self._offset = -1  # of the buffer's first byte in the content
         self._ended = False
 
     def keys(self) -> Iterator[str]:
-        """The object's keys in order; the consumer reads or skips each value before it goes on."""
+        """The object's keys in order; the consumer reads or skips each value before it goes on.
+
+        Raises:
+            UserError: not a JSON object, malformed or cut off.
+        """
         first = self._peek()
-        if first == b"\xef" and self._starts_with(b"\xef\xbb\xbf"):
+        if first == b"\xef" and self._window(3) == b"\xef\xbb\xbf":
             self._position += 3
             first = self._peek()
         if first != b"{":
@@ -137,7 +114,7 @@ class JsonObject:
         if self._peek() != b"":
             raise self._malformed("data after the end of the JSON object")
 
-    def elements(self, decode: Callable[[bytes], Decoded]) -> Iterator[Decoded]:
+    def elements(self, decode: Decode[Decoded]) -> Iterator[Decoded]:
         """Decode the array that comes next, one run of whole elements at a time.
 
         Args:
@@ -146,143 +123,151 @@ class JsonObject:
         Raises:
             UserError: not an array, malformed or cut off.
         """
-        if self._take() != b"[":
-            self._position -= 1
+        if self._peek() != b"[":
             raise self._malformed("expected a list")
-        if self._peek() == b"]":
-            self._position += 1
+        self._position += 1
+        if self._take() == b"]":
             return
+        self._position -= 1
         size = self._piece
         while True:
             self._fill(size)
-            taken = self._decode_run(decode)
-            if taken is None:
-                if self._ended:
-                    raise self._cut_off()
-                if size > _LARGEST_ELEMENT:
-                    raise self._malformed(f"an element is longer than {_LARGEST_ELEMENT} bytes")
+            run = self._decode_run(decode)
+            if run is not None:
+                decoded, self._position, last = run
+                yield decoded
+                if last:
+                    return
+                size = self._piece
+            elif self._ended:
+                raise self._cut_off()
+            elif size > _LARGEST_ELEMENT:
+                raise self._malformed(f"an element is longer than {_LARGEST_ELEMENT} bytes")
+            else:
                 size *= 2
-                continue
-            size = self._piece
-            decoded, length, last = taken
-            self._position += length
-            yield decoded
-            if last:
-                return
 
     def skip(self) -> None:
-        """Pass over the value that comes next."""
-        first = self._peek()
-        if first in (b"{", b"["):
-            self._skip_nested()
-        elif first == b'"':
-            self._string()
-        else:
-            end = self._search(_SCALAR_END)
-            self._check_scalar(self._buffer[self._position : end])
-            self._position = end
+        """Pass over the value that comes next.
 
-    def _decode_run(self, decode: Callable[[bytes], Decoded]) -> tuple[Decoded, int, bool] | None:
-        """Decode as many whole elements as the buffer holds: (decoded, bytes consumed, whether the array ended).
+        Raises:
+            UserError: malformed or cut off.
+        """
+        first = self._peek()
+        if first not in (b"{", b"["):
+            text = self._match(_TOKEN if first == b'"' else _SCALAR)
+            try:
+                msgspec.json.decode(text)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                if text not in (b"NaN", b"Infinity", b"-Infinity"):
+                    raise self._malformed("expected a value") from None
+            return
+        brackets: list[bytes] = []
+        while True:
+            token = self._match(_TOKEN)
+            if token in (b"{", b"["):
+                brackets.append(token)
+            elif token in (b"}", b"]"):
+                if brackets.pop() + token not in (b"{}", b"[]"):
+                    raise self._malformed("unbalanced brackets")
+                if not brackets:
+                    return
+
+    def _decode_run(self, decode: Decode[Decoded]) -> tuple[Decoded, int, bool] | None:
+        """Decode as many whole elements as the buffer holds: (decoded, position after them, whether the array ended).
 
         None if the buffer ends within the first element.
         """
-        window = self._buffer[self._position :]
-        for end, following in self._cuts(window):
+        self._buffer[self._position - 1] = ord("[")
+        for end, following in self._cuts():
             # The last try takes everything: the array's end, if it is there, shows as characters after the list.
-            text = b"[" + window[:end] + b"]" if following else b"[" + window
+            length = end - self._position + (2 if following else 1)
+            behind = self._buffer[end] if following else 0
+            if following:
+                self._buffer[end] = ord("]")
             try:
-                decoded = decode(text)
-                return (decoded, following, False) if following else (decoded, len(window), True)
+                decoded = self._decode(decode, length)
             except msgspec.ValidationError:
                 raise
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                length = _list_length(text, error)
-                if length is not None:
-                    return decode(text[:length]), length - 1, True
+                if following:
+                    self._buffer[end] = behind
+                ended = self._list_length(error)
+                if ended is not None:
+                    return self._decode(decode, ended), self._position + ended - 1, True
                 if "truncated" not in str(error):
                     raise self._decode_error(error) from None
+            else:
+                return (decoded, following, False) if following else (decoded, self._end, True)
         return None
 
-    def _cuts(self, window: bytes) -> Iterator[tuple[int, int]]:
+    def _decode(self, decode: Decode[Decoded], length: int) -> Decoded:
+        with memoryview(self._buffer) as view:
+            return decode(view[self._position - 1 : self._position - 1 + length])
+
+    def _cuts(self) -> Iterator[tuple[int, int]]:
         """Places that look like a gap between two elements, last first: (end of one, start of the next).
 
-        At the end the whole window, with 0 for the start of a next element.
+        At the end all that the buffer holds, with 0 for the start of a next element.
         """
-        end, width, tried = len(window), 2**12, 0
-        while end > 0 and tried < _WRONG_CUTS:
-            start = max(0, end - width)
+        end, width, tried = self._end, 2**12, 0
+        while end > self._position and tried < _WRONG_CUTS:
+            start = max(self._position, end - width)
             # A gap may straddle the border of two searched parts: look a little beyond the right one.
-            for match in reversed(list(_BETWEEN_ELEMENTS.finditer(window, start, min(len(window), end + 256)))):
-                if match.start() < end:
-                    yield match.start() + 1, match.end()
+            gaps = _BETWEEN_ELEMENTS.finditer(self._buffer, start, min(self._end, end + 256))
+            for first, last in reversed([gap.span() for gap in gaps]):
+                if first < end:
+                    yield first + 1, last
                     tried += 1
             end, width = start, width * 4
-        yield len(window), 0
+        yield self._end, 0
+
+    def _list_length(self, error: Exception) -> int | None:
+        """Length of the list that starts before the cursor, if the decoder complains about what follows the list."""
+        match = _BYTE.search(str(error))
+        if match is None or "trailing characters" not in str(error):
+            return None
+        # The decoder reports the byte after the first character that does not belong.
+        start = self._position - 1
+        length = len(self._buffer[start : start + int(match[1]) - 1].rstrip(b" \t\r\n"))
+        return length if self._buffer[start + length - 1] == ord("]") else None
 
     def _key(self) -> str:
         if self._peek() != b'"':
             raise self._malformed("expected a key")
         try:
-            key = msgspec.json.decode(self._string(), type=str)
+            key = msgspec.json.decode(self._match(_TOKEN), type=str)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise self._malformed("expected a key") from None
         if self._take() != b":":
+            self._position -= 1
             raise self._malformed("expected ':'")
         return key
 
-    def _string(self) -> bytes:
-        end = self._search(_STRUCTURE)
-        text = self._buffer[self._position : end]
-        self._position = end
-        return text
-
-    def _skip_nested(self) -> None:
-        open_brackets: list[bytes] = []
+    def _match(self, pattern: re.Pattern[bytes]) -> bytes:
+        """The text of the pattern's next match, consumed, reading on until there is one."""
+        size = 2**16
         while True:
-            end = self._search(_STRUCTURE)
-            token = self._buffer[end - 1 : end]
-            self._position = end
-            if token in (b"{", b"["):
-                open_brackets.append(token)
-            elif token in (b"}", b"]"):
-                if open_brackets.pop() + token not in (b"{}", b"[]"):
-                    raise self._malformed("unbalanced brackets")
-                if not open_brackets:
-                    return
-
-    def _search(self, pattern: re.Pattern[bytes]) -> int:
-        """End of the next match (start of it for the end of a scalar), reading on until there is one."""
-        size = self._piece
-        while True:
-            match = pattern.search(self._buffer, self._position)
-            if match and (match.end() < len(self._buffer) or self._ended or pattern is not _SCALAR_END):
-                return match.start() if pattern is _SCALAR_END else match.end()
+            match = pattern.search(self._buffer, self._position, self._end)
+            if match:
+                text = match[0]
+                self._position = match.end()
+                return text
             if self._ended:
                 raise self._cut_off()
             size *= 2
             self._fill(size)
 
-    def _check_scalar(self, text: bytes) -> None:
-        try:
-            msgspec.json.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            if text not in (b"NaN", b"Infinity", b"-Infinity"):
-                raise self._malformed("expected a value") from None
-
-    def _starts_with(self, text: bytes) -> bool:
-        self._fill(len(text))
-        return self._buffer.startswith(text, self._position)
+    def _window(self, size: int) -> bytes:
+        self._fill(size)
+        return bytes(self._buffer[self._position : min(self._end, self._position + size)])
 
     def _peek(self) -> bytes:
         """The next byte that is no white space, not consumed; empty at the end of the content."""
         while True:
-            match = _SPACE.match(self._buffer, self._position)
+            match = _SPACE.match(self._buffer, self._position, self._end)
             self._position = match.end() if match else self._position
-            if self._position < len(self._buffer):
-                return self._buffer[self._position : self._position + 1]
-            if self._ended:
-                return b""
+            if self._position < self._end or self._ended:
+                return bytes(self._buffer[self._position : min(self._end, self._position + 1)])
             self._fill(self._piece)
 
     def _take(self) -> bytes:
@@ -295,26 +280,28 @@ class JsonObject:
 
     def _fill(self, size: int) -> None:
         """Read on until `size` bytes lie before the cursor or the content ends."""
-        missing = size - (len(self._buffer) - self._position)
-        if missing <= 0 or self._ended:
+        if self._ended or self._end - self._position >= size:
             return
-        blocks = [self._buffer[self._position :]]
-        self._offset += self._position
-        self._position = 0
-        while missing > 0:
-            block = self._read(missing)
-            if not block:
-                self._ended = True
-                break
-            blocks.append(block)
-            missing -= len(block)
-        self._buffer = b"".join(blocks)
+        if self._position + size > len(self._buffer):
+            rest = self._buffer[self._position : self._end]
+            if 1 + size > len(self._buffer):
+                self._buffer = bytearray(1 + size)
+            self._buffer[1 : 1 + len(rest)] = rest
+            self._offset += self._position - 1
+            self._position, self._end = 1, 1 + len(rest)
+        with memoryview(self._buffer) as view:
+            while self._end < self._position + size:
+                count = self._read_into(view[self._end : self._position + size])
+                if count == 0:
+                    self._ended = True
+                    break
+                self._end += count
 
     def _malformed(self, what: str) -> UserError:
         return UserError(f"{self._path} is damaged: {what} at byte {self._offset + self._position}.")
 
     def _cut_off(self) -> UserError:
-        length = self._offset + len(self._buffer)
+        length = self._offset + self._end
         return UserError(f"{self._path} is cut off: it ends after {length} bytes within the JSON object. Get it again.")
 
     def _decode_error(self, error: Exception) -> UserError:
@@ -322,16 +309,6 @@ class JsonObject:
         match = _BYTE.search(text)
         if match is None:
             return UserError(f"{self._path} is damaged after byte {self._offset + self._position}: {text}.")
-        place = self._offset + self._position + int(match[1]) - 1
+        place = self._offset + self._position - 1 + int(match[1])
         reason = text[: match.start()].strip().removeprefix("JSON is malformed: ")
         return UserError(f"{self._path} is damaged: {reason} at byte {place}.")
-
-
-def _list_length(text: bytes, error: Exception) -> int | None:
-    """Length of the list at the start of `text`, if the decoder complains about what follows that list."""
-    match = _BYTE.search(str(error))
-    if match is None or "trailing characters" not in str(error):
-        return None
-    # The decoder reports the byte after the first character that does not belong.
-    length = len(text[: int(match[1]) - 1].rstrip(b" \t\r\n"))
-    return length if text[length - 1 : length] == b"]" else None
