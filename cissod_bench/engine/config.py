@@ -123,6 +123,7 @@ def model(job: Job) -> dict[str, Any]:
             "data_preprocessor": detector["data_preprocessor"],
         },
         "threshold": dict(job.parts.threshold),
+        "refinement": None if job.parts.refinement is None else dict(job.parts.refinement),
         "semi_train_cfg": {**job.detector.semi, "burn_in": round(job.detector.burn_in * job.iterations)},
         "semi_test_cfg": {"predict_on": "teacher"},
     }

@@ -52,6 +52,7 @@ class Parts:
         loss_cls: configuration of the RoI classification loss.
         bbox_head: what the method changes in the configuration of the RoI head's last part.
         threshold: configuration of the threshold policy of pseudo labels.
+        refinement: configuration of a refinement of pseudo labels (`refinement.py`), None for none.
         labeled_repeat: oversampling threshold t of repeat factor sampling on D_l, None for uniform sampling.
         rebalancing: options of class-rebalancing sampling of D_u (`engine/generations.py`), None for uniform sampling.
     """
@@ -59,6 +60,7 @@ class Parts:
     loss_cls: Mapping[str, Any] = field(default_factory=lambda: {"type": "CrossEntropyLoss", "loss_weight": 1.0})
     bbox_head: Mapping[str, Any] = field(default_factory=dict)
     threshold: Mapping[str, Any] = field(default_factory=lambda: {"type": "FixedThreshold", "value": 0.9})
+    refinement: Mapping[str, Any] | None = None
     labeled_repeat: float | None = None
     rebalancing: Mapping[str, Any] | None = None
 

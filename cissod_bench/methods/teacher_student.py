@@ -24,6 +24,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from cissod_bench.methods.passes import serving
+from cissod_bench.methods.refinement import Refinement
 
 Losses = dict[str, Any]
 
@@ -57,6 +58,7 @@ class TeacherStudent(SemiBaseDetector):
     Args:
         detector: configuration of a two-stage detector, built twice.
         threshold: configuration of a threshold policy; `num_classes` is filled in.
+        refinement: configuration of a `Refinement` of pseudo labels; `num_classes` and `channels` are filled in.
         semi_train_cfg: mmdet's keys for Soft Teacher, and `burn_in`, the number of first iterations on labelled images
             alone (0 in the paper).
         semi_test_cfg: mmdet's keys.
@@ -71,10 +73,16 @@ class TeacherStudent(SemiBaseDetector):
         semi_train_cfg: dict[str, Any],
         semi_test_cfg: dict[str, Any],
         data_preprocessor: dict[str, Any] | None = None,
+        refinement: dict[str, Any] | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(detector, semi_train_cfg, semi_test_cfg, data_preprocessor, init_cfg)
-        self.threshold = MODELS.build({**threshold, "num_classes": self.student.roi_head.bbox_head.num_classes})
+        head = self.student.roi_head.bbox_head
+        self.threshold = MODELS.build({**threshold, "num_classes": head.num_classes})
+        self.refinement: Refinement | None = None
+        if refinement is not None:
+            sizes = {"num_classes": head.num_classes, "channels": head.shared_out_channels}
+            self.refinement = MODELS.build({**refinement, **sizes})
         self.iteration = 0  # set by the engine before each iteration
         self.view: TeacherView | None = None  # of the current iteration; for hooks
 
@@ -102,6 +110,9 @@ class TeacherStudent(SemiBaseDetector):
         Returns:
             Scalar losses (or lists of them, per feature level), named as mmdet names them.
         """
+        if self.refinement is not None:
+            labels = [sample.gt_instances for sample in multi_batch_data_samples["sup"]]
+            self.refinement.observe(self.teacher, multi_batch_inputs["sup"], labels)
         losses: Losses = self.loss_by_gt_instances(multi_batch_inputs["sup"], multi_batch_data_samples["sup"])
         self.view = None
         if self.iteration >= self.semi_train_cfg.get("burn_in", 0):
@@ -139,8 +150,11 @@ class TeacherStudent(SemiBaseDetector):
         pseudo = [found[found.scores > initial] for found in detections]
         matrices = [torch.from_numpy(sample.homography_matrix).to(batch_inputs.device) for sample in samples]
         uncertainties = self.box_uncertainty(features, samples, pseudo)
-        for found, uncertainty, matrix, sample in zip(pseudo, uncertainties, matrices, samples, strict=True):
+        for found, uncertainty in zip(pseudo, uncertainties, strict=True):
             found.reg_uncs = uncertainty
+        if self.refinement is not None:
+            self.refinement.refine(self.teacher, features, pseudo, self.iteration)
+        for found, matrix, sample in zip(pseudo, matrices, samples, strict=True):
             found.bboxes = bbox_project(found.bboxes, matrix.inverse(), sample.ori_shape)
         thresholds = self.threshold.thresholds(self.iteration, getattr(self.loss_cls, "weights", None))
         return TeacherView(features, samples, matrices, detections, pseudo, thresholds)
@@ -182,7 +196,10 @@ class TeacherStudent(SemiBaseDetector):
         features = self.student.extract_feat(batch_inputs)
         losses, proposals = self.rpn_loss(features, samples, labels)
         losses |= self.roi_loss(features, proposals, samples, labels, view)
-        return dict(rename_loss_dict("unsup_", reweight_loss_dict(losses, self.semi_train_cfg.unsup_weight)))
+        losses = dict(rename_loss_dict("unsup_", reweight_loss_dict(losses, self.semi_train_cfg.unsup_weight)))
+        if self.refinement is not None:
+            losses |= self.refinement.loss(self.student, features, labels, self.iteration)
+        return losses
 
     def project(self, view: TeacherView, samples: list[DetDataSample]) -> list[InstanceData]:
         """Pseudo labels in the coordinates of the student's views, without those that fall outside."""
@@ -193,14 +210,9 @@ class TeacherStudent(SemiBaseDetector):
             boxes = bbox_project(found.bboxes, matrix, sample.img_shape)
             width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
             inside = (width > smallest_width) & (height > smallest_height)
-            projected.append(
-                InstanceData(
-                    bboxes=boxes[inside],
-                    labels=found.labels[inside],
-                    scores=found.scores[inside],
-                    reg_uncs=found.reg_uncs[inside],
-                )
-            )
+            moved = found[inside]
+            moved.bboxes = boxes[inside]
+            projected.append(moved)
         return projected
 
     def rpn_loss(

@@ -23,7 +23,8 @@ def frame_of(parts: Parts, **changes: Any) -> nn.Module:
     """The frame as the engine builds it; `changes` go into the frame's configuration."""
     detector = detector_config()
     detector["roi_head"]["bbox_head"] |= {**parts.bbox_head, "loss_cls": dict(parts.loss_cls)}
-    return frame(detector, **{"threshold": dict(parts.threshold), **changes})
+    plugged = {"threshold": dict(parts.threshold), "refinement": parts.refinement and dict(parts.refinement)}
+    return frame(detector, **{**plugged, **changes})
 
 
 def parts_of(method: Method, **options: Any) -> Parts:
