@@ -72,28 +72,26 @@ class _Category(msgspec.Struct):
     instance_count: int | None = None
 
 
-def _record_type() -> np.dtype[np.void]:
-    """Layout of one `_Box` in MessagePack: key, value, key, value, each float as one byte and eight big-endian ones."""
-    names, formats, offsets, end = [], [], [], 1
+def _record_type() -> tuple[np.dtype[np.void], int]:
+    """Layout of one `_Box` in MessagePack, and the place of its first coordinate.
+
+    Key, value, key, value: a key is a byte and its letters, a float a byte and eight big-endian ones.
+    """
+    names, offsets, end, corners = [], [], 1, 0
     for field in msgspec.structs.fields(_Box):
         end += 1 + len(field.name)
-        names.append(field.name)
         if field.name == "bbox":
-            start, width = end + 1, 9 * 4
-            for corner in range(4):
-                names.append(f"bbox{corner}")
-                formats.append(">f8")
-                offsets.append(start + 9 * corner + 1)
-            names.remove("bbox")
-            end += 1 + width
+            corners = end + 2
+            end += 1 + 4 * 9
         else:
-            formats.append(">f8")
+            names.append(field.name)
             offsets.append(end + 1)
             end += 9
-    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": end})
+    formats = [">f8"] * len(names)
+    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": end}), corners
 
 
-_RECORD = _record_type()
+_RECORD, _CORNERS = _record_type()
 
 
 @dataclass(frozen=True)
@@ -172,12 +170,15 @@ class _Growing:
         self._width = width
         self._used = 0
 
-    def append(self, block: npt.NDArray[Any]) -> None:
-        end = self._used + block.size
-        if end > self._array.size:
-            self._array.resize(max(end, self._array.size * 5 // 4), refcheck=False)
-        self._array[self._used : end] = block.reshape(-1)
-        self._used = end
+    def append(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Convert values to the column's type at its end; returns that part, valid until the next call."""
+        start, self._used = self._used, self._used + values.size
+        if self._used > self._array.size:
+            self._array.resize(max(self._used, self._array.size * 5 // 4), refcheck=False)
+        part = self._array[start : self._used].reshape(values.shape)
+        with np.errstate(invalid="ignore"):
+            np.copyto(part, values, casting="unsafe")
+        return part
 
     def finish(self) -> npt.NDArray[Any]:
         self._array.resize(self._used, refcheck=False)
@@ -221,16 +222,17 @@ class _Parts:
         except (msgspec.ValidationError, msgspec.DecodeError):
             structs = self._loose_boxes(text)
         self._encode(structs, self._encoded)
-        records = np.frombuffer(
-            self._encoded, _RECORD, len(structs), len(self._encoded) - len(structs) * _RECORD.itemsize
+        count = len(structs)
+        start = len(self._encoded) - count * _RECORD.itemsize
+        records = np.frombuffer(self._encoded, _RECORD, count, start)
+        corners: npt.NDArray[Any] = np.ndarray(
+            (count, 4), ">f8", self._encoded, start + _CORNERS, (_RECORD.itemsize, 9)
         )
-        self._box_ids.append(self._integers(records["id"], "annotations", "id"))
-        self._box_images.append(self._integers(records["image_id"], "annotations", "image_id"))
-        categories = self._integers(records["category_id"], "annotations", "category_id")
-        self._check(np.abs(categories) < 2**31, "annotations", "category_id", "is too large")
-        self._box_categories.append(categories)
+        self._append_ids(self._box_ids, records["id"], "annotations", "id")
+        self._append_ids(self._box_images, records["image_id"], "annotations", "image_id")
+        self._append_ids(self._box_categories, records["category_id"], "annotations", "category_id")
         self._crowd.append(records["iscrowd"] != 0)
-        self._corners.append(np.stack([records[f"bbox{corner}"] for corner in range(4)], axis=1))
+        self._corners.append(corners)
         self._areas.append(records["area"])
         return len(structs)
 
@@ -262,7 +264,7 @@ class _Parts:
         except msgspec.ValidationError as error:
             raise self._item_error("images", error) from None
         first = self.counts["images"]
-        self._image_ids.append(self._integers(np.array([image.id for image in structs]), "images", "id"))
+        self._append_ids(self._image_ids, np.array([image.id for image in structs]), "images", "id")
         sizes = np.array([(image.width or 0, image.height or 0) for image in structs])
         self._check(((sizes >= 0) & (sizes < 2**31)).all(axis=1), "images", "width or height", "is out of range")
         self._sizes.append(sizes)
@@ -360,12 +362,13 @@ class _Parts:
             raise UserError(f"{self._path}: a class id is beyond 2**31.")
         return result
 
-    def _integers(self, values: npt.NDArray[Any], key: str, field: str) -> Int64:
-        """Floats that must be whole numbers, as int64."""
-        values = values.astype(np.float64)
-        self._check(np.abs(values) < _LARGEST_ID, key, field, "is beyond 2**53")
-        self._check(values == np.floor(values), key, field, "is not a whole number")
-        return values.astype(np.int64)
+    def _append_ids(self, column: _Growing, values: npt.NDArray[Any], key: str, field: str) -> None:
+        """Append floats that must be whole numbers within the column's range, and exact as floats."""
+        part = column.append(values)
+        limit = min(_LARGEST_ID, np.iinfo(part.dtype).max)
+        self._check(
+            (part == values) & (part < limit) & (part > -limit), key, field, f"is no whole number below {limit}"
+        )
 
     def _check(self, valid: Any, key: str, field: str, problem: str) -> None:
         if not valid.all():
