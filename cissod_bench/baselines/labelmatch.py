@@ -37,8 +37,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Part of the run before the thresholds count, unless the window is full before."""
     interval: Count = 100
     """Iterations between two updates of the thresholds."""
-    theta: UnitInterval = 0.9
-    """Threshold of pseudo labels for the RoI classifier until then."""
+    theta: UnitInterval | None = None
+    """Threshold of pseudo labels for the RoI classifier until then; the detector preset's by default (paper: 0.9)."""
     threshold: NotNegative | None = None
     """Oversampling threshold t of RFS on labelled images; the task's by default."""
 
@@ -53,7 +53,7 @@ def parts(setting: Setting, options: Options) -> Parts:
             "window": options.window,
             "warmup": round(options.warmup * setting.iterations),
             "interval": options.interval,
-            "theta": options.theta,
+            "theta": setting.theta if options.theta is None else options.theta,
         },
         labeled_repeat=setting.rfs_threshold if options.threshold is None else options.threshold,
     )

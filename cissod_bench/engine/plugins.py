@@ -2,12 +2,13 @@
 
 from mmdet.utils import register_all_modules
 
-from cissod_bench.baselines import c2am, eqlv2, focal, labelmatch, seesaw
+from cissod_bench.baselines import c2am, daso, eqlv2, focal, labelmatch, seesaw
 from cissod_bench.engine import generations, hooks, metric, progress, sampler
 from cissod_bench.methods import reweighting, teacher_student, thresholds
 
 __all__ = [
     "c2am",
+    "daso",
     "eqlv2",
     "focal",
     "generations",

@@ -1,4 +1,4 @@
-"""The seam between the teacher's detections and the threshold: a module that changes pseudo labels and may add a loss."""
+"""The seam between detections and thresholds: a module that changes the pseudo labels and may add a loss."""
 
 from typing import Any, Protocol
 

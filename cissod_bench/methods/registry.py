@@ -54,6 +54,14 @@ METHODS: dict[str, Method] = {
             paper_name="FL",
         ),
         Method(
+            name="daso",
+            family="CI-SSL",
+            title="DASO: pseudo labels blended with similarities to class prototypes",
+            citation="Oh et al., DASO: Distribution-Aware Semantics-Oriented Pseudo-Label, CVPR 2022",
+            module="cissod_bench.baselines.daso",
+            paper_name="DASO",
+        ),
+        Method(
             name="labelmatch",
             family="SSOD",
             title="LabelMatch's thresholds by rank",

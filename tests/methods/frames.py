@@ -90,6 +90,7 @@ def train_steps(model: nn.Module, steps: int) -> list[dict[str, float]]:
     history = []
     for step in range(steps):
         torch.manual_seed(step)
+        model.iteration = step
         loss, logs = model.parse_losses(model.loss(*batch(step)))
         optimizer.zero_grad()
         loss.backward()
