@@ -8,6 +8,7 @@ from pathlib import Path
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation import METRICS
 from cissod_bench.files import write_bytes
+from cissod_bench.leaderboard.page import html_page
 from cissod_bench.leaderboard.plots import distribution, render
 from cissod_bench.leaderboard.records import Rejected, load_results
 from cissod_bench.leaderboard.sections import Section, make_sections
@@ -59,7 +60,7 @@ def make_report(folders: Sequence[Path], *, metric: str = "AP") -> Report:
 
 
 def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[Path]:
-    """Write `report.md`, `tables.tex`, `results.csv`, `results.json` and the class distributions of the splits.
+    """Write `index.html`, `report.md`, `tables.tex`, `results.csv`, `results.json` and the splits' class distributions.
 
     Returns:
         the files, each written atomically.
@@ -73,6 +74,7 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
         "tables.tex": "\n".join(latex(table) for table in (*report.tables, *report.paper)).encode(),
         "results.csv": comma_separated(report.results).encode(),
         "results.json": json_text(report.results).encode(),
+        "index.html": html_page(report.sections, report.tables, report.paper, report.rejected, out).encode(),
         **plots,
     }
     files = {out / name: data for name, data in content.items()}

@@ -22,7 +22,7 @@ def runs(run_folder):
 
 def test_files_and_their_stable_bytes(runs, tmp_path):
     files = [write_report(make_report([runs]), tmp_path / name) for name in ("a", "b")]
-    assert [path.name for path in files[0]] == ["report.md", "tables.tex", "results.csv", "results.json"]
+    assert [path.name for path in files[0]] == ["report.md", "tables.tex", "results.csv", "results.json", "index.html"]
     for one, two in zip(*files, strict=True):
         assert one.read_bytes() == two.read_bytes()
     text = files[0][0].read_text()

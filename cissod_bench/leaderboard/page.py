@@ -1,0 +1,200 @@
+"""The leaderboard as one HTML file that needs no network: tables to sort and filter, charts, and every run's record.
+
+The tables are plain HTML that DataTables (shipped inside `itables`) makes sortable; the charts are Plotly's. Without
+JavaScript the tables and records are still there.
+"""
+
+import base64
+import json
+import os
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import plotly.graph_objects as go
+import plotly.offline
+
+from cissod_bench import __version__
+from cissod_bench.errors import UserError
+from cissod_bench.evaluation import load_evaluation
+from cissod_bench.leaderboard.curves import metric_curves
+from cissod_bench.leaderboard.plots import COLORS
+from cissod_bench.leaderboard.records import Rejected
+from cissod_bench.leaderboard.sections import Entry, Run, Section
+from cissod_bench.leaderboard.table import Table
+from cissod_bench.leaderboard.writers import html_table
+
+SYMBOLS = ("circle", "triangle-up", "square", "diamond", "cross", "star", "x")
+
+
+def html_page(
+    sections: Sequence[Section],
+    tables: Sequence[Table],
+    paper: Sequence[Table],
+    rejected: Sequence[Rejected],
+    out: Path,
+) -> str:
+    """The page's text, the same for the same records.
+
+    Args:
+        sections: comparable runs.
+        tables: one for each section.
+        paper: the paper's tables.
+        rejected: files that were left out.
+        out: folder that the page will lie in: links to configurations are relative to it.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: (files("cissod_bench.leaderboard") / name).read_text("utf-8")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    bundle = files("itables") / "html"
+    parts = []
+    for number, (section, table) in enumerate(zip(sections, tables, strict=True)):
+        figures = {
+            "AP by group, with the 95 % t-interval over training seeds": bars(section),
+            "AP per class, mean over training seeds": classes(section),
+            "AP over iterations, one line a seed": curves(section),
+        }
+        charts = [
+            {"id": f"chart-{number}-{index}", "title": title, "json": _json(figure)}
+            for index, (title, figure) in enumerate(figures.items())
+            if figure is not None
+        ]
+        parts.append({
+            "title": table.title,
+            "table": html_table(table),
+            "charts": charts,
+            "runs": [_run(entry, run, out) for entry in section.entries for run in entry.runs],
+        })  # fmt: skip
+    return environment.get_template("page.html").render(
+        sections=parts,
+        paper=[{"title": table.title, "table": html_table(table)} for table in paper],
+        rejected=rejected,
+        version=__version__,
+        datatables_js=base64.b64encode((bundle / "dt_bundle.js").read_bytes()).decode(),
+        datatables_css=(bundle / "dt_bundle.css").read_text("utf-8"),
+        plotly_js=plotly.offline.get_plotlyjs() if any(part["charts"] for part in parts) else "",
+    )
+
+
+def bars(section: Section) -> go.Figure:
+    """AP by group of every row; bars: 95 % t-interval of the mean over training seeds, where there are several."""
+    figure = go.Figure()
+    for index, entry in enumerate(section.entries):
+        found = [entry.spread(group, "AP") for group in section.groups]
+        figure.add_bar(
+            name=entry.label,
+            x=list(section.groups),
+            y=[None if spread is None else 100 * spread.mean for spread in found],
+            error_y={
+                "type": "data",
+                "color": "#888888",
+                "array": [100 * spread.interval if spread and spread.interval else None for spread in found],
+            },
+            marker_color=COLORS[index % len(COLORS)],
+            marker_pattern_shape=("", "/", "\\", "x", "-", "|", "+")[index // len(COLORS) % 7],
+        )
+    return _styled(figure, "class group", "AP in percent")
+
+
+def classes(section: Section) -> go.Figure | None:
+    """AP of every class, mean over the seeds, classes by falling AP of the first row; None without arrays."""
+    values = {entry.label: _class_means(entry) for entry in section.entries}
+    known = {label: found for label, found in values.items() if found}
+    if not known:
+        return None
+    first = next(iter(known.values()))
+    order = sorted(first, key=lambda name: (-first[name], name))
+    figure = go.Figure()
+    for index, (label, found) in enumerate(known.items()):
+        figure.add_scatter(
+            name=label,
+            x=order,
+            y=[100 * found[name] if name in found else None for name in order],
+            mode="markers",
+            marker={"color": COLORS[index % len(COLORS)], "symbol": SYMBOLS[index % len(SYMBOLS)], "size": 7},
+        )
+    return _styled(figure, "class", "AP in percent")
+
+
+def curves(section: Section) -> go.Figure | None:
+    """AP over iterations of every run that was evaluated more than once; None without such a run."""
+    figure = go.Figure()
+    for index, entry in enumerate(section.entries):
+        for run in entry.runs:
+            found = metric_curves(run.path.parent, section.groups)
+            for dash, (group, (steps, values)) in zip(("solid", "dash", "dot", "dashdot"), found.items(), strict=False):
+                if len(steps) > 1:
+                    figure.add_scatter(
+                        name=f"{entry.label}, {group}",
+                        x=steps,
+                        y=[100 * value for value in values],
+                        mode="lines+markers",
+                        line={"color": COLORS[index % len(COLORS)], "dash": dash},
+                        legendgroup=f"{entry.label}, {group}",
+                        showlegend=run is entry.runs[0],
+                    )
+    if not figure.data:
+        return None
+    return _styled(figure, "iteration", "AP in percent")
+
+
+def _class_means(entry: Entry) -> dict[str, float]:
+    """Class name -> AP, without classes that have no ground truth; empty where a run has no arrays."""
+    collected: list[dict[str, float]] = []
+    for run in entry.runs:
+        name = run.result.files.get("per_class")
+        if name is None or not (run.path.parent / name).is_file():
+            return {}
+        try:
+            evaluation = load_evaluation(run.path.parent / name)
+        except UserError:
+            return {}
+        pairs = zip(evaluation.class_names, evaluation.per_class()["AP"].tolist(), strict=True)
+        collected.append({name: value for name, value in pairs if not np.isnan(value)})
+    return {name: float(np.mean([row[name] for row in collected])) for name in collected[0]}
+
+
+def _styled(figure: go.Figure, x: str, y: str) -> go.Figure:
+    grid = {"gridcolor": "rgba(128,128,128,0.3)", "zerolinecolor": "rgba(128,128,128,0.5)"}
+    figure.update_layout(
+        xaxis={"title": x, **grid},
+        yaxis={"title": y, "rangemode": "tozero", **grid},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        margin={"l": 50, "r": 10, "t": 40, "b": 50},
+        template="none",
+    )
+    return figure
+
+
+def _json(figure: go.Figure) -> str:
+    return json.dumps(json.loads(figure.to_json()), sort_keys=True).replace("<", "\\u003c")
+
+
+def _run(entry: Entry, run: Run, out: Path) -> dict[str, Any]:
+    result = run.result
+    config = result.files.get("config")
+    linked = run.path.parent / config if config else None
+    facts: dict[str, Any] = {
+        "folder": str(run.path.parent),
+        "training seed": "unknown" if result.key.train_seed is None else result.key.train_seed,
+        "split": result.split or "",
+        "package version": result.package_version,
+        "timing": ", ".join(f"{name} {seconds:.0f} s" for name, seconds in sorted(result.timing.items())),
+        "GPU memory": "" if result.gpu_memory_mib is None else f"{result.gpu_memory_mib:.0f} MiB",
+        "source": f"{result.git.commit}{' with changes' if result.git.dirty else ''}" if result.git else "",
+        "environment": ", ".join(f"{name} {version}" for name, version in sorted(result.environment.items())),
+    }
+    return {
+        "label": entry.label if entry.problem else f"{entry.label}, seed {facts['training seed']}",
+        "facts": {name: value for name, value in facts.items() if value != ""},
+        "config": os.path.relpath(linked, out).replace(os.sep, "/") if linked and linked.is_file() else None,
+    }
