@@ -17,6 +17,10 @@ def report(
         Path | None, typer.Option(help="Folder for the report's files. Default: print only.", show_default=False)
     ] = None,
     metric: Annotated[str, typer.Option(help="AP, AP50, AP75, APs, APm, APl or AR.")] = "AP",
+    bootstrap: Annotated[
+        int, typer.Option(min=0, help="Bootstrap samples over images for intervals and marks of difference. 0: none.")
+    ] = 0,
+    baseline: Annotated[str, typer.Option(help="Method that the marks of difference refer to.")] = "soft-teacher",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files of an earlier report.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -26,17 +30,25 @@ def report(
     why they are apart. A mean is over training seeds, and only where no seed is missing. Damaged or foreign records
     are left out and named.
     """
+    from rich.progress import track
+
     from cissod_bench.leaderboard.report import make_report, write_report
     from cissod_bench.leaderboard.writers import json_text
 
-    made = make_report(folders, metric=metric)
+    made = make_report(
+        folders,
+        metric=metric,
+        samples=bootstrap,
+        baseline=baseline,
+        progress=iter if as_json else lambda drawn: track(drawn, "Resampling images", transient=True),
+    )
     written = write_report(made, out, overwrite=overwrite) if out else []
     for entry in made.rejected:
         typer.secho(f"Left out: {entry.reason}", err=True, fg=typer.colors.YELLOW)
     if as_json:
         typer.echo(json_text(made.results), nl=False)
         return
-    for table in made.tables:
+    for table in (*made.tables, *made.images):
         print_table(table)
     if written:
         typer.echo(f"Written: {', '.join(str(path) for path in written)}")

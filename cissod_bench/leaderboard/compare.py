@@ -1,6 +1,5 @@
 """The difference of two runs: per group and per class, with a paired bootstrap over the validation images."""
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,14 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cissod_bench.errors import UserError
-from cissod_bench.evaluation.bootstrap import Interval, WeightedAP, group_interval, image_samples
-from cissod_bench.evaluation.groups import checked_groups, load_evaluation
-from cissod_bench.evaluation.inputs import GroundTruth, read_detections, read_ground_truth
-from cissod_bench.evaluation.matches import Matches, match
+from cissod_bench.evaluation.bootstrap import Interval, group_interval, image_samples
+from cissod_bench.leaderboard.intervals import Progress, ground_truth, group_members, weighted_ap
 from cissod_bench.leaderboard.records import RESULT_FILE, Result, comparison_fields, load_result
 from cissod_bench.leaderboard.table import Cell, Column, Table
-
-Samples = Iterable[NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,7 @@ def compare_runs(
     annotations: Path | None = None,
     samples: int = 1000,
     seed: int = 0,
-    progress: Callable[[Samples], Samples] = iter,
+    progress: Progress = iter,
 ) -> Comparison:
     """Compare two run folders on the same validation images.
 
@@ -57,23 +52,15 @@ def compare_runs(
     """
     records = [load_result(folder / RESULT_FILE) for folder in (first, second)]
     _check_comparable(first, second, records)
-    path = annotations or Path(records[0].annotations or "")
-    if not path.is_file():
-        raise UserError(f"{path}: the ground truth of the runs is not there. Give it as --annotations.")
-    lvis = records[0].key.rules == "lvis"
-    truth = read_ground_truth(path, lvis=lvis)
-    if records[0].annotations_digest not in (None, truth.digest()):
-        raise UserError(f"{path}: not the ground truth that {first} was scored against.")
-    matches = [_matches(folder, record, truth) for folder, record in zip((first, second), records, strict=True)]
-    weighted = [WeightedAP(of_run) for of_run in matches]
+    truth = ground_truth(records[0], first, annotations)
+    weighted = [weighted_ap(folder, record, truth) for folder, record in zip((first, second), records, strict=True)]
     estimates = [ap(np.ones(len(truth.image_ids))) for ap in weighted]
     drawn: list[list[NDArray[np.float64]]] = [[], []]
     for sample in progress(image_samples(len(truth.image_ids), samples, seed)):
         for run, ap in zip(drawn, weighted, strict=True):
             run.append(ap(sample.astype(np.float64)))
     sampled = [np.stack(run) for run in drawn]
-    groups = checked_groups(truth, load_evaluation(first / records[0].files["per_class"]).groups)
-    index = {name: position for position, name in enumerate(truth.class_names)}
+    groups = group_members(records[0], first, truth)
 
     def three(members: list[int]) -> tuple[Interval, Interval, Interval] | None:
         found = [group_interval(one, many, members) for one, many in zip(estimates, sampled, strict=True)]
@@ -84,8 +71,8 @@ def compare_runs(
 
     return Comparison(
         names=(str(first), str(second)),
-        groups={group: three([index[name] for name in names]) for group, names in groups.items()},
-        classes={name: three([position]) for name, position in index.items()},
+        groups={group: three(members) for group, members in groups.items()},
+        classes={name: three([position]) for position, name in enumerate(truth.class_names)},
     )
 
 
@@ -128,11 +115,3 @@ def _check_comparable(first: Path, second: Path, records: list[Result]) -> None:
     different = [f"{name}: {one[name]} and {two[name]}" for name in one if one[name] != two[name]]
     if different:
         raise UserError(f"{first} and {second} are not comparable: {'; '.join(different)}.")
-
-
-def _matches(folder: Path, record: Result, truth: GroundTruth) -> Matches:
-    if "detections" not in record.files or "per_class" not in record.files:
-        raise UserError(f"{folder}: the record names no detections, so there is nothing to resample.")
-    detections = read_detections(folder / record.files["detections"], truth)
-    lvis = record.key.rules == "lvis"
-    return match(truth, detections, max_detections=record.key.max_detections, lvis=lvis)

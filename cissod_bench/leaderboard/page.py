@@ -33,7 +33,7 @@ SYMBOLS = ("circle", "triangle-up", "square", "diamond", "cross", "star", "x")
 def html_page(
     sections: Sequence[Section],
     tables: Sequence[Table],
-    paper: Sequence[Table],
+    more: Sequence[Table],
     rejected: Sequence[Rejected],
     out: Path,
 ) -> str:
@@ -42,7 +42,7 @@ def html_page(
     Args:
         sections: comparable runs.
         tables: one for each section.
-        paper: the paper's tables.
+        more: tables that stand below: intervals over images, the paper's.
         rejected: files that were left out.
         out: folder that the page will lie in: links to configurations are relative to it.
     """
@@ -74,7 +74,7 @@ def html_page(
         })  # fmt: skip
     return environment.get_template("page.html").render(
         sections=parts,
-        paper=[{"title": table.title, "table": html_table(table)} for table in paper],
+        more=[{"title": table.title, "table": html_table(table)} for table in more],
         rejected=rejected,
         version=__version__,
         datatables_js=base64.b64encode((bundle / "dt_bundle.js").read_bytes()).decode(),

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation import METRICS
 from cissod_bench.files import write_bytes
+from cissod_bench.leaderboard.intervals import Progress, image_intervals, intervals_table
 from cissod_bench.leaderboard.page import html_page
 from cissod_bench.leaderboard.plots import distribution, render
 from cissod_bench.leaderboard.records import Rejected, load_results
@@ -24,6 +25,7 @@ class Report:
     Attributes:
         sections: comparable runs.
         tables: one for each section, in their order.
+        images: spread over images, one for each section, empty where it was not asked for.
         paper: the paper's Tables 1-3 with our numbers beside them.
         results: every number, one a row.
         rejected: files that were left out, with the reason.
@@ -31,28 +33,55 @@ class Report:
 
     sections: tuple[Section, ...]
     tables: tuple[Table, ...]
+    images: tuple[Table, ...]
     paper: tuple[Table, ...]
     results: Table
     rejected: tuple[Rejected, ...]
 
 
-def make_report(folders: Sequence[Path], *, metric: str = "AP") -> Report:
+def make_report(
+    folders: Sequence[Path],
+    *,
+    metric: str = "AP",
+    samples: int = 0,
+    baseline: str = "soft-teacher",
+    progress: Progress = iter,
+) -> Report:
     """Read all records below some folders and make the tables.
 
     Args:
         folders: run folders, or folders that hold them.
         metric: what the tables of our runs show, one of `evaluation.METRICS`.
+        samples: bootstrap samples over images for the intervals and the marks of difference; 0: none.
+        baseline: method that the others are compared with.
+        progress: wraps the loop over samples.
 
     Raises:
-        UserError: a folder that does not exist, no usable record, or an unknown metric.
+        UserError: a folder that does not exist, no usable record, an unknown metric, or, with samples, detections or
+            ground truth that are not there.
     """
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
     results, rejected = load_results(folders)
     sections = make_sections(results)
+    rows = [
+        image_intervals(section, baseline=baseline, samples=samples, progress=progress) if samples else ()
+        for section in sections
+    ]
+    tables = []
+    for section, of_section in zip(sections, rows, strict=True):
+        different = {row.label: [group for group in section.groups if row.differs(group)] for row in of_section}
+        # The marks are about AP; other metrics stay without.
+        marks = different if metric == "AP" else {}
+        table = section_table(section, sections, metric=metric, different=marks)
+        if any(marks.values()):
+            note = f"* differs from {baseline} by more than another set of validation images would explain (95 %)."
+            table = replace(table, notes=(*table.notes, note))
+        tables.append(table)
     return Report(
         sections=tuple(sections),
-        tables=tuple(section_table(section, sections, metric=metric) for section in sections),
+        tables=tuple(tables),
+        images=tuple(intervals_table(s, r, baseline) for s, r in zip(sections, rows, strict=True) if r),
         paper=tuple(paper_table(number, sections) for number in (1, 2, 3)),
         results=tidy_table(sections),
         rejected=tuple(rejected),
@@ -71,10 +100,12 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
     plots = _distributions(report.sections)
     content = {
         "report.md": _page(report, sorted(name for name in plots if name.endswith(".png"))).encode(),
-        "tables.tex": "\n".join(latex(table) for table in (*report.tables, *report.paper)).encode(),
+        "tables.tex": "\n".join(latex(table) for table in (*report.tables, *report.images, *report.paper)).encode(),
         "results.csv": comma_separated(report.results).encode(),
         "results.json": json_text(report.results).encode(),
-        "index.html": html_page(report.sections, report.tables, report.paper, report.rejected, out).encode(),
+        "index.html": html_page(
+            report.sections, report.tables, (*report.images, *report.paper), report.rejected, out
+        ).encode(),
         **plots,
     }
     files = {out / name: data for name, data in content.items()}
@@ -89,6 +120,7 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
 
 def _page(report: Report, plots: Sequence[str]) -> str:
     parts = ["# Leaderboard\n", *(markdown(table) for table in report.tables)]
+    parts += [markdown(table) for table in report.images]
     if plots:
         pictures = [f"![Class distribution of the split: {name}]({name})\n" for name in plots]
         parts += ["## Class distributions (Fig. 4 of the paper)\n", *pictures]

@@ -26,10 +26,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A value: text, or a number in percent points with the standard deviation over seeds where there are several."""
+    """A value: text, or a number in percent points with the standard deviation over seeds where there are several.
+
+    `mark` is printed behind it; the notes say what it means.
+    """
 
     value: str | float | None
     std: float | None = None
+    mark: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The tables of a report: our rows with the paper's beside them, the paper's with ours beside them, and all numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from cissod_bench.leaderboard.paper import NEAREST, TABLES, comparison_table
 from cissod_bench.leaderboard.sections import Entry, Section, differences
@@ -10,7 +11,13 @@ PAPER_DETECTOR = "r50-fpn"
 """Name of the preset of the paper's detector: Faster R-CNN with ResNet-50 and FPN (sec. 4.2)."""
 
 
-def section_table(section: Section, others: Sequence[Section] = (), *, metric: str = "AP") -> Table:
+def section_table(
+    section: Section,
+    others: Sequence[Section] = (),
+    *,
+    metric: str = "AP",
+    different: Mapping[str, Collection[str]] = {},
+) -> Table:
     """Our rows of one section, with the paper's numbers beside them where it has this task.
 
     The difference to the paper is given for the paper's schedule and detector only.
@@ -19,6 +26,7 @@ def section_table(section: Section, others: Sequence[Section] = (), *, metric: s
         section: comparable runs.
         others: the report's sections of the same task, to say why this one is apart.
         metric: one of `evaluation.METRICS`; the paper's numbers are AP.
+        different: row label -> groups in which it differs from the baseline by more than chance; marked with `*`.
     """
     paper = comparison_table(section.task) if metric == "AP" else None
     references = {row.method: row for row in paper.rows} if paper else {}
@@ -40,7 +48,8 @@ def section_table(section: Section, others: Sequence[Section] = (), *, metric: s
             Cell(str(len(entry.runs)) if not entry.problem else "1"),
         ]
         own = {group: _cell(entry, group, metric) for group in section.groups}
-        cells += own.values()
+        marked = different.get(entry.label, ())
+        cells += [replace(cell, mark="*") if group in marked else cell for group, cell in own.items()]
         if paper:
             # A variant with other options is not what the paper's row is about.
             theirs = references[entry.method].ap if entry.method in references and not entry.options else {}

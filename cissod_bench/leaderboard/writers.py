@@ -19,7 +19,7 @@ def number(column: Column, cell: Cell) -> str:
         return cell.value
     sign = "+" if column.kind == "difference" else ""
     text = f"{cell.value:{sign}.1f}"
-    return text if cell.std is None else f"{text} ± {cell.std:.1f}"
+    return f"{text if cell.std is None else f'{text} ± {cell.std:.1f}'}{cell.mark}"
 
 
 def markdown(table: Table) -> str:

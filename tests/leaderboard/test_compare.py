@@ -13,7 +13,9 @@ from cissod_bench.errors import UserError
 from cissod_bench.evaluation import evaluate
 from cissod_bench.leaderboard.compare import compare_runs, comparison_table
 from cissod_bench.leaderboard.external import write_run
+from cissod_bench.leaderboard.intervals import image_intervals
 from cissod_bench.leaderboard.records import RESULT_FILE
+from cissod_bench.leaderboard.report import make_report
 
 IMAGES = 60
 
@@ -113,7 +115,50 @@ def test_missing_and_other_ground_truth(make_run, tmp_path):
     with pytest.raises(UserError, match=r"other\.json: not the ground truth"):
         compare_runs(one, two, annotations=tmp_path / "other.json")
     (tmp_path / "gt.json").unlink()
-    with pytest.raises(UserError, match="Give it as --annotations"):
+    with pytest.raises(UserError, match="ground truth of the run is not there"):
         compare_runs(one, two)
     with pytest.raises(UserError, match=r"nowhere.*result\.json"):
         compare_runs(one, tmp_path / "nowhere")
+
+
+def test_rows_of_a_report_are_resampled_like_a_comparison(make_run):
+    """One seed a row: the interval of a row's difference is that of `compare` on the same samples."""
+    one, two = make_run("soft-teacher", 5.0), make_run("rfs", 4.8)
+    report = make_report([one, two], samples=40)
+    pair = compare_runs(one, two, samples=40).groups
+    rows = {row.label: row for row in image_intervals(report.sections[0], samples=40)}
+    assert rows["rfs"].differences == {group: found[2] for group, found in pair.items()}
+    assert rows["rfs"].values == {group: found[1] for group, found in pair.items()}
+    assert rows["soft-teacher"].differences == {}
+    assert len(report.images) == 1
+
+
+def test_differences_beyond_chance_are_marked(make_run):
+    runs = [make_run("soft-teacher", 6.0), make_run("rfs", 2.0)]
+    table = make_report(runs, samples=30).tables[0]
+    marks = {cells[1].value: [cell.mark for cell in cells[3:]] for cells in table.rows}
+    assert marks == {"rfs": ["*", "*", "*"], "soft-teacher": ["", "", ""]}
+    assert any(note.startswith("* differs from soft-teacher") for note in table.notes)
+    assert "*" not in "".join(cell.mark for cells in make_report(runs).tables[0].rows for cell in cells)
+    shown = CliRunner().invoke(app, ["report", *map(str, runs), "--bootstrap", "30", "--baseline", "nobody"])
+    assert "spread over validation images" in shown.output
+    assert "Δ" not in shown.output
+
+
+def test_seeds_of_a_row_are_averaged_before_they_are_resampled(make_run):
+    runs = [make_run(name, noise, seed) for name, noise, seed in (("a0", 5, 0), ("a1", 5, 1))]
+    single = [compare_runs(run, run, samples=25).groups["all"][0] for run in runs]
+    for seed, run in enumerate(runs):
+        content = json.loads((run / RESULT_FILE).read_text())
+        content["key"] |= {"method": "a", "train_seed": seed}
+        (run / RESULT_FILE).write_text(json.dumps(content))
+    row = image_intervals(make_report(runs).sections[0], samples=25)[0]
+    assert row.values["all"].value == pytest.approx((single[0].value + single[1].value) / 2)
+    assert row.values["all"].std < max(found.std for found in single)
+
+
+def test_intervals_need_detections(make_run):
+    run = make_run("one", 6.0)
+    (run / "detections.json").unlink()
+    with pytest.raises(UserError, match=r"detections\.json: cannot be read"):
+        make_report([run], samples=20)

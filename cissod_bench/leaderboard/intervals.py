@@ -1,0 +1,166 @@
+"""Spread over validation images for the rows of a section, and which rows differ from the baseline by more than that.
+
+A row's AP is the mean over its training seeds; all rows are resampled alike, so that differences are paired. The
+spread over seeds is another thing and stands elsewhere.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cissod_bench.errors import UserError
+from cissod_bench.evaluation.bootstrap import Interval, WeightedAP, group_interval, image_samples
+from cissod_bench.evaluation.groups import load_evaluation
+from cissod_bench.evaluation.inputs import GroundTruth, read_detections, read_ground_truth
+from cissod_bench.evaluation.matches import match
+from cissod_bench.leaderboard.records import Result
+from cissod_bench.leaderboard.sections import Section
+from cissod_bench.leaderboard.table import Cell, Column, Table
+
+Samples = Iterable[NDArray[np.int64]]
+Progress = Callable[[Samples], Samples]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Intervals of one row: group -> its AP, and its AP minus the baseline's; None without ground truth."""
+
+    label: str
+    values: dict[str, Interval | None]
+    differences: dict[str, Interval | None]
+
+    def differs(self, group: str) -> bool:
+        """Whether the difference to the baseline is more than chance."""
+        found = self.differences.get(group)
+        return found is not None and found.excludes_zero
+
+
+def image_intervals(
+    section: Section,
+    *,
+    baseline: str = "soft-teacher",
+    samples: int = 1000,
+    seed: int = 0,
+    progress: Progress = iter,
+) -> tuple[Row, ...]:
+    """Bootstrap over images for the regular rows of a section.
+
+    Args:
+        section: comparable runs.
+        baseline: method, with its default options, that the others are compared with; without it, no differences.
+        samples: bootstrap samples.
+        seed: of the samples.
+        progress: wraps the loop over samples.
+
+    Raises:
+        UserError: the detections of a run or the ground truth are not there any more.
+    """
+    entries = [entry for entry in section.entries if not entry.problem]
+    if not entries:
+        return ()
+    results = [run.result for entry in entries for run in entry.runs]
+    truth = ground_truth(results[0], entries[0].runs[0].path.parent)
+    weighted = [[weighted_ap(run.path.parent, run.result, truth) for run in entry.runs] for entry in entries]
+    ones = np.ones(len(truth.image_ids))
+    estimates = [np.mean([ap(ones) for ap in runs], axis=0) for runs in weighted]
+    drawn: list[list[NDArray[np.float64]]] = [[] for _ in entries]
+    for sample in progress(image_samples(len(truth.image_ids), samples, seed)):
+        weights = sample.astype(np.float64)
+        for of_entry, runs in zip(drawn, weighted, strict=True):
+            of_entry.append(np.mean([ap(weights) for ap in runs], axis=0))
+    sampled = [np.stack(of_entry) for of_entry in drawn]
+    members = group_members(results[0], entries[0].runs[0].path.parent, truth)
+    base = next((i for i, entry in enumerate(entries) if entry.method == baseline and not entry.options), None)
+    return tuple(
+        Row(
+            label=entry.label,
+            values={group: group_interval(estimate, drawn_here, where) for group, where in members.items()},
+            differences={
+                group: group_interval(estimate - estimates[base], drawn_here - sampled[base], where)
+                for group, where in members.items()
+            }
+            if base is not None and index != base
+            else {},
+        )
+        for index, (entry, estimate, drawn_here) in enumerate(zip(entries, estimates, sampled, strict=True))
+    )
+
+
+def ground_truth(record: Result, folder: Path, annotations: Path | None = None) -> GroundTruth:
+    """The annotations that a record was scored against.
+
+    Raises:
+        UserError: they are not there, or not the same any more.
+    """
+    path = annotations or (Path(record.annotations) if record.annotations else None)
+    if path is None or not path.is_file():
+        named = path or "not named in the record"
+        raise UserError(f"{folder}: the ground truth of the run is not there ({named}). Give it as --annotations.")
+    truth = read_ground_truth(path, lvis=record.key.rules == "lvis")
+    if record.annotations_digest not in (None, truth.digest()):
+        raise UserError(f"{path}: not the ground truth that {folder} was scored against.")
+    return truth
+
+
+def weighted_ap(folder: Path, record: Result, truth: GroundTruth) -> WeightedAP:
+    """A run's detections, matched and ready to be resampled.
+
+    Raises:
+        UserError: the record names no detections, or they are not there.
+    """
+    if "detections" not in record.files:
+        raise UserError(f"{folder}: the record names no detections, so there is nothing to resample.")
+    detections = read_detections(folder / record.files["detections"], truth)
+    lvis = record.key.rules == "lvis"
+    return WeightedAP(match(truth, detections, max_detections=record.key.max_detections, lvis=lvis))
+
+
+def group_members(record: Result, folder: Path, truth: GroundTruth) -> dict[str, list[int]]:
+    """Group -> positions of its classes among the ground truth's.
+
+    Raises:
+        UserError: the run's per-class arrays, which name the classes of each group, are not there.
+    """
+    if "per_class" not in record.files:
+        raise UserError(f"{folder}: the record names no per-class arrays, which say what the groups are.")
+    groups = load_evaluation(folder / record.files["per_class"]).groups
+    index = {name: position for position, name in enumerate(truth.class_names)}
+    return {group: [index[name] for name in names] for group, names in groups.items()}
+
+
+def intervals_table(section: Section, rows: tuple[Row, ...], baseline: str) -> Table:
+    """AP with its 95 % interval over images, and the difference to the baseline with its own, by group."""
+    compared = any(row.differences for row in rows)
+    columns = [Column("method", "Method")]
+    for group in section.groups:
+        columns += [Column(f"{group}_AP", "AP", group, "reference"), Column(f"{group}_half", "±", group, "reference")]
+        if compared:
+            columns.append(Column(f"{group}_difference", f"Δ {baseline}", group, "difference"))
+            columns.append(Column(f"{group}_difference_half", "±", group, "reference"))
+    body = []
+    for row in rows:
+        cells = [Cell(row.label)]
+        for group in section.groups:
+            cells += _value_and_half(row.values.get(group))
+            if compared:
+                cells += _value_and_half(row.differences.get(group), "*" if row.differs(group) else "")
+        body.append(tuple(cells))
+    note = f"* differs from {baseline}: the interval of the difference excludes zero."
+    return Table(
+        name=f"{section.task}-{section.fields['split_digest'][:8]}-{section.fields['schedule']}-images",
+        title=f"{section.title}: spread over validation images",
+        caption="AP in percent and half width of its 95 % interval, bootstrap over images, paired between rows.",
+        columns=tuple(columns),
+        rows=tuple(body),
+        ranked=0,
+        notes=(note,) if compared else (),
+    )
+
+
+def _value_and_half(found: Interval | None, mark: str = "") -> list[Cell]:
+    if found is None:
+        return [Cell(None), Cell(None)]
+    return [Cell(100 * found.value, mark=mark), Cell(100 * (found.high - found.value))]
