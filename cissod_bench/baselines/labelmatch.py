@@ -1,29 +1,14 @@
-"""LabelMatch's rank-based thresholds (Chen et al., CVPR 2022) on Soft Teacher with RFS; with gbs, row "LabelMatch" of
-the paper's Table 5, which takes the thresholds alone from it.
+"""LabelMatch's thresholds by rank (Chen et al., CVPR 2022) on Soft Teacher with RFS.
 
-If unlabelled images hold a class as often as labelled ones do, K of them hold K cnt_c / N_l boxes of class c, where D_l
-has N_l images and cnt_c boxes of it. Of these the best 20 % are to count: the threshold of the class is the score of
-rank floor(0.2 K cnt_c / N_l), from 0, among the class's detections in the last K images, and at least 0.05.
-
-This is the on-line variant of the authors' code: scores come from the training teacher. It keeps the best 100
-detections of each image, and not the best 20 of each class and image, so that memory does not grow with the number of
-classes. Our reading: short runs never see the original's 12,800 images on many GPUs, so the thresholds count from a
-given part of the run on, whatever the window holds then.
+The paper's Table 5 takes the thresholds alone from LabelMatch and sets them into gbs (there `threshold=labelmatch`); so
+does this method into Soft Teacher. The formula, and what is our reading of it: `methods/rank_threshold.py`.
 """
 
-from collections.abc import Sequence
-
 import msgspec
-import torch
-from mmdet.registry import MODELS
-from mmengine.dist import all_gather
-from torch import Tensor, nn
 
 from cissod_bench.methods.method import Parts, Setting
 from cissod_bench.methods.ranges import Count, NotNegative, UnitInterval
-
-PER_IMAGE = 100
-"""Detections kept of each image."""
+from cissod_bench.methods.rank_threshold import rank_threshold
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,124 +31,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 def parts(setting: Setting, options: Options) -> Parts:
     """Soft Teacher with RFS and one threshold by rank for each class."""
     return Parts(
-        threshold={
-            "type": "RankThreshold",
-            "boxes_per_image": [max(boxes, 1) / setting.labeled_images for boxes in setting.labeled_boxes],
-            "fraction": options.fraction,
-            "window": options.window,
-            "warmup": round(options.warmup * setting.iterations),
-            "interval": options.interval,
-            "theta": setting.theta if options.theta is None else options.theta,
-        },
+        threshold=rank_threshold(
+            setting,
+            options.theta,
+            options.warmup,
+            fraction=options.fraction,
+            window=options.window,
+            interval=options.interval,
+        ),
         labeled_repeat=setting.rfs_threshold if options.threshold is None else options.threshold,
     )
-
-
-def scores_at_ranks(labels: Tensor, scores: Tensor, ranks: Tensor) -> Tensor:
-    """For each class the score of a given rank among its detections.
-
-    Args:
-        labels: (D,) integers in [0, n], n for nothing.
-        scores: (D,) scores.
-        ranks: (n,) int64 rank from 0 (best); ranks beyond the last detection mean the last.
-
-    Returns:
-        (n,) scores, 0 for a class without detections.
-    """
-    scores, order = scores.sort(descending=True)
-    labels, by_class = labels.long()[order].sort(stable=True)
-    scores = scores[by_class]
-    count = torch.bincount(labels, minlength=len(ranks) + 1)[:-1]
-    first = count.cumsum(0) - count
-    found = scores[(first + torch.minimum(ranks, count - 1)).clamp(min=0)]
-    return torch.where(count > 0, found, 0.0)
-
-
-@MODELS.register_module()
-class RankThreshold(nn.Module):
-    """Threshold policy: of the boxes that a class should have, the best part counts.
-
-    Args:
-        num_classes: number of foreground classes n.
-        boxes_per_image: for each class the expected number of boxes in an image.
-        fraction: part of the expected boxes that is to count.
-        window: number K of images.
-        warmup: iterations with the fixed threshold theta, unless the window is full before.
-        interval: iterations between two updates.
-        theta: the threshold until then.
-        lowest: lower bound of the thresholds (LabelMatch: 0.05).
-
-    Attributes:
-        scores, labels: (K, 100) ring of the detections of the last K images of all ranks, labels n where there is none.
-        seen: number of images so far.
-        values: (n,) thresholds in use.
-    """
-
-    scores: Tensor
-    labels: Tensor
-    seen: Tensor
-    values: Tensor
-    expected: Tensor
-
-    def __init__(
-        self,
-        num_classes: int,
-        boxes_per_image: Sequence[float],
-        fraction: float = 0.2,
-        window: int = 12_800,
-        warmup: int = 0,
-        interval: int = 1,
-        theta: float = 0.9,
-        lowest: float = 0.05,
-    ) -> None:
-        super().__init__()
-        if len(boxes_per_image) != num_classes:
-            raise ValueError(f"{len(boxes_per_image)} values in boxes_per_image for {num_classes} classes.")
-        self.window, self.warmup, self.interval, self.lowest = window, warmup, interval, lowest
-        expected = fraction * torch.tensor(boxes_per_image, dtype=torch.float64)
-        self.register_buffer("expected", expected, persistent=False)
-        self.register_buffer("scores", torch.zeros(window, PER_IMAGE))
-        self.register_buffer("labels", torch.full((window, PER_IMAGE), num_classes, dtype=torch.int16))
-        self.register_buffer("seen", torch.zeros((), dtype=torch.long))
-        self.register_buffer("values", torch.full((num_classes,), theta))
-
-    @torch.no_grad()
-    def update(self, labels: Tensor, scores: Tensor, sizes: Sequence[int]) -> None:
-        """Put the detections of one iteration into the ring, those of all ranks on every rank.
-
-        Args:
-            labels: (D,) int64 classes of all detections, image by image, each image's best first.
-            scores: (D,) scores.
-            sizes: number of detections of each image; equally many images on every rank.
-        """
-        batch = self.scores.new_zeros(2, len(sizes), PER_IMAGE)
-        batch[1] = len(self.values)
-        start = 0
-        for image, size in enumerate(sizes):
-            kept = slice(start, start + min(size, PER_IMAGE))
-            batch[0, image, : min(size, PER_IMAGE)] = scores[kept]
-            batch[1, image, : min(size, PER_IMAGE)] = labels[kept].to(batch.dtype)
-            start += size
-        every = torch.cat(all_gather(batch), dim=1)
-        places = (self.seen + torch.arange(every.shape[1], device=every.device)) % self.window
-        self.scores[places] = every[0]
-        self.labels[places] = every[1].to(self.labels.dtype)
-        self.seen += every.shape[1]
-
-    @torch.no_grad()
-    def thresholds(self, iteration: int, weights: Tensor | None) -> Tensor:
-        """(n,) float32 threshold of each class; see `FixedThreshold.thresholds`."""
-        if iteration % self.interval == 0:
-            ranked = self._ranked()
-            ready = self.seen >= (self.window if iteration < self.warmup else 1)
-            self.values.copy_(torch.where(ready, ranked, self.values))
-        return self.values
-
-    def _ranked(self) -> Tensor:
-        """Thresholds from what the window holds."""
-        images = self.seen.clamp(max=self.window)
-        # The number of boxes is a product of integers and 0.2: what should be whole must not end below it.
-        ranks = (self.expected * images + 1e-9).floor().long()
-        found = scores_at_ranks(self.labels.flatten(), self.scores.flatten(), ranks).clamp(min=self.lowest)
-        # In LabelMatch a score at the threshold counts; the frame asks for scores above it.
-        return torch.nextafter(found, torch.zeros_like(found))

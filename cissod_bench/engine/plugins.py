@@ -2,9 +2,9 @@
 
 from mmdet.utils import register_all_modules
 
-from cissod_bench.baselines import c2am, daso, eqlv2, focal, labelmatch, seesaw
+from cissod_bench.baselines import c2am, daso, eqlv2, focal, seesaw
 from cissod_bench.engine import generations, hooks, metric, progress, sampler
-from cissod_bench.methods import reweighting, teacher_student, thresholds
+from cissod_bench.methods import rank_threshold, reweighting, teacher_student, thresholds
 
 __all__ = [
     "c2am",
@@ -13,9 +13,9 @@ __all__ = [
     "focal",
     "generations",
     "hooks",
-    "labelmatch",
     "metric",
     "progress",
+    "rank_threshold",
     "reweighting",
     "sampler",
     "seesaw",

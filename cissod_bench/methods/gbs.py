@@ -14,6 +14,7 @@ import msgspec
 
 from cissod_bench.methods.method import Parts, Setting, fixed_threshold
 from cissod_bench.methods.ranges import Count, NotNegative, UnitInterval
+from cissod_bench.methods.rank_threshold import rank_threshold
 
 PAPER_ITERATIONS = 180_000
 SmallStep = Annotated[float, msgspec.Meta(gt=0, le=0.05)]
@@ -38,7 +39,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Divide sample weights by their moving average (release; not in the paper)."""
     gbr_warmup: UnitInterval = 8_000 / 180_000
     """Part of the run before the weights move (release)."""
-    threshold: Literal["fixed", "score", "gradient", "gbt"] = "gbt"
+    threshold: Literal["fixed", "score", "gradient", "gbt", "labelmatch"] = "gbt"
     """Threshold policy of pseudo labels (Table 5)."""
     theta: Threshold | None = None
     """The threshold that the policies adapt; the detector preset's by default (paper: 0.9)."""
@@ -64,6 +65,9 @@ def parts(setting: Setting, options: Options) -> Parts:
     threshold_warmup = round(options.threshold_warmup * setting.iterations)
     if options.threshold == "fixed":
         threshold = fixed_threshold(setting, options.theta)
+    elif options.threshold == "labelmatch":
+        # Not below 0.5, like the other policies, where there are no pseudo labels; CrS takes the distance from it.
+        threshold = rank_threshold(setting, options.theta, options.threshold_warmup, lowest=0.5)
     else:
         theta = setting.theta if options.theta is None else options.theta
         threshold = {

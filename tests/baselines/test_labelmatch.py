@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from cissod_bench.baselines.labelmatch import Options, RankThreshold, parts, scores_at_ranks
+from cissod_bench.baselines.labelmatch import Options, parts
 from cissod_bench.errors import UserError
+from cissod_bench.methods.rank_threshold import RankThreshold, scores_at_ranks
 from cissod_bench.methods.registry import get_method
 from tests.baselines.plain import SETTING
 
@@ -36,7 +37,7 @@ def update(policy: RankThreshold, batch: list[Image]) -> None:
 
 def build(**changes: object) -> RankThreshold:
     expected = [max(count, 1) / IMAGES for count in COUNTS]
-    return RankThreshold(4, expected, **{"window": WINDOW, "fraction": 0.2, **changes})
+    return RankThreshold(4, expected, **{"window": WINDOW, "interval": 1, **changes})
 
 
 def naive(window: list[Image]) -> list[float]:
@@ -94,7 +95,7 @@ def test_thresholds_move_at_intervals_and_come_back_from_the_state() -> None:
 
 
 def test_more_detections_than_kept_leave_the_best() -> None:
-    policy = RankThreshold(1, [1000.0], window=2, fraction=1.0)
+    policy = RankThreshold(1, [1000.0], window=2, fraction=1.0, interval=1)
     crowd = [(0, 1 - index / 1000) for index in range(150)]
     update(policy, [crowd, [(0, 0.2)]])
     assert (policy.labels[0] == 0).all()
@@ -119,6 +120,16 @@ def test_parts_count_the_labelled_boxes_with_a_floor_of_one() -> None:
     threshold = parts(SETTING, Options()).threshold
     assert threshold["boxes_per_image"] == [1 / 40, *(count / 40 for count in range(1, 12))]
     assert threshold["warmup"] == 7
+
+
+def test_gbs_takes_the_same_thresholds_not_below_the_initial_filter() -> None:
+    gbs = get_method("gbs")
+    threshold = gbs.parts(SETTING, gbs.options({"threshold": "labelmatch"})).threshold
+    expected = parts(SETTING, Options()).threshold
+    assert all(expected[name] == value for name, value in threshold.items() if name != "lowest")
+    assert threshold["lowest"] == 0.5
+    defaults = RankThreshold(12, threshold["boxes_per_image"])
+    assert (defaults.window, defaults.interval) == (expected["window"], expected["interval"])
 
 
 def test_an_option_outside_its_range_is_refused() -> None:

@@ -13,8 +13,8 @@ import cissod_bench.engine.plugins  # noqa: F401  (registers the parts)
 from cissod_bench.baselines import daso
 from cissod_bench.baselines.daso import SemanticBlend
 from cissod_bench.baselines.eqlv2 import EqualizationLossV2
-from cissod_bench.baselines.labelmatch import RankThreshold
 from cissod_bench.baselines.seesaw import CountingSeesawLoss
+from cissod_bench.methods.rank_threshold import RankThreshold
 from tests.baselines.samples import Rois, feed, steps
 
 N, CHANNELS = 5, 8
@@ -54,7 +54,7 @@ def run(ranks: list[int]) -> State:
                 if mine is not None:
                     feed(loss, mine)
             loss.end_iteration(iteration)
-    ranked = RankThreshold(N, [1.5] * N, window=10)
+    ranked = RankThreshold(N, [1.5] * N, window=10, interval=1)
     blend = SemanticBlend(N, CHANNELS, queue=3, window=2)
     for step in range(5):
         found = [detections(step, rank) for rank in ranks]
