@@ -8,7 +8,8 @@
     val.json          only where the task asks for a held-out part of the training data
     ids/*.txt         D_m (majority), D_s (minority), D_u (unlabeled) and the held-out part, one image id a line
     data/             only for tasks whose data the package makes: train.json, val.json, images, SHA256SUMS over all
-    statistics.json   images and boxes per class and group, health of the annotations
+    statistics.json   images and boxes per class and group, health of the annotations; outside the digest, since it only
+                      sums up the other files
     source.json       name, size and sha256 of the file that was read: outside the digest, since the same annotations
                       in another order give the same split
     distribution.*    the plot, outside the digest, since the bytes of a picture depend on the plotting library
@@ -43,10 +44,10 @@ VALIDATION = "val.json"
 STATISTICS = "statistics.json"
 SOURCE = "source.json"
 ID_FILES = {role: f"ids/{role}.txt" for role in ("majority", "minority", "unlabeled", "validation")}
-OUTSIDE_DIGEST = (MANIFEST, SOURCE, "distribution.png", "distribution.svg")
+OUTSIDE_DIGEST = (MANIFEST, STATISTICS, SOURCE, "distribution.png", "distribution.svg")
 DATA = "data"
 DATA_SUMS = "data/SHA256SUMS"
-SPLIT_FILES = (LABELED, UNLABELED, VALIDATION, STATISTICS, *ID_FILES.values(), *OUTSIDE_DIGEST)
+SPLIT_FILES = (LABELED, UNLABELED, VALIDATION, *ID_FILES.values(), *OUTSIDE_DIGEST)
 
 Ids = npt.NDArray[np.int64]
 

@@ -112,7 +112,7 @@ def read_coco(
 ) -> tuple[Columns, Source]:
     """Read an annotation file in COCO form, plain or compressed with gzip or xz.
 
-    Unknown keys are passed over. Boxes that cannot be used are flagged (`health.py`), not dropped.
+    Unknown keys are passed over, their values checked for no more than brackets and quotes. Boxes that cannot be used are flagged (`health.py`), not dropped.
 
     Args:
         path: the file.
@@ -324,7 +324,8 @@ class _Parts:
         del raw_categories
         areas, crowd = self._areas.finish(), self._crowd.finish()
         missing = ~np.isfinite(areas)
-        areas[missing] = corners[missing, 2] * corners[missing, 3]
+        with np.errstate(over="ignore", invalid="ignore"):
+            areas[missing] = corners[missing, 2] * corners[missing, 3]
         return Columns(
             image_ids=image_ids,
             widths=widths,

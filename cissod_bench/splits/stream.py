@@ -28,10 +28,13 @@ PIECE = 4 * 2**20
 
 _LARGEST_ELEMENT = 512 * 2**20
 _WRONG_CUTS = 50
+_LONGEST_NUMBER = 512
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _BETWEEN_ELEMENTS = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*(?=\{)")
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
-_SCALAR = re.compile(rb"[^ \t\r\n,\]}]*(?=[ \t\r\n,\]}])")
+# A bracket, or a string. One that the buffer cuts off is matched too, up to the buffer's end and without group 1, so
+# that no bracket within it is ever taken for one.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:(")|\\?\Z)|([\[\]{}])', re.DOTALL)
+_SCALAR = re.compile(rb"([^ \t\r\n,\]}]*)(?=[ \t\r\n,\]}])")
 _BYTE = re.compile(r"\(byte (\d+)\)")
 
 
@@ -194,7 +197,7 @@ class JsonObject:
                 ended = self._list_length(error)
                 if ended is not None:
                     return self._decode(decode, ended), self._position + ended - 1, True
-                if "truncated" not in str(error):
+                if "truncated" not in str(error) and (following or not self._may_be_incomplete(error)):
                     raise self._decode_error(error) from None
             else:
                 return (decoded, following, False) if following else (decoded, self._end, True)
@@ -220,6 +223,11 @@ class JsonObject:
                     tried += 1
             end, width = start, width * 4
         yield self._end, 0
+
+    def _may_be_incomplete(self, error: Exception) -> bool:
+        """Whether the decoder complains about a number that the buffer's end may have cut in two."""
+        match = _BYTE.search(str(error))
+        return not self._ended and match is not None and self._position + int(match[1]) > self._end - _LONGEST_NUMBER
 
     def _list_length(self, error: Exception) -> int | None:
         """Length of the list that starts before the cursor, if the decoder complains about what follows the list."""
@@ -248,10 +256,9 @@ class JsonObject:
         size = 2**16
         while True:
             match = pattern.search(self._buffer, self._position, self._end)
-            if match:
-                text = match[0]
+            if match and match.lastindex:
                 self._position = match.end()
-                return text
+                return match[0]
             if self._ended:
                 raise self._cut_off()
             size *= 2

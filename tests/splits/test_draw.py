@@ -1,0 +1,183 @@
+"""The draw: equal to a naive walk, and its promises as properties."""
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cissod_bench.splits.draw import DrawKey, Drawn, Pairs, draw_floor, draw_labeled, hold_out, labeled_count
+from cissod_bench.tasks import Draw
+
+KEY = DrawKey(protocol=1, task="toy", seed=0)
+
+
+def make_pairs(images: list[dict[int, int]], num_classes: int) -> Pairs:
+    """Images as {label: boxes that count}."""
+    entries = [(row, label, boxes) for row, image in enumerate(images) for label, boxes in sorted(image.items())]
+    table = np.array(entries, np.int64).reshape(-1, 3)
+    return Pairs(table[:, 0], table[:, 1], table[:, 2], len(images), num_classes)
+
+
+def naive_order(image_ids: list[int], key: DrawKey, role: str) -> list[int]:
+    def place(image_id: int) -> tuple[bytes, int]:
+        text = f"{key.protocol}\0{key.task}\0{key.seed}\0{role}\0{image_id}"
+        return hashlib.blake2b(text.encode(), digest_size=8).digest(), image_id
+
+    return sorted(range(len(image_ids)), key=lambda row: place(image_ids[row]))
+
+
+def naive_floor(images: list[dict[int, int]], ids: list[int], floor: int, how: str) -> list[int]:
+    """The walk of the specification, image by image."""
+    total: dict[int, int] = {}
+    for image in images:
+        for label, boxes in image.items():
+            total[label] = total.get(label, 0) + boxes
+    have = dict.fromkeys(total, 0)
+    taken = []
+    for row in naive_order(ids, KEY, "minority"):
+        if all(have[label] >= min(floor, total[label]) for label in total):
+            break
+        needed = [label for label in images[row] if have[label] < floor]
+        if needed or (how == "uniform" and images[row]):
+            taken.append(row)
+            for label, boxes in images[row].items():
+                have[label] += boxes
+    return sorted(taken)
+
+
+CLASSES = 5
+IMAGE = st.dictionaries(st.integers(0, CLASSES - 1), st.integers(1, 4), max_size=3)
+IMAGES = st.lists(IMAGE, min_size=1, max_size=40)
+
+
+def ids_of(images: list[Any], start: int = 10) -> Any:
+    return np.arange(start, start + 3 * len(images), 3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(images=IMAGES, floor=st.integers(1, 6), how=st.sampled_from(["needed", "uniform"]))
+def test_the_floor_draw_equals_the_naive_walk(images: list[dict[int, int]], floor: int, how: Any) -> None:
+    pairs = make_pairs(images, CLASSES)
+    if not len(pairs.image):
+        return
+    ids = ids_of(images)
+    taken = draw_floor(pairs, ids, floor, how, KEY, "minority")
+    assert taken.tolist() == naive_floor(images, ids.tolist(), floor, how)
+
+
+@given(ids=st.lists(st.integers(-(2**53), 2**53), unique=True, max_size=30), role=st.sampled_from(["a", "b"]))
+def test_the_order_is_that_of_blake2b(ids: list[int], role: str) -> None:
+    assert KEY.order(np.array(ids, np.int64), role).tolist() == naive_order(ids, KEY, role)
+
+
+DRAWS = st.builds(
+    Draw,
+    fraction=st.sampled_from([0.1, 0.25, 0.5, 1.0]),
+    floor=st.integers(0, 4),
+    coverage=st.booleans(),
+    minority_draw=st.sampled_from(["needed", "uniform"]),
+    stratify=st.booleans(),
+)
+MINORITY = np.array([False, False, False, True, True])
+
+
+def draw(images: list[dict[int, int]], how: Draw, ids: Any = None, available: Any = None) -> Drawn:
+    pairs = make_pairs(images, CLASSES)
+    ids = ids_of(images) if ids is None else ids
+    free = np.ones(len(images), np.bool_) if available is None else available
+    return draw_labeled(pairs.only(free[pairs.image]), ids, free, MINORITY, how, KEY)
+
+
+@settings(max_examples=200, deadline=None)
+@given(images=IMAGES, how=DRAWS, data=st.data())
+def test_parts_are_disjoint_available_and_floors_are_met_or_exhausted(
+    images: list[dict[int, int]], how: Draw, data: st.DataObject
+) -> None:
+    free = np.array(data.draw(st.lists(st.booleans(), min_size=len(images), max_size=len(images))))
+    drawn = draw(images, how, available=free)
+    labeled = [*drawn.majority.tolist(), *drawn.minority.tolist()]
+    assert len(set(labeled)) == len(labeled)
+    assert all(free[row] for row in labeled)
+    chosen = labeled if how.coverage else drawn.minority.tolist()
+    for label in range(CLASSES):
+        if how.coverage or MINORITY[label]:
+            available = sum(image.get(label, 0) for image, ok in zip(images, free, strict=True) if ok)
+            assert sum(images[row].get(label, 0) for row in chosen) >= min(how.floor, available)
+    if not how.coverage:
+        candidates = [
+            row for row, image in enumerate(images) if free[row] and any(not MINORITY[label] for label in image)
+        ]
+        assert drawn.majority_drawn == labeled_count(len(candidates), how)
+        assert set(drawn.majority.tolist()) <= set(candidates)
+        assert len(drawn.majority) + len(set(candidates) & set(drawn.minority.tolist())) >= drawn.majority_drawn
+    else:
+        assert len(labeled) == max(labeled_count(int(free.sum()), how), drawn.coverage)
+
+
+@settings(max_examples=150, deadline=None)
+@given(images=IMAGES, how=DRAWS, more=st.sampled_from([0.3, 0.6, 1.0]))
+def test_a_larger_fraction_only_adds_images(images: list[dict[int, int]], how: Draw, more: float) -> None:
+    small = draw(images, how)
+    large = draw(images, replace(how, fraction=max(how.fraction, more)))
+    assert small.minority.tolist() == large.minority.tolist()
+    assert set(small.majority.tolist()) <= set(large.majority.tolist())
+
+
+@settings(max_examples=150, deadline=None)
+@given(images=IMAGES, how=DRAWS, data=st.data())
+def test_the_order_of_the_images_changes_nothing(images: list[dict[int, int]], how: Draw, data: st.DataObject) -> None:
+    ids = ids_of(images)
+    permutation = np.array(data.draw(st.permutations(range(len(images)))))
+    first = draw(images, how)
+    second = draw([images[row] for row in permutation], how, ids=ids[permutation])
+    for part in ("majority", "minority"):
+        before = sorted(ids[getattr(first, part)].tolist())
+        after = sorted(ids[permutation][getattr(second, part)].tolist())
+        assert before == after
+
+
+@settings(max_examples=100, deadline=None)
+@given(images=IMAGES, how=DRAWS.filter(lambda how: not how.stratify), data=st.data())
+def test_renaming_images_that_hold_no_candidate_class_changes_nothing(
+    images: list[dict[int, int]], how: Draw, data: st.DataObject
+) -> None:
+    """D_s does not depend on the ids of images without minority classes, nor D_m on those without majority classes."""
+    how = replace(how, coverage=False)
+    ids = ids_of(images)
+    renamed = ids.copy()
+    unrelated = [row for row, image in enumerate(images) if not any(MINORITY[label] for label in image)]
+    renamed[unrelated] += 10_000
+    assert draw(images, how).minority.tolist() == draw(images, how, ids=renamed).minority.tolist()
+    unrelated = [row for row, image in enumerate(images) if all(MINORITY[label] for label in image)]
+    renamed = ids.copy()
+    renamed[unrelated] += 10_000
+    lone = replace(how, floor=0)
+    assert draw(images, lone).majority.tolist() == draw(images, lone, ids=renamed).majority.tolist()
+
+
+def test_the_number_of_images_is_rounded_half_up_from_the_written_fraction() -> None:
+    # 0.1 is a little more than 1/10 as a binary number, 0.7 a little less than 7/10.
+    assert [labeled_count(count, Draw(fraction=0.1)) for count in (4, 5, 14, 15, 98_459, 100_941)] == [
+        0, 1, 1, 2, 9_846, 10_094,
+    ]  # fmt: skip
+    assert labeled_count(5, Draw(fraction=0.7)) == 4
+    assert labeled_count(5, Draw(fraction=0.7, count=2)) == 2
+    assert labeled_count(5, Draw(count=9)) == 5
+
+
+def test_stratified_images_are_in_proportion() -> None:
+    images = [{0: 1, 1: 1}] * 30 + [{0: 1}] * 60 + [{2: 1}] * 10
+    drawn = draw(images, Draw(fraction=0.1, floor=0, stratify=True)).majority
+    assert [int(((drawn >= low) & (drawn < high)).sum()) for low, high in ((0, 30), (30, 90), (90, 100))] == [3, 6, 1]
+
+
+@given(count=st.integers(0, 50), folds=st.integers(2, 6))
+def test_folds_part_the_images(count: int, folds: int) -> None:
+    ids = np.arange(count) * 7
+    held = np.stack([hold_out(ids, folds, fold, KEY) for fold in range(folds)])
+    assert held.sum(axis=0).tolist() == [1] * count
+    sizes = held.sum(axis=1)
+    assert sizes.max() - sizes.min() <= 1
