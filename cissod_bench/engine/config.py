@@ -71,11 +71,9 @@ def build_config(job: Job) -> Config:
                 "logger": {"type": "LoggerHook", "interval": max(1, min(50, job.iterations // 20))},
                 "param_scheduler": {"type": "ParamSchedulerHook"},
                 "checkpoint": {
-                    "type": "CheckpointHook",
-                    "by_epoch": False,
+                    "type": "AtomicCheckpointHook",
                     "interval": checkpoint_interval(job),
-                    "max_keep_ckpts": 2,
-                    "out_dir": str(job.out / "checkpoints"),
+                    "folder": str(job.out / "checkpoints"),
                 },
                 "sampler_seed": {"type": "DistSamplerSeedHook"},
             },
@@ -97,6 +95,7 @@ def checkpoint_interval(job: Job) -> int:
 def hooks(job: Job) -> list[dict[str, Any]]:
     """What goes on around the iterations beside mmengine's own hooks."""
     chosen: list[dict[str, Any]] = [
+        {"type": "IterationSeedHook", "seed": job.seed},
         {"type": "TeacherStudentHook", "momentum": job.detector.ema_momentum},
         {"type": "ProgressHook"},
     ]

@@ -117,7 +117,7 @@ def loaders(labeled: Config, unlabeled: Config, validation: Config, **options: A
                 "seed": options["seed"],
                 "labeled_repeat": options["labeled_repeat"],
             },
-            "dataset": {"type": "ConcatDataset", "datasets": [labeled, unlabeled]},
+            "dataset": {"type": "SeededConcatDataset", "datasets": [labeled, unlabeled], "seed": options["seed"]},
         },
         "val_dataloader": validation_loader,
         "test_dataloader": validation_loader,

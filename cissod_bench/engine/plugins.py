@@ -3,11 +3,12 @@
 from mmdet.utils import register_all_modules
 
 from cissod_bench.baselines import c2am, daso, eqlv2, focal, seesaw
-from cissod_bench.engine import generations, hooks, metric, progress, sampler
+from cissod_bench.engine import checkpoints, generations, hooks, metric, progress, randomness, sampler
 from cissod_bench.methods import rank_threshold, reweighting, teacher_student, thresholds
 
 __all__ = [
     "c2am",
+    "checkpoints",
     "daso",
     "eqlv2",
     "focal",
@@ -15,6 +16,7 @@ __all__ = [
     "hooks",
     "metric",
     "progress",
+    "randomness",
     "rank_threshold",
     "reweighting",
     "sampler",

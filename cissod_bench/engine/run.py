@@ -5,16 +5,18 @@
     config.py          the resolved configuration
     <timestamp>/       log and scalars, as mmengine writes them
     console.txt        what libraries print
-    checkpoints/       the last checkpoints
+    checkpoints/       the last checkpoints; an unfinished run goes on from the newest one
     detections.json    detections on the validation images, COCO's results format
     per_class.npz      unrounded precision and recall arrays of every class
     result.json        the record that `report` reads; written last, so a folder with it is a finished run
 """
 
 import contextlib
+import difflib
 import logging
 import os
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import torch
 from mmengine.runner import Runner
 
 from cissod_bench.engine import plugins
+from cissod_bench.engine.checkpoints import newest_readable
 from cissod_bench.engine.config import build_config
 from cissod_bench.engine.job import Job
 from cissod_bench.errors import UserError
@@ -33,6 +36,7 @@ from cissod_bench.leaderboard.records import (
     Result,
     describe_environment,
     git_state,
+    load_result,
     make_result,
     write_result,
 )
@@ -53,18 +57,20 @@ class QuietRunner(Runner):
 
 
 def run_job(job: Job) -> Result:
-    """Train, evaluate and record.
+    """Train, evaluate and record; go on with an unfinished run of the same job; leave a finished one as it is.
 
     Raises:
-        UserError: the run folder already holds something.
+        UserError: the run folder holds something else, or another job's run.
     """
-    if job.out.exists() and any(job.out.iterdir()):
-        raise UserError(f"{job.out}: the run folder is not empty. Give another --out, or remove it first.")
     torch.set_num_threads(job.threads)
     config = build_config(job)
-    write_text(job.out / "config.py", config.pretty_text)
+    if (job.out / RESULT_FILE).exists():
+        check_same(job.out, config.pretty_text)
+        return load_result(job.out / RESULT_FILE)
+    config.load_from = prepare_folder(job.out, config.pretty_text)
+    config.resume = config.load_from is not None
     started = time.perf_counter()
-    with (job.out / "console.txt").open("w") as console, contextlib.redirect_stdout(console):
+    with (job.out / "console.txt").open("a") as console, contextlib.redirect_stdout(console):
         runner = QuietRunner.from_cfg(config)
         runner.train()
     seconds = time.perf_counter() - started
@@ -95,6 +101,46 @@ def run_job(job: Job) -> Result:
     )
     write_result(job.out / RESULT_FILE, result)
     return result
+
+
+def prepare_folder(out: Path, config: str) -> str | None:
+    """Make a run folder, or find where its unfinished run can go on.
+
+    Args:
+        out: the run folder.
+        config: text of the configuration.
+
+    Returns:
+        The checkpoint to resume from, None to start from the beginning.
+
+    Raises:
+        UserError: the folder holds something else, or a run with another configuration.
+    """
+    if out.exists() and any(out.iterdir()):
+        check_same(out, config)
+        checkpoint, damaged = newest_readable(out / "checkpoints")
+        for path in damaged:
+            warnings.warn(f"{path} is damaged; going on from {checkpoint}.", stacklevel=2)
+        return None if checkpoint is None else str(checkpoint)
+    write_text(out / "config.py", config)
+    return None
+
+
+def check_same(out: Path, config: str) -> None:
+    """Hold the configuration of the run in a folder against another one.
+
+    Raises:
+        UserError: there is no run in the folder, or its configuration differs; the first difference is shown.
+    """
+    if not (out / "config.py").is_file():
+        raise UserError(f"{out}: the folder is not empty and holds no run. Give another --out.")
+    before = (out / "config.py").read_text().splitlines()
+    changed = [line for line in difflib.ndiff(before, config.splitlines()) if line[:2] in ("- ", "+ ")]
+    if changed:
+        raise UserError(
+            f"{out} holds a run with another configuration; the first difference is "
+            f"{' | '.join(line.strip() for line in changed[:2])}. Give another --out."
+        )
 
 
 def pick_device(name: str) -> str:

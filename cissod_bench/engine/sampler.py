@@ -16,6 +16,8 @@ from torch.utils.data import Sampler
 
 from cissod_bench.methods.sampling import repeat_factors
 
+READ_AHEAD = 64
+"""Batches by which loader workers may be ahead of training."""
 Indices = NDArray[np.int64]
 Factors = NDArray[np.floating]
 
@@ -55,13 +57,15 @@ class ShuffledStream:
 
 @DATA_SAMPLERS.register_module()
 class SemiSampler(Sampler[int]):
-    """Indices into a `ConcatDataset` of the labelled and the unlabelled images, batch after batch, without end.
+    """Draws from a `SeededConcatDataset` of the labelled and the unlabelled images, batch after batch, without end.
+
+    A draw is encoded as `index + len(dataset) * number`, where no two draws of a run, on any rank, have one number.
 
     All images of a batch have the same orientation (wide or tall), as in mmdet's `GroupMultiSourceSampler`: a batch
     takes an orientation in proportion to the number of images that have it.
 
     Args:
-        dataset: mmengine's `ConcatDataset` of D_l and D_u.
+        dataset: D_l and D_u behind each other.
         batch_size: images per batch on one rank.
         source_ratio: labelled and unlabelled images in a batch; their sum is `batch_size`.
         seed: the run's seed; the same on all ranks.
@@ -96,15 +100,16 @@ class SemiSampler(Sampler[int]):
         """Use other repeat factors, (N_u,), for the unlabelled images from the next batch on.
 
         Loader workers read ahead, so the next batch is a few iterations away; which one it is, stays with the factors.
-        The factors before are kept as well, for a run that resumes between now and then.
+        Earlier factors are kept as long as a run may resume in their time.
         """
-        self.segments = [self.segments[-1], (self.next_batch, factors.astype(np.float32))]
+        self.segments.append((self.next_batch, factors.astype(np.float32)))
+        recent = [index for index, (start, _) in enumerate(self.segments) if start >= self.next_batch - READ_AHEAD]
+        self.segments = self.segments[max(0, recent[0] - 1) :]
         self._place()
 
     def restore(self, segments: list[tuple[int, Factors]]) -> None:
-        """Take over the repeat factors of a saved run; `skip` then goes to its batch."""
+        """Take over the repeat factors of a saved run, whose batch `skip` has to go to next."""
         self.segments = segments
-        self._place()
 
     def _place(self) -> None:
         """Stand before batch `next_batch` in the segment that it lies in."""
@@ -153,9 +158,11 @@ class SemiSampler(Sampler[int]):
         return indices
 
     def __iter__(self) -> Iterator[int]:
-        """Indices of this rank, batch after batch, from where the sampler stands."""
+        """Draws of this rank, batch after batch, from where the sampler stands."""
         while True:
-            yield from self._next_indices()
+            first = (self.next_batch * self.world_size + self.rank) * self.batch_size
+            for number, index in enumerate(self._next_indices(), start=first):
+                yield index + len(self) * number
 
     def skip(self, num_samples: int) -> None:
         """Go to where this rank has taken `num_samples` since the start of the run (mmengine calls this on resume)."""

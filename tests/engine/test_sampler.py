@@ -40,7 +40,7 @@ def make(labeled: int = 10, unlabeled: int = 40, **options: Any) -> SemiSampler:
 
 def batches(source: SemiSampler, count: int) -> list[list[int]]:
     indices = iter(source)
-    return [list(islice(indices, source.batch_size)) for _ in range(count)]
+    return [[draw % len(source) for draw in islice(indices, source.batch_size)] for _ in range(count)]
 
 
 def test_batches_hold_one_labelled_and_four_unlabelled_images_of_one_orientation() -> None:
@@ -124,6 +124,16 @@ def test_ranks_share_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
         halves.append(batches(make(), 30))
     for both, first, second in zip(whole, *halves, strict=True):
         assert sorted(both) == sorted(first + second)
+
+
+def test_no_two_draws_of_a_run_have_one_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = []
+    for rank in range(2):
+        monkeypatch.setattr(sampler, "get_dist_info", lambda rank=rank: (rank, 2))
+        source = make()
+        source.skip(7 * source.batch_size)
+        numbers += [draw // len(source) for draw in islice(iter(source), 50)]
+    assert sorted(numbers) == list(range(7 * 2 * 5, 7 * 2 * 5 + 100))
 
 
 def test_seeds_differ_and_repeat() -> None:

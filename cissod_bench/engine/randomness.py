@@ -1,0 +1,68 @@
+"""Randomness as a function of where a run is, so that nothing of it has to be saved.
+
+Augmentation depends on the seed and on which draw of the run an image is, not on loader workers; RoI sampling and box
+jitter depend on the seed and the iteration. So a run is the same with any number of workers, and a resumed run goes on
+exactly as the uninterrupted one.
+"""
+
+import hashlib
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.registry import DATASETS, HOOKS
+from mmengine.dataset import ConcatDataset
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+
+
+def derived_seed(*parts: int | str) -> int:
+    """A seed of 32 bits that depends on all parts and on nothing else."""
+    text = "/".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big")
+
+
+@DATASETS.register_module()
+class SeededConcatDataset(ConcatDataset):
+    """Data sets behind each other, whose items are augmented by the number of the draw.
+
+    The sampler encodes a draw as `index + len(self) * number`; see `SemiSampler`.
+
+    Args:
+        datasets: the labelled and the unlabelled images.
+        seed: the run's seed.
+    """
+
+    def __init__(self, datasets: list[Any], seed: int, **options: Any) -> None:
+        super().__init__(datasets, **options)
+        self.seed = seed
+
+    def __getitem__(self, code: int) -> Any:
+        """The augmented item of one draw."""
+        number, index = divmod(code, len(self))
+        seed = derived_seed(self.seed, "augmentation", number)
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002  (mmcv's transforms use the global generator)
+        return super().__getitem__(index)
+
+
+@HOOKS.register_module()
+class IterationSeedHook(Hook):
+    """Seeds every generator before each iteration, by rank.
+
+    Args:
+        seed: the run's seed.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Seed."""
+        seed = derived_seed(self.seed, "iteration", runner.iter, get_rank())
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        torch.manual_seed(seed)

@@ -1,0 +1,86 @@
+"""The program as a user meets it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cissod_bench.cli import main as program
+from cissod_bench.cli.main import app
+
+runner = CliRunner()
+WITHOUT_TORCH = """
+import sys
+from cissod_bench.cli.main import main
+sys.argv = ["cissod-bench", *{arguments!r}]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+loaded = [name for name in ("torch", "mmdet", "mmengine", "pandas", "matplotlib", "numpy") if name in sys.modules]
+assert not loaded, loaded
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], *(["list", what] for what in ("methods", "tasks", "schedules"))]
+)
+def test_help_and_list_import_nothing_heavy(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH.format(arguments=arguments)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@pytest.mark.parametrize("what", ["methods", "tasks", "schedules", "detectors"])
+def test_list_as_json(what: str) -> None:
+    done = runner.invoke(app, ["list", what, "--json"])
+    rows = json.loads(done.stdout)
+    assert all(row["name"] and row["title"] for row in rows)
+
+
+def test_every_command_has_help() -> None:
+    done = runner.invoke(app, ["--help"])
+    for command in ("make-splits", "run", "report", "list", "doctor"):
+        assert command in done.stdout
+        shown = runner.invoke(app, [command, "--help"])
+        assert shown.exit_code == 0
+        assert len(shown.stdout.splitlines()) > 5
+
+
+def test_doctor_says_what_is_missing(tmp_path: Path) -> None:
+    done = runner.invoke(app, ["doctor", "--data-root", str(tmp_path), "--json"])
+    report = json.loads(done.stdout)
+    assert report["software"]["torch"]
+    assert "torchvision" in report["device"]["operators"] or "mmcv" in report["device"]["operators"]
+    missing = [entry["what"] for entry in report["tasks"]["coco-split1"] if not entry["found"]]
+    assert missing == [
+        "training annotations", "training images", "validation annotations", "validation images", "split (seed 0)"
+    ]  # fmt: skip
+    (tmp_path / "coco" / "annotations").mkdir(parents=True)
+    (tmp_path / "coco" / "annotations" / "instances_val2017.json").touch()
+    text = runner.invoke(app, ["doctor", "--data-root", str(tmp_path)]).stdout
+    assert "make-splits --task shapes" in text
+
+
+def test_an_error_is_one_sentence_and_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["cissod-bench", "run", "--task", "coco-split3", "--method", "gbs"])
+    with pytest.raises(SystemExit) as end:
+        program.main()
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("Error: Unknown task 'coco-split3'. Did you mean 'coco-split")
+
+
+def test_an_option_without_a_value_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cissod_bench.cli.run import parse_options
+    from cissod_bench.errors import UserError
+
+    assert parse_options(["a=1", "b=x=y"]) == {"a": "1", "b": "x=y"}
+    with pytest.raises(UserError, match="write NAME=VALUE"):
+        parse_options(["theta"])

@@ -1,0 +1,59 @@
+"""A tiny data set and its split, made once."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cissod_bench.engine.job import Job, resolve_job
+from cissod_bench.splits.make import make_splits
+from cissod_bench.splits.plan import Variant
+from cissod_bench.splits.shapes import generate
+from cissod_bench.tasks import TASKS
+from cissod_bench.tasks import get_task as real_get_task
+
+TASK_FILE = """
+name = "tiny"
+title = "a few images of the shapes data set"
+version = 1
+[data]
+train_annotations = "train.json"
+train_images = "train"
+val_annotations = "val.json"
+val_images = "val"
+[groups]
+minority = {minority}
+[labeled]
+fraction = 0.3
+floor = 2
+[training]
+detector = "r18-small"
+iterations = 40
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with `task.toml`, its data (40 training, 6 validation images) and `split/`. Not to be written into."""
+    folder = tmp_path_factory.mktemp("tiny") / "data"
+    generate("shapes", folder, 0, train_images=40, val_images=6)
+    (folder / "task.toml").write_text(TASK_FILE.format(minority=list(TASKS["shapes"].minority)))
+    task = real_get_task(str(folder / "task.toml"))
+    make_splits(task, folder / "train.json", [(folder / "split", Variant(seed=0))])
+    return folder
+
+
+def tiny_job(tiny: Path, out: Path, **changes: Any) -> Job:
+    """A job of four iterations on the tiny task."""
+    asked: dict[str, Any] = {
+        "task": str(tiny / "task.toml"),
+        "method": "soft-teacher",
+        "split": tiny / "split",
+        "out": out,
+        "data_root": tiny,
+        "schedule": "short",
+        "iterations": 4,
+        "workers": 0,
+        "threads": 1,
+    }
+    return resolve_job(**(asked | changes))

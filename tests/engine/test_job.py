@@ -1,0 +1,105 @@
+"""Everything that can be wrong with a run is said before anything is written."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cissod_bench.engine.plan import plan, plan_lines
+from cissod_bench.errors import UserError
+from tests.engine.conftest import tiny_job
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "soft-techer"}, r"Unknown method 'soft-techer'. Did you mean 'soft-teacher'\?"),
+        ({"task": "coco-splt1"}, r"Unknown task 'coco-splt1'. Did you mean 'coco-split1'\?"),
+        ({"schedule": "papr"}, r"Unknown schedule 'papr'. Did you mean 'paper'\?"),
+        ({"detector": "r50"}, r"Unknown detector 'r50'. Did you mean 'r50-fpn'\?"),
+        ({"evaluator": "hotcocoa"}, r"Did you mean 'hotcoco'\?"),
+        ({"options": {"thetta": "0.5"}}, r"thetta.*Did you mean 'theta'\?"),
+        ({"options": {"theta": "high"}}, "Option of method 'soft-teacher'"),
+        ({"method": "gbs", "options": {"beta": "2"}}, r"Option of method 'gbs'.*beta"),
+        ({"method": "gbs", "options": {"generations": "0"}}, r"Option of method 'gbs'.*generations"),
+        ({"method": "gbs", "options": {"rho": "0.5"}}, r"Option of method 'gbs'.*rho"),
+        ({"backbone": Path("nowhere.pth")}, "nowhere.pth: no such file. Give a ResNet-18"),
+        ({"split": Path("nowhere")}, "nowhere"),
+        ({"task": "shapes"}, "a split of task 'tiny', not of 'shapes'"),
+    ],
+)
+def test_wrong_requests_are_refused(tiny: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        tiny_job(tiny, tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def copy(tiny: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny, folder)
+    return folder
+
+
+def test_an_altered_split_is_refused(copy: Path, tmp_path: Path) -> None:
+    labeled = copy / "split" / "labeled.json"
+    labeled.write_text(labeled.read_text().replace("0", "1", 1))
+    with pytest.raises(UserError, match=r"labeled.json differ"):
+        tiny_job(copy, tmp_path / "run")
+
+
+def test_another_protocol_version_is_refused(copy: Path, tmp_path: Path) -> None:
+    task = copy / "task.toml"
+    task.write_text(task.read_text().replace("version = 1", "version = 2"))
+    with pytest.raises(UserError, match="protocol version 1 of task 'tiny', which is now at version 2"):
+        tiny_job(copy, tmp_path / "run")
+
+
+def test_missing_images_are_counted_and_named(copy: Path, tmp_path: Path) -> None:
+    (copy / "train" / "000003.png").unlink()
+    (copy / "val" / "000002.png").unlink()
+    with pytest.raises(UserError, match=r"train: 1 of \d+ images of .* do not exist, the first is 000003.png"):
+        tiny_job(copy, tmp_path / "run")
+    shutil.copy(copy / "train" / "000004.png", copy / "train" / "000003.png")
+    with pytest.raises(UserError, match=r"val: 1 of 6 images of .* do not exist, the first is 000002.png"):
+        tiny_job(copy, tmp_path / "run")
+
+
+def test_a_validation_file_without_a_class_is_refused(copy: Path, tmp_path: Path) -> None:
+    file = copy / "val.json"
+    content = json.loads(file.read_text())
+    for category in content["categories"]:
+        category["name"] = category["name"].replace("broken ring", "brokn ring")
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"val.json: Unknown class 'broken ring'. Did you mean 'brokn ring'\?"):
+        tiny_job(copy, tmp_path / "run")
+
+
+def test_truncated_validation_annotations_are_refused(copy: Path, tmp_path: Path) -> None:
+    file = copy / "val.json"
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(UserError, match=r"val.json"):
+        tiny_job(copy, tmp_path / "run")
+
+
+def test_the_plan_says_what_will_happen(tiny: Path, tmp_path: Path) -> None:
+    job = tiny_job(tiny, tmp_path / "run", options={"theta": "0.6"})
+    text = "\n".join(plan_lines(job))
+    for part in (
+        "soft-teacher on tiny with theta=0.6",
+        "6 images a step: 4 labelled + 2 unlabelled",
+        "4 iterations (short, shortened from 40)",
+        job.split.digest[:12],
+    ):
+        assert part in text
+    assert plan(job)["learning_rate"] == 1e-3
+
+
+def test_the_learning_rate_scales_with_the_images_of_a_step(tiny: Path, tmp_path: Path) -> None:
+    """The paper's 0.01 is for 8 x (1 + 4) images; one GPU has 5 of them."""
+    job = tiny_job(tiny, tmp_path / "run", detector="r50-fpn")
+    assert job.batch == (1, 4)
+    assert job.learning_rate == pytest.approx(0.01 / 8)
+    assert "0.00125 for 5 images a step (0.01 for 40, scaled linearly)" in "\n".join(plan_lines(job))

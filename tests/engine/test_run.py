@@ -1,0 +1,135 @@
+"""Runs from the job to the record, for every method of the registry."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cissod_bench.engine.config import build_config
+from cissod_bench.engine.job import Job
+from cissod_bench.engine.progress import ProgressHook
+from cissod_bench.engine.run import run_job
+from cissod_bench.errors import UserError
+from cissod_bench.evaluation.groups import evaluate
+from cissod_bench.leaderboard.records import load_result
+from cissod_bench.methods.registry import METHODS
+from tests.engine.conftest import tiny_job
+
+
+class Killed(Exception):
+    """The end of a process that had no time to say so."""
+
+
+def interrupted(job: Job, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """Run a job that dies after so many iterations, the checkpoint of the last one written."""
+    original = ProgressHook.after_train_iter
+
+    def die(self: ProgressHook, runner: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, runner, *args, **kwargs)
+        if (job.out / "checkpoints" / f"iter_{after}.pth").exists():
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProgressHook, "after_train_iter", die)
+        with pytest.raises(Killed):
+            run_job(job)
+    assert not (job.out / "result.json").exists()
+
+
+def final_state(out: Path, iteration: int) -> dict[str, torch.Tensor]:
+    state = torch.load(out / "checkpoints" / f"iter_{iteration}.pth", weights_only=False)["state_dict"]
+    return dict(state)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_evaluates_records_and_resumes_exactly(
+    method: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = tiny_job(tiny, tmp_path / "whole", method=method)
+    result = run_job(job)
+    assert load_result(job.out / "result.json") == result
+    assert (result.key.method, result.key.split_digest, result.key.shortened) == (method, job.split.digest, True)
+    assert set(result.metrics) == {"all", "maj", "min"}
+
+    # Both halves have an iteration with pseudo labels: the burn-in is two of four iterations.
+    other = tiny_job(tiny, tmp_path / "resumed", method=method)
+    interrupted(other, monkeypatch, after=3)
+    resumed = run_job(other)
+    expected, actual = final_state(job.out, 4), final_state(other.out, 4)
+    assert expected.keys() == actual.keys()
+    for name, value in expected.items():
+        assert torch.equal(actual[name], value), name
+    assert resumed.metrics == result.metrics
+
+
+def test_a_finished_run_is_left_as_it_is(tiny: Path, tmp_path: Path) -> None:
+    job = tiny_job(tiny, tmp_path / "run", iterations=1)
+    result = run_job(job)
+    before = {path: path.stat().st_mtime_ns for path in job.out.rglob("*") if path.is_file()}
+    assert run_job(job) == result
+    assert before == {path: path.stat().st_mtime_ns for path in job.out.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=r"another configuration; the first difference is .*seed"):
+        run_job(tiny_job(tiny, tmp_path / "run", iterations=1, seed=1))
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = tiny_job(tiny, tmp_path / "run")
+    interrupted(job, monkeypatch, after=3)
+    newest = job.out / "checkpoints" / "iter_3.pth"
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    with pytest.warns(UserWarning, match=r"iter_3.pth is damaged; going on from .*iter_2.pth"):
+        resumed = run_job(job)
+    assert resumed.metrics == run_job(tiny_job(tiny, tmp_path / "whole")).metrics
+
+
+def test_the_number_of_loader_workers_changes_nothing(tiny: Path, tmp_path: Path) -> None:
+    for workers in (0, 2):
+        run_job(tiny_job(tiny, tmp_path / str(workers), workers=workers, iterations=2))
+    one, other = final_state(tmp_path / "0", 2), final_state(tmp_path / "2", 2)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_record_is_the_evaluation_of_the_written_detections(tiny: Path, tmp_path: Path) -> None:
+    job = tiny_job(tiny, tmp_path / "run")
+    result = run_job(job)
+    detections = tmp_path / "run" / "detections.json"
+    assert json.loads(detections.read_text()), "an untrained detector still finds something"
+    again = evaluate(tiny / "val.json", detections, job.split.groups, evaluator="pycocotools")
+    assert again.metrics() == result.metrics
+    with np.load(tmp_path / "run" / "per_class.npz") as arrays:
+        assert arrays["precision"].shape[:2] == (10, 101)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_does_not(tiny: Path, tmp_path: Path) -> None:
+    weights = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run_job(tiny_job(tiny, tmp_path / name, seed=seed, iterations=2))
+        weights.append(final_state(tmp_path / name, 2)["student.roi_head.bbox_head.fc_cls.weight"])
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_a_folder_that_holds_something_is_left_alone(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="not empty and holds no run"):
+        run_job(tiny_job(tiny, tmp_path / "run"))
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.txt"]
+
+
+def test_the_paper_schedule_of_the_paper_detector(tiny: Path, tmp_path: Path) -> None:
+    """Paper sec. 4.2: SGD 0.01 on 8 GPUs, /10 at 75 % and 90 %, momentum 0.9, decay 1e-4, 1 + 4 images per GPU."""
+    config = build_config(tiny_job(tiny, tmp_path / "run", detector="r50-fpn", iterations=180_000))
+    assert config.optim_wrapper.optimizer == {"type": "SGD", "lr": 0.00125, "momentum": 0.9, "weight_decay": 1e-4}
+    assert config.param_scheduler[1].milestones == [135_000, 162_000]
+    assert config.train_cfg.max_iters == 180_000
+    assert config.train_dataloader.sampler.source_ratio == (1, 4)
+    semi = config.model.semi_train_cfg
+    assert (semi.unsup_weight, semi.rpn_pseudo_thr, semi.reg_pseudo_thr, semi.jitter_times) == (4.0, 0.9, 0.02, 10)
+    assert config.model.threshold.value == 0.9
+    assert config.model.detector.backbone.depth == 50
