@@ -7,6 +7,7 @@ import typer
 from cissod_bench.cli import list as list_command
 from cissod_bench.cli.compare import compare
 from cissod_bench.cli.doctor import doctor
+from cissod_bench.cli.errors import errors
 from cissod_bench.cli.eval import evaluate_predictions
 from cissod_bench.cli.make_splits import make_splits
 from cissod_bench.cli.report import report
@@ -26,6 +27,7 @@ app.command("run")(run)
 app.command("eval")(evaluate_predictions)
 app.command("report")(report)
 app.command("compare")(compare)
+app.command("errors")(errors)
 app.add_typer(list_command.app, name="list")
 app.command("doctor")(doctor)
 

@@ -61,6 +61,54 @@ def distribution(statistics: Mapping[str, Any], title: str) -> Figure:
     return figure
 
 
+def confusion(shares: Mapping[str, Mapping[str, int]], title: str) -> Figure:
+    """What the objects of each group are taken for: one bar a group, shares of its objects.
+
+    Args:
+        shares: `evaluation.errors.group_confusion`.
+        title: heading.
+    """
+    figure, axes = _figure(title, height=1.4 + 0.7 * len(shares))
+    outcomes = ["correct", "within", *shares, "background"]
+    names = {"correct": "right class", "within": "other class of the group", "background": "background (missed)"}
+    colors = dict(zip(outcomes, (COLORS[2], COLORS[5], COLORS[0], COLORS[1], COLORS[3], GREY), strict=False))
+    colors["background"] = GREY
+    for outcome in outcomes:
+        values = [row.get(outcome, 0) / max(sum(row.values()), 1) for row in shares.values()]
+        left = [
+            sum(row.get(earlier, 0) for earlier in outcomes[: outcomes.index(outcome)]) / max(sum(row.values()), 1)
+            for row in shares.values()
+        ]
+        label = names.get(outcome, f"a class of {outcome}")
+        axes.barh(list(shares), values, left=left, color=colors[outcome], edgecolor="white", label=label)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("share of the group's objects")
+    axes.invert_yaxis()
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def error_types(counts: Mapping[str, Mapping[str, int]], title: str) -> Figure:
+    """TIDE's error types by class group, as shares of the group's errors.
+
+    Args:
+        counts: group -> error type -> number.
+        title: heading.
+    """
+    figure, axes = _figure(title)
+    types = list(next(iter(counts.values())))
+    width = 0.8 / len(counts)
+    for index, (group, row) in enumerate(counts.items()):
+        color, _ = GROUP_STYLE.get(group, (COLORS[3], "D"))
+        total = max(sum(row.values()), 1)
+        positions = np.arange(len(types)) + (index - (len(counts) - 1) / 2) * width
+        axes.bar(positions, [row[name] / total for name in types], width, color=color, label=f"{group} ({total:,})")
+    axes.set_xticks(np.arange(len(types)), types)
+    axes.set_ylabel("share of the group's errors")
+    axes.legend(frameon=False, title="group (errors)")
+    return figure
+
+
 def _figure(title: str, width: float = 7.0, height: float = 4.2) -> tuple[Figure, Any]:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)

@@ -162,3 +162,19 @@ def test_intervals_need_detections(make_run):
     (run / "detections.json").unlink()
     with pytest.raises(UserError, match=r"detections\.json: cannot be read"):
         make_report([run], samples=20)
+
+
+def test_errors_command(make_run, tmp_path):
+    run = make_run("one", 6.0)
+    arguments = ["errors", str(run), "--out", str(tmp_path / "plots")]
+    shown = CliRunner().invoke(app, arguments)
+    assert shown.exit_code == 0, shown.output
+    assert "AP50 gained" in shown.output
+    names = sorted(path.name for path in (tmp_path / "plots").iterdir())
+    assert names == ["one-confusion.png", "one-confusion.svg", "one-errors.png", "one-errors.svg"]
+    content = json.loads(CliRunner().invoke(app, ["errors", str(run), "--json"]).stdout)
+    assert set(content["errors"]) == {"all", "maj", "min"}
+    for name, total in content["errors"]["all"].items():
+        assert total == content["errors"]["maj"][name] + content["errors"]["min"][name]
+    again = CliRunner().invoke(app, [*arguments, "--min-score", "0.9"])
+    assert "exists with other content" in str(again.exception)
