@@ -9,9 +9,11 @@ nothing.
 """
 
 import hashlib
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +145,7 @@ def read_ground_truth(path: Path, *, lvis: bool = False) -> GroundTruth:
             f"{path}: images lack `neg_category_ids` or `not_exhaustive_category_ids`; "
             "LVIS's federated rules need them. Give an LVIS annotation file or evaluate with COCO's rules."
         )
-    boxes = _rows([annotation.bbox for annotation in file.annotations])
+    boxes = _rows(file.annotations)
     given_areas = [annotation.area for annotation in file.annotations]
     areas = np.array([np.nan if area is None else area for area in given_areas], dtype=np.float64)
     truth = GroundTruth(
@@ -257,16 +259,16 @@ def _columns(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     size = len(chunk)
     return (
-        np.fromiter((entry.image_id for entry in chunk), np.int64, size),
-        np.fromiter((entry.category_id for entry in chunk), np.int64, size),
-        _rows([entry.bbox for entry in chunk]),
-        np.fromiter((entry.score for entry in chunk), np.float64, size),
+        np.fromiter(map(attrgetter("image_id"), chunk), np.int64, size),
+        np.fromiter(map(attrgetter("category_id"), chunk), np.int64, size),
+        _rows(chunk),
+        np.fromiter(map(attrgetter("score"), chunk), np.float64, size),
     )
 
 
-def _rows(boxes: list[tuple[float, float, float, float]]) -> NDArray[np.float64]:
-    flat = np.fromiter((value for box in boxes for value in box), np.float64, 4 * len(boxes))
-    return flat.reshape(-1, 4)
+def _rows(entries: Sequence[_Detection] | Sequence[_Annotation]) -> NDArray[np.float64]:
+    flat = itertools.chain.from_iterable(map(attrgetter("bbox"), entries))
+    return np.fromiter(flat, np.float64, 4 * len(entries)).reshape(-1, 4)
 
 
 def _check(
