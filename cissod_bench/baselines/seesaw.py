@@ -48,7 +48,6 @@ def parts(setting: Setting, options: Options) -> Parts:
             "num_classes": setting.num_classes,
             "p": options.p,
             "q": options.q,
-            "return_dict": False,
         },
         # mmdet's layer is at temperature 20 by itself; its argument's name differs between versions.
         bbox_head={"cls_predictor_cfg": {"type": "NormedLinear"}} if options.normalized else {},
@@ -80,7 +79,12 @@ def seesaw_factors(scores: Tensor, labels: Tensor, counts: Tensor, p: float, q: 
 
 @MODELS.register_module()
 class CountingSeesawLoss(SeesawLoss):
-    """Seesaw loss that counts in training passes only and over all ranks; arguments as mmdet's.
+    """Seesaw loss that counts in training passes only and over all ranks, and returns one value.
+
+    Args:
+        num_classes: number of foreground classes n.
+        p: exponent of the mitigation.
+        q: exponent of the compensation.
 
     Attributes:
         cum_samples: (n + 1,) RoIs of each class so far, over all ranks.
@@ -89,8 +93,8 @@ class CountingSeesawLoss(SeesawLoss):
     cum_samples: Tensor
     pending: Tensor
 
-    def __init__(self, num_classes: int, p: float = 0.8, q: float = 2.0, return_dict: bool = False) -> None:
-        super().__init__(num_classes=num_classes, p=p, q=q, return_dict=return_dict)
+    def __init__(self, num_classes: int, p: float = 0.8, q: float = 2.0) -> None:
+        super().__init__(num_classes=num_classes, p=p, q=q)
         self.serving = "off"
         # RoIs of this rank in this iteration
         self.register_buffer("pending", torch.zeros(num_classes + 1), persistent=False)
