@@ -67,8 +67,14 @@ class Plan:
     statistics: Mapping[str, Any]
 
 
-def plan_split(task: Task, pools: Pools, variant: Variant) -> Plan:
-    """Draw a split.
+def plan_split(task: Task, pools: Pools, variant: Variant, given: Drawn | None = None) -> Plan:
+    """Draw a split, or take one that somebody else has drawn.
+
+    Args:
+        task: which classes, how to draw.
+        pools: what to draw from.
+        variant: seed and fold.
+        given: labelled images that are not drawn but given.
 
     Raises:
         UserError: the data lacks a class of the task, or no image would be labelled.
@@ -83,7 +89,7 @@ def plan_split(task: Task, pools: Pools, variant: Variant) -> Plan:
     key = DrawKey(task.version, task.name, variant.seed)
 
     if pools.majority is None:
-        drawn = draw_labeled(pairs, train.image_ids, available, minority, task.draw, key)
+        drawn = given or draw_labeled(pairs, train.image_ids, available, minority, task.draw, key)
         parts = [_labeled_part(train, use, minority, drawn, task)]
         majority_ids = train.image_ids[drawn.majority]
     else:
@@ -102,7 +108,7 @@ def plan_split(task: Task, pools: Pools, variant: Variant) -> Plan:
             task=task.name,
             protocol=task.version,
             seed=variant.seed,
-            options=_options(task, variant),
+            options=_options(task, variant, given),
             source=_source(pools),
             classes=[{"id": category.id, "name": category.name} for category in train.categories],
             groups=groups,
@@ -238,16 +244,22 @@ def _unmet_floors(task: Task, columns: Columns, pairs: Pairs, minority: Bool) ->
     }
 
 
-def _options(task: Task, variant: Variant) -> dict[str, Any]:
-    """Everything about the task that decides the split: the manifest repeats it, since a task file can change."""
-    return {
-        **asdict(task.draw),
+def _options(task: Task, variant: Variant, given: Drawn | None) -> dict[str, Any]:
+    """Everything about the task that decides the split: the manifest repeats it, since a task file can change.
+
+    What is not used is left out, so that a new option does not change the digest of splits that do not use it.
+    """
+    draw = asdict(task.draw)
+    optional = {
+        "count": draw.pop("count"),
+        "stratify": draw.pop("stratify"),
         "minority_rule": asdict(task.minority_rule) if task.minority_rule else None,
         "group_limits": list(task.group_limits) if task.frequency_groups else None,
         "validation_fraction": task.validation_fraction,
-        "folds": variant.folds,
-        "fold": variant.fold,
+        "fold": [variant.fold, variant.folds] if variant.folds else None,
+        "imported": given is not None,
     }
+    return {**draw, **{name: value for name, value in optional.items() if value}}
 
 
 def _source(pools: Pools) -> dict[str, Any]:

@@ -112,7 +112,8 @@ def read_coco(
 ) -> tuple[Columns, Source]:
     """Read an annotation file in COCO form, plain or compressed with gzip or xz.
 
-    Unknown keys are passed over, their values checked for no more than brackets and quotes. Boxes that cannot be used are flagged (`health.py`), not dropped.
+    Unknown keys are passed over, their values checked for no more than brackets and quotes.
+    Boxes that cannot be used are flagged (`health.py`), not dropped.
 
     Args:
         path: the file.

@@ -43,14 +43,14 @@ def plan(columns: Columns, task: str, seed: int = 0) -> Plan:
             98_459,
             9_846,
             (10_000, 10_400),
-            "7bd07a9a25cdec7db96252f8f604b4912e69bd34bc2b98079f87d720615531b3",
+            "1d207ab81ce30661ddf0647a6979cb866c52a809d5963d55360e997eed268cee",
         ),
         (
             "coco-split2",
             100_941,
             10_094,
             (10_200, 10_320),
-            "6a8d79f427abc54c56e9dbd770b4e7aa77307bd210e7fab456c3d800ac55b501",
+            "f3ff290d1bb5bad194471610f140117a4ebfda127a7e7e8da763754ecc641855",
         ),
     ],
 )

@@ -1,0 +1,208 @@
+"""`splits`: look at, check, compare, export and import splits."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from cissod_bench.splits.manifest import Split
+
+app = typer.Typer(help="Look at, check, compare, export and import splits.", no_args_is_help=True)
+
+Folder = Annotated[Path, typer.Argument(help="Split folder, as `make-splits` writes it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, nothing else.")]
+
+
+@app.command()
+def verify(
+    folder: Folder,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the training images: check that all are there.")
+    ] = None,
+    validation: Annotated[
+        Path | None, typer.Option(help="Validation annotations: check that none of their images is trained on.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check every promise of a split: digests, disjoint parts, floors, no hidden label. A broken one: exit code 2."""
+    from cissod_bench.errors import UserError
+    from cissod_bench.splits.verify import verify_split
+
+    checks = verify_split(folder, images=images, validation=validation)
+    if as_json:
+        _print_json([{"promise": check.promise, "problem": check.problem} for check in checks])
+    else:
+        for check in checks:
+            typer.echo(f"{'FAILED' if check.problem else 'ok':6}  {check.promise}" + f"  {check.problem}".rstrip())
+    broken = sum(bool(check.problem) for check in checks)
+    if broken:
+        raise UserError(f"{folder}: {broken} of {len(checks)} checks failed. Make the split again.")
+
+
+@app.command()
+def show(folder: Folder, as_json: AsJson = False) -> None:
+    """Counts per group and class, imbalance ratio, what minority classes occur with, health of the annotations."""
+    from cissod_bench.splits.compare import co_occurrence, statistics_of
+    from cissod_bench.splits.manifest import load_split
+
+    split = load_split(folder)
+    statistics = statistics_of(split)
+    beside = co_occurrence(split)
+    if as_json:
+        _print_json({"digest": split.digest, "counts": dict(split.counts), "co_occurrence": beside, **statistics})
+        return
+    _print_split(split, statistics, beside)
+
+
+@app.command()
+def diff(first: Folder, second: Folder, as_json: AsJson = False) -> None:
+    """How two splits differ: settings, images, groups, labelled images per class."""
+    from cissod_bench.splits.compare import difference
+    from cissod_bench.splits.manifest import load_split
+
+    found = difference(load_split(first), load_split(second))
+    if as_json:
+        _print_json(found)
+        return
+    if found["same"]:
+        typer.echo("The same split.")
+        return
+    for name, (one, other) in found["fields"].items():
+        typer.echo(f"{name:18} {one}  ->  {other}")
+    for part, count in found["images"].items():
+        typer.echo(
+            f"{part:18} {count['first']:,} only in the first, {count['both']:,} in both, "
+            f"{count['second']:,} only in the second"
+        )
+    for title, changed in (("other group", found["groups"]), ("labelled images", found["labeled_images"])):
+        for name, (one, other) in changed.items():
+            typer.echo(f"{title:18} {name}: {one} -> {other}")
+
+
+@app.command()
+def export(
+    folders: Annotated[list[Path], typer.Argument(help="Split folders; several only for unbiased-teacher.")],
+    out: Annotated[Path, typer.Option(help="File to write; for yolo a folder. Never overwritten.")],
+    form: Annotated[str, typer.Option(help="ids, unbiased-teacher or yolo.")] = "ids",
+    annotations: Annotated[
+        Path | None, typer.Option(help="unbiased-teacher: the training annotations that positions count in.")
+    ] = None,
+    images: Annotated[str, typer.Option(help="yolo: folder put before each file name.")] = "",
+) -> None:
+    """Write a split as other code bases read it: plain ids, Unbiased Teacher's JSON, YOLO's image lists."""
+    from cissod_bench.errors import UserError, unknown_name
+    from cissod_bench.splits import exchange
+    from cissod_bench.splits.manifest import load_split
+    from cissod_bench.splits.progress import read_with_bar
+
+    if form not in exchange.FORMS:
+        raise unknown_name("form", form, exchange.FORMS)
+    if out.exists():
+        raise UserError(f"{out} exists already. Choose another name.")
+    splits = [load_split(folder) for folder in folders]
+    if form == "unbiased-teacher":
+        if annotations is None:
+            raise UserError(
+                "unbiased-teacher lists positions in the training annotations: give them with --annotations."
+            )
+        exchange.export_unbiased_teacher(splits, out, read_with_bar("coco")(annotations)[0])
+    elif len(splits) > 1:
+        raise UserError(f"The form {form} holds one split; {len(splits)} are given.")
+    elif form == "ids":
+        exchange.export_ids(splits[0], out)
+    else:
+        exchange.export_yolo(splits[0], out, images)
+    typer.echo(f"{out}: written")
+
+
+@app.command("import")
+def import_split(
+    task: Annotated[str, typer.Option(help="Name of a built-in task, or path of a task file (.toml).")],
+    annotations: Annotated[Path, typer.Option(help="Training annotations, COCO form.")],
+    ids: Annotated[Path, typer.Option(help="Labelled images: ids, or Unbiased Teacher's JSON.")],
+    out: Annotated[Path, typer.Option(help="Split folder to make.")],
+    minority_ids: Annotated[
+        Path | None, typer.Option(help="Those that are D_s, where minority objects of the others are hidden.")
+    ] = None,
+    percentage: Annotated[str | None, typer.Option(help="Which list of a JSON file.")] = None,
+    list_seed: Annotated[str | None, typer.Option(help="Which list of a JSON file.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace another split in the output folder.")] = False,
+) -> None:
+    """Make a split from a list of labelled images drawn elsewhere, so that an existing protocol can be run here.
+
+    Without --minority-ids every object in the listed images is annotated.
+    """
+    from dataclasses import replace
+
+    import numpy as np
+
+    from cissod_bench.errors import UserError
+    from cissod_bench.splits.exchange import given_draw, read_ids
+    from cissod_bench.splits.make import write_plan
+    from cissod_bench.splits.manifest import staged_folder
+    from cissod_bench.splits.plan import Variant, plan_split
+    from cissod_bench.splits.pools import read_pools
+    from cissod_bench.splits.progress import read_with_bar
+    from cissod_bench.tasks import get_task
+
+    chosen = get_task(task)
+    if chosen.dataset == "objects365":
+        raise UserError(f"Task {task} draws from two data sets; lists of ids for it cannot be imported.")
+    pools, sources = read_pools(chosen, annotations, None, read_with_bar(chosen.dataset))
+    columns = pools.train
+    labeled = read_ids(ids, columns, percentage=percentage, seed=list_seed)
+    minority = read_ids(minority_ids, columns) if minority_ids else np.empty(0, np.int64)
+    if minority_ids is None:
+        chosen = replace(chosen, draw=replace(chosen.draw, minority_objects="keep"))
+    plan = plan_split(
+        replace(chosen, validation_fraction=0.0), pools, Variant(), given_draw(labeled, minority, columns.num_images)
+    )
+    with staged_folder(out, replace=force) as staging:
+        sealed = write_plan(staging, plan, sources)
+    typer.echo(f"{out}: written, digest {sealed.digest[:12]}, {sealed.counts['labeled_images']:,} labelled images")
+
+
+def _print_json(value: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(value))
+
+
+def _print_split(split: "Split", statistics: dict[str, Any], beside: dict[str, list[tuple[str, float]]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    counts = split.counts
+    console.print(
+        f"{split.task}, protocol {split.protocol}, seed {split.seed}, digest {split.digest[:12]}\n"
+        f"labelled {counts['labeled_images']:,} images (D_m {counts['majority_images']:,}, D_s "
+        f"{counts['minority_images']:,}) with {counts['labeled_boxes']:,} boxes; "
+        f"unlabelled {counts['unlabeled_images']:,}",
+        highlight=False,
+    )
+    table = Table("group", "class", *(("images", "boxes") * 2), title="left: all training images, right: D_l")
+    columns = ("train_images", "train_boxes", "labeled_images", "labeled_boxes")
+    for name, row in statistics["groups"].items():
+        table.add_row(name, f"[bold]{row['classes']} classes", *(f"[bold]{row[column]:,}" for column in columns))
+    table.add_section()
+    for row in sorted(statistics["classes"], key=lambda row: (-row["labeled_images"], row["name"])):
+        table.add_row(row["group"], row["name"], *(f"{row[column]:,}" for column in columns))
+    for column in table.columns[2:]:
+        column.justify = "right"
+    console.print(table)
+    ratio = statistics["imbalance_ratio"]
+    console.print(
+        f"images of the most over the least frequent class: all {ratio['train']:.4g}, D_l {ratio['labeled']:.4g}"
+    )
+    if statistics["unmet_floors"]:
+        console.print(f"classes with fewer boxes than the floor in all images: {len(statistics['unmet_floors'])}")
+    for found in statistics["health"]:
+        examples = ", ".join(map(str, found["annotation_ids"]))
+        console.print(f"{found['what']}: {found['boxes']:,} boxes {found['handled']}, such as annotation {examples}")
+    if beside:
+        table = Table("class", "in its labelled images most often", title="what the rarest group occurs with")
+        for name, others in beside.items():
+            table.add_row(name, ", ".join(f"{other} {share:.0%}" for other, share in others))
+        console.print(table)

@@ -1,0 +1,209 @@
+"""`splits verify, show, diff, export, import` on a split of made-up data."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_make import TOY, make_split, toy_data
+from typer.testing import CliRunner
+
+from cissod_bench.cli.main import app
+from cissod_bench.errors import UserError
+from cissod_bench.splits.exchange import detectron2_images
+from cissod_bench.splits.manifest import MANIFEST, load_split, manifest_digest
+from cissod_bench.splits.reader import read_coco
+from cissod_bench.splits.verify import verify_split
+
+TASK = """
+name = "toy"
+[data]
+train_annotations = "toy.json"
+train_images = "."
+validation_fraction = 0.1
+[groups]
+minority = ["rare", "scarce"]
+"""
+
+
+def command(*arguments: object) -> str:
+    result = CliRunner().invoke(app, ["splits", *(str(argument) for argument in arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> Path:
+    (tmp_path / "toy.json").write_text(json.dumps(toy_data()))
+    (tmp_path / "toy.toml").write_text(TASK)
+    make_split(TOY, tmp_path / "toy.json", tmp_path / "split")
+    return tmp_path / "split"
+
+
+def edit(path: Path, change: Any) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def reseal(folder: Path) -> None:
+    """Make the manifest agree with altered files, so that only the deeper checks can find them."""
+    from cissod_bench.files import sha256_file
+
+    def change(content: dict[str, Any]) -> None:
+        content["outputs"] = {name: sha256_file(folder / name) for name in content["outputs"]}
+        content["digest"] = manifest_digest(content)
+
+    edit(folder / MANIFEST, change)
+
+
+def broken(folder: Path, **options: Any) -> list[str]:
+    return [check.promise for check in verify_split(folder, **options) if check.problem]
+
+
+def test_a_sound_split_passes_every_check(split: Path) -> None:
+    assert broken(split) == []
+    assert "FAILED" not in command("verify", split)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "promise"),
+    [
+        ("labeled.json", lambda c: c["annotations"].pop(), "sha256"),
+        ("labeled.json", lambda c: c["images"].pop(), "labeled.json lists D_l"),
+        ("labeled.json", lambda c: c["annotations"].clear(), "floor"),
+        ("labeled.json", lambda c: c["annotations"][0].update(image_id=-7), "image of D_l"),
+        ("unlabeled.json", lambda c: c["images"].pop(), "unlabeled.json lists D_u"),
+        ("unlabeled.json", lambda c: c["images"][0].update(neg_category_ids=[1]), "holds no label"),
+        (
+            "unlabeled.json",
+            lambda c: c["annotations"].append({"image_id": 3, "category_id": 2}),
+            "holds no label",
+        ),
+    ],
+)
+def test_every_broken_promise_is_found(split: Path, file: str, change: Any, promise: str) -> None:
+    edit(split / file, change)
+    if promise != "sha256":
+        reseal(split)
+    assert any(promise in found for found in broken(split))
+    with pytest.raises(UserError, match="checks failed"):
+        command("verify", split)
+
+
+def test_an_image_in_two_parts_is_found(split: Path) -> None:
+    path = split / "ids" / "unlabeled.txt"
+    path.write_text(path.read_text() + (split / "ids" / "majority.txt").read_text().split()[0] + "\n")
+    reseal(split)
+    found = broken(split)
+    assert "D_m, D_s and D_u share no image" in found
+    assert "D_l and D_u are all training images" in found
+
+
+def test_validation_images_and_missing_images_are_found(split: Path, tmp_path: Path) -> None:
+    content = toy_data()
+    (tmp_path / "val.json").write_text(json.dumps({**content, "images": content["images"][:2], "annotations": []}))
+    assert broken(split, validation=tmp_path / "val.json") == ["no validation image is trained on"]
+    other = [{**image, "file_name": "other" + image["file_name"]} for image in content["images"]]
+    (tmp_path / "val.json").write_text(json.dumps({**content, "images": other, "annotations": []}))
+    assert broken(split, validation=tmp_path / "val.json") == []
+    (tmp_path / "images").mkdir()
+    for image in content["images"][1:]:
+        (tmp_path / "images" / image["file_name"]).touch()
+    assert broken(split, images=tmp_path / "images") == [f"every image is in {tmp_path / 'images'}"]
+
+
+def test_show_counts_what_the_file_holds(split: Path) -> None:
+    shown = json.loads(command("show", split, "--json"))
+    labeled = json.loads((split / "labeled.json").read_text())
+    by_name = {row["name"]: row for row in shown["classes"]}
+    for category in labeled["categories"]:
+        boxes = [box for box in labeled["annotations"] if box["category_id"] == category["id"]]
+        row = by_name[category["name"]]
+        assert row["labeled_boxes"] == sum(not box["iscrowd"] for box in boxes)
+        assert row["labeled_images"] == len({box["image_id"] for box in boxes})
+    rare = {box["image_id"] for box in labeled["annotations"] if box["category_id"] == 5}
+    common = {box["image_id"] for box in labeled["annotations"] if box["category_id"] == 9}
+    assert dict(map(tuple, shown["co_occurrence"]["rare"]))["common"] == pytest.approx(len(rare & common) / len(rare))
+    text = command("show", split)
+    assert "scarce" in text
+
+
+def test_diff(split: Path, tmp_path: Path) -> None:
+    assert command("diff", split, split) == "The same split.\n"
+    make_split(TOY, tmp_path / "toy.json", tmp_path / "other", seed=1)
+    found = json.loads(command("diff", split, tmp_path / "other", "--json"))
+    first, second = load_split(split), load_split(tmp_path / "other")
+    assert found["fields"] == {"seed": [0, 1]}
+    both = set(first.labeled_ids.tolist()) & set(second.labeled_ids.tolist())
+    assert found["images"]["labeled"]["both"] == len(both)
+    assert "seed" in command("diff", split, tmp_path / "other")
+
+
+def test_ids_go_out_and_come_back(split: Path, tmp_path: Path) -> None:
+    command("export", split, "--out", tmp_path / "ids.txt")
+    assert [int(line) for line in (tmp_path / "ids.txt").read_text().split()] == load_split(split).labeled_ids.tolist()
+    with pytest.raises(UserError, match="exists already"):
+        command("export", split, "--out", tmp_path / "ids.txt")
+    arguments = ("--task", tmp_path / "toy.toml", "--annotations", tmp_path / "toy.json")
+    command("import", *arguments, "--ids", tmp_path / "ids.txt", "--out", tmp_path / "back")
+    back = load_split(tmp_path / "back")
+    assert back.labeled_ids.tolist() == load_split(split).labeled_ids.tolist()
+    assert back.options["imported"]
+    # Everything in the listed images is annotated.
+    labeled = json.loads(back.labeled_file.read_text())
+    images = set(back.labeled_ids.tolist())
+    assert len(labeled["annotations"]) == sum(box["image_id"] in images for box in toy_data()["annotations"])
+    # With D_s named, the very split comes back.
+    minority = ("--minority-ids", split / "ids" / "minority.txt")
+    command("import", *arguments, "--ids", tmp_path / "ids.txt", *minority, "--out", tmp_path / "again")
+    assert (tmp_path / "again" / "labeled.json").read_bytes() == (split / "labeled.json").read_bytes()
+    assert broken(tmp_path / "again") == []
+
+
+def test_positions_go_out_and_come_back(split: Path, tmp_path: Path) -> None:
+    # Positions exist for images with a box that is no crowd only, so let all D_l images have one.
+    target, annotations = tmp_path / "positions.json", tmp_path / "toy.json"
+    command("export", split, "--form", "unbiased-teacher", "--annotations", annotations, "--out", target)
+    content = json.loads(target.read_text())
+    assert list(content) == ["10.0"]
+    listed = sorted({box["image_id"] for box in toy_data()["annotations"] if not box["iscrowd"]})
+    assert detectron2_images(read_coco(annotations)[0]).tolist() == listed
+    assert [listed[position] for position in content["10.0"]["0"]] == load_split(split).labeled_ids.tolist()
+    arguments = ("--task", tmp_path / "toy.toml", "--annotations", annotations, "--ids", target)
+    with pytest.raises(UserError, match=r"--percentage; there are 10\.0"):
+        command("import", *arguments, "--out", tmp_path / "back")
+    which = ("--percentage", "10.0", "--list-seed", "0")
+    command("import", *arguments, *which, "--out", tmp_path / "back")
+    assert load_split(tmp_path / "back").labeled_ids.tolist() == load_split(split).labeled_ids.tolist()
+
+
+def test_yolo_lists(split: Path, tmp_path: Path) -> None:
+    command("export", split, "--form", "yolo", "--images", "data/images/", "--out", tmp_path / "lists")
+    names = {image["id"]: image["file_name"] for image in toy_data()["images"]}
+    for name, ids in (("labeled", load_split(split).labeled_ids), ("unlabeled", load_split(split).unlabeled_ids)):
+        lines = (tmp_path / "lists" / f"{name}.txt").read_text().splitlines()
+        assert lines == [f"data/images/{names[image_id]}" for image_id in np.sort(ids).tolist()]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "lists no image"),
+        ("3 3", "more than once"),
+        ("3 4", "image 4 is not in the annotations"),
+        ("3 x", "not a list of image ids"),
+        ('{"1": 2}', "percentage -> seed -> positions"),
+        ('{"1": {"2": [100000]}}', "belongs to other annotations"),
+        ('{"1": {"2": [-1]}}', "belongs to other annotations"),
+    ],
+)
+def test_lists_that_are_none(split: Path, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "list").write_text(text)
+    arguments = ("--task", tmp_path / "toy.toml", "--annotations", tmp_path / "toy.json", "--ids", tmp_path / "list")
+    with pytest.raises(UserError, match=message):
+        command("import", *arguments, "--percentage", "1", "--list-seed", "2", "--out", tmp_path / "back")
+    assert not (tmp_path / "back").exists()
