@@ -12,6 +12,7 @@ from cissod_bench.cli.eval import evaluate_predictions
 from cissod_bench.cli.make_splits import make_splits
 from cissod_bench.cli.report import report
 from cissod_bench.cli.run import run
+from cissod_bench.cli.splits import app as splits_app
 from cissod_bench.errors import UserError
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("make-splits")(make_splits)
+app.add_typer(splits_app, name="splits")
 app.command("run")(run)
 app.command("eval")(evaluate_predictions)
 app.command("report")(report)
