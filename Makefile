@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO ?= demo
+DEMO_METHODS ?= soft-teacher rfs gbs
 
 .PHONY: help install demo test test-slow lint format clean
 
@@ -40,7 +41,12 @@ test-slow: $(INSTALLED)
 	$(BIN)/pytest -m slow
 
 demo: $(INSTALLED)
-	$(BIN)/cissod-bench demo --out $(DEMO)
+	$(BIN)/cissod-bench make-splits --task shapes --out $(DEMO)/split
+	@for method in $(DEMO_METHODS); do \
+		$(BIN)/cissod-bench run --task shapes --method $$method --schedule short \
+			--split $(DEMO)/split --out $(DEMO)/runs/$$method || exit; \
+	done
+	$(BIN)/cissod-bench report $(DEMO)/runs --out $(DEMO)/report --overwrite
 
 clean:
 	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis

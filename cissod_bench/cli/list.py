@@ -7,7 +7,7 @@ import typer
 
 from cissod_bench.cli.options import Json
 
-app = typer.Typer(help="List methods, tasks, schedules or detectors.", no_args_is_help=True)
+app = typer.Typer(help="List methods, tasks, schedules, detectors or ablations.", no_args_is_help=True)
 
 
 @app.command("methods")
@@ -29,6 +29,24 @@ def tasks(as_json: Json = False) -> None:
 
     rows = [{"name": task.name, "version": task.version, "title": task.title} for task in TASKS.values()]
     show(rows, ("name", "version", "title"), as_json)
+
+
+@app.command("ablations")
+def ablations(as_json: Json = False) -> None:
+    """Rows of the paper's Tables 4 and 5 that `run --ablation` takes."""
+    from cissod_bench.methods.ablations import ABLATIONS
+
+    rows = [
+        {
+            "name": ablation.name,
+            "table": ablation.table,
+            "title": ablation.title,
+            "method": ablation.method,
+            "options": " ".join(f"{name}={value}" for name, value in ablation.options.items()),
+        }
+        for ablation in ABLATIONS.values()
+    ]
+    show(rows, ("name", "table", "title", "method", "options"), as_json)
 
 
 @app.command("schedules")

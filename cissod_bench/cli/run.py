@@ -1,7 +1,7 @@
 """`cissod-bench run`: train and evaluate one method on one task."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,7 +10,11 @@ from cissod_bench.cli.options import DataRoot, Json, split_folder
 
 def run(
     task: Annotated[str, typer.Option(help="A built-in task (`list tasks`), or a task file (.toml).")],
-    method: Annotated[str, typer.Option(help="A method (`list methods`).")],
+    method: Annotated[str | None, typer.Option(help="A method (`list methods`).", show_default=False)] = None,
+    ablation: Annotated[
+        str | None,
+        typer.Option(help="A row of the paper's Tables 4 and 5 (`list ablations`), instead of a method."),
+    ] = None,
     split: Annotated[
         Path | None, typer.Option(help="Split folder. Default: DATA_ROOT/splits/TASK/seed-0.", show_default=False)
     ] = None,
@@ -54,17 +58,18 @@ def run(
     from cissod_bench.files import canonical_json
     from cissod_bench.tasks import get_task
 
+    method, options, label = choose_method(method, ablation, parse_options(option or []))
     name = get_task(task).name
     chosen = pick_device(device)
     job = resolve_job(
         task=task,
         method=method,
         split=split or split_folder(data_root, name, 0),
-        out=out or Path("runs") / name / f"{method}-{schedule}-seed-{seed}",
+        out=out or Path("runs") / name / f"{label}-{schedule}-seed-{seed}",
         data_root=data_root,
         schedule=schedule,
         detector=detector,
-        options=parse_options(option or []),
+        options=options,
         seed=seed,
         iterations=iterations,
         backbone=backbone,
@@ -86,6 +91,24 @@ def run(
     for group, row in result.metrics.items():
         typer.echo(f"{group:>4}  " + "  ".join(f"{name} {_percent(value)}" for name, value in row.items()))
     typer.echo(f"Results are in {job.out}; compare runs with `cissod-bench report {job.out.parent}`.")
+
+
+def choose_method(method: str | None, ablation: str | None, options: dict[str, str]) -> tuple[str, dict[str, Any], str]:
+    """Method, options and a label for the run folder, from --method or --ablation.
+
+    Raises:
+        UserError: neither or both are given.
+    """
+    from cissod_bench.errors import UserError
+    from cissod_bench.methods.ablations import get_ablation
+
+    if (method is None) == (ablation is None):
+        raise UserError("run needs either --method (see `list methods`) or --ablation (see `list ablations`).")
+    if ablation is not None:
+        chosen = get_ablation(ablation)
+        return chosen.method, {**chosen.options, **options}, ablation
+    assert method is not None
+    return method, dict(options), method
 
 
 def parse_options(given: list[str]) -> dict[str, str]:

@@ -1,0 +1,58 @@
+"""The ablation presets against the paper's tables, and against what each row says it is made of."""
+
+import pytest
+
+from cissod_bench.leaderboard.paper import TABLES
+from cissod_bench.methods.ablations import ABLATIONS, Ablation
+from cissod_bench.methods.method import Parts, Setting
+from cissod_bench.methods.registry import get_method
+
+SETTING = Setting(
+    num_classes=3,
+    iterations=180_000,
+    unsup_weight=4.0,
+    theta=0.9,
+    labeled_images=10,
+    labeled_boxes=(5, 4, 3),
+    rfs_threshold=0.1,
+    crs_gamma=0.5,
+)
+
+
+def parts(ablation: Ablation) -> Parts:
+    method = get_method(ablation.method)
+    return method.parts(SETTING, method.options(ablation.options))
+
+
+def test_nine_rows_of_table_4_and_six_of_table_5() -> None:
+    tables = [ablation.table for ablation in ABLATIONS.values()]
+    assert (tables.count(4), tables.count(5)) == (9, 6)
+
+
+@pytest.mark.parametrize("name", [name for name, ablation in ABLATIONS.items() if ablation.table == 4])
+def test_a_row_of_table_4_has_the_parts_of_its_title_and_no_others(name: str) -> None:
+    made, title = parts(ABLATIONS[name]), ABLATIONS[name].title
+    loss = dict(made.loss_cls)
+    reweighted = loss["type"] == "GradientReweightedFocalLoss" and loss["reweight"]
+    assert reweighted == ("GbR" in title)
+    focal = loss["type"] == "GradientReweightedFocalLoss" and loss["gamma"] > 0
+    assert focal == ("GbR" in title or "FL" in title)
+    assert (made.threshold["type"] == "ClassThreshold") == ("GbT" in title)
+    assert (made.rebalancing is not None) == ("CrS" in title)
+    assert (made.labeled_repeat is not None) == ("CrS" in title), "RFS of D_l is a part of CrS"
+
+
+def test_the_full_method_is_the_last_row_of_both_tables() -> None:
+    gbs = get_method("gbs")
+    full = gbs.parts(SETTING, gbs.options({}))
+    assert parts(ABLATIONS["crs-gbt-gbr"]) == full
+    assert parts(ABLATIONS["threshold-gbt"]) == full
+    assert parts(ABLATIONS["threshold-0.9"]) == parts(ABLATIONS["crs-gbr"]), "Table 4 and 5 print the same numbers"
+    assert parts(ABLATIONS["none"]) == get_method("soft-teacher").parts(SETTING, get_method("soft-teacher").options({}))
+
+
+@pytest.mark.parametrize("table", [4, 5])
+def test_the_rows_are_those_of_the_papers_table_in_its_order(table: int) -> None:
+    ours = sorted((each for each in ABLATIONS.values() if each.table == table), key=lambda each: each.row)
+    printed = next(each for each in TABLES if each.number == table)
+    assert [each.title for each in ours] == [row.label for row in printed.rows]
