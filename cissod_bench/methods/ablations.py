@@ -36,7 +36,7 @@ def _parts(gamma: float, gbr: bool, threshold: str, crs: bool) -> dict[str, Any]
     return {"gamma": gamma, "gbr": gbr, "threshold": threshold, "crs": crs}
 
 
-_TABLE_4 = (
+_TABLE_4: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("none", "none", "soft-teacher", {}),
     ("fl", "FL", "gbs", _parts(1.0, False, "fixed", False)),
     ("crs", "CrS", "gbs", _parts(0.0, False, "fixed", True)),
@@ -47,7 +47,7 @@ _TABLE_4 = (
     ("crs-gbt", "CrS + GbT", "gbs", _parts(0.0, False, "gbt", True)),
     ("crs-gbt-gbr", "CrS + GbT + GbR", "gbs", _parts(1.0, True, "gbt", True)),
 )
-_TABLE_5 = (
+_TABLE_5: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("threshold-0.5", "0.5", {"threshold": "fixed", "theta": 0.5}),
     ("threshold-0.9", "0.9", {"threshold": "fixed", "theta": 0.9}),
     ("threshold-score", "theta^c", {"threshold": "score"}),
