@@ -13,20 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 import plotly.graph_objects as go
 import plotly.offline
 
 from cissod_bench import __version__
-from cissod_bench.errors import UserError
-from cissod_bench.evaluation import load_evaluation
-from cissod_bench.leaderboard.curves import metric_curves
 from cissod_bench.leaderboard.plots import COLORS
 from cissod_bench.leaderboard.records import Rejected
 from cissod_bench.leaderboard.sections import Entry, Run, Section
+from cissod_bench.leaderboard.series import ClassSeries, RunCurve, class_series, run_curves
 from cissod_bench.leaderboard.table import Table
 from cissod_bench.leaderboard.writers import html_table
 
+DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = ("circle", "triangle-up", "square", "diamond", "cross", "star", "x")
 
 
@@ -56,10 +54,11 @@ def html_page(
     bundle = files("itables") / "html"
     parts = []
     for number, (section, table) in enumerate(zip(sections, tables, strict=True)):
+        per_class, lines = class_series(section), run_curves(section)
         figures = {
             "AP by group, with the 95 % t-interval over training seeds": bars(section),
-            "AP per class, mean over training seeds": classes(section),
-            "AP over iterations, one line a seed": curves(section),
+            "AP per class, mean over training seeds": classes(per_class) if per_class else None,
+            "AP over iterations, one line a seed": curves(lines) if lines else None,
         }
         charts = [
             {"id": f"chart-{number}-{index}", "title": title, "json": _json(figure)}
@@ -103,62 +102,35 @@ def bars(section: Section) -> go.Figure:
     return _styled(figure, "class group", "AP in percent")
 
 
-def classes(section: Section) -> go.Figure | None:
-    """AP of every class, mean over the seeds, classes by falling AP of the first row; None without arrays."""
-    values = {entry.label: _class_means(entry) for entry in section.entries}
-    known = {label: found for label, found in values.items() if found}
-    if not known:
-        return None
-    first = next(iter(known.values()))
-    order = sorted(first, key=lambda name: (-first[name], name))
+def classes(found: ClassSeries) -> go.Figure:
+    """AP of every class and row."""
     figure = go.Figure()
-    for index, (label, found) in enumerate(known.items()):
+    for index, (label, values) in enumerate(found.values.items()):
         figure.add_scatter(
             name=label,
-            x=order,
-            y=[100 * found[name] if name in found else None for name in order],
+            x=list(found.names),
+            y=[None if value is None else 100 * value for value in values],
             mode="markers",
             marker={"color": COLORS[index % len(COLORS)], "symbol": SYMBOLS[index % len(SYMBOLS)], "size": 7},
         )
-    return _styled(figure, "class", "AP in percent")
+    return _styled(figure, f"class, by {found.order}", "AP in percent")
 
 
-def curves(section: Section) -> go.Figure | None:
-    """AP over iterations of every run that was evaluated more than once; None without such a run."""
+def curves(found: Sequence[RunCurve]) -> go.Figure:
+    """AP over iterations, one line for each run and group."""
     figure = go.Figure()
-    for index, entry in enumerate(section.entries):
-        for run in entry.runs:
-            found = metric_curves(run.path.parent, section.groups)
-            for dash, (group, (steps, values)) in zip(("solid", "dash", "dot", "dashdot"), found.items(), strict=False):
-                if len(steps) > 1:
-                    figure.add_scatter(
-                        name=f"{entry.label}, {group}",
-                        x=steps,
-                        y=[100 * value for value in values],
-                        mode="lines+markers",
-                        line={"color": COLORS[index % len(COLORS)], "dash": dash},
-                        legendgroup=f"{entry.label}, {group}",
-                        showlegend=run is entry.runs[0],
-                    )
-    if not figure.data:
-        return None
+    groups = list(dict.fromkeys(run.group for run in found))
+    for run in found:
+        figure.add_scatter(
+            name=f"{run.label}, {run.group}",
+            x=run.curve[0],
+            y=[100 * value for value in run.curve[1]],
+            mode="lines+markers",
+            line={"color": COLORS[run.row % len(COLORS)], "dash": DASHES[groups.index(run.group) % len(DASHES)]},
+            legendgroup=f"{run.label}, {run.group}",
+            showlegend=run.first,
+        )
     return _styled(figure, "iteration", "AP in percent")
-
-
-def _class_means(entry: Entry) -> dict[str, float]:
-    """Class name -> AP, without classes that have no ground truth; empty where a run has no arrays."""
-    collected: list[dict[str, float]] = []
-    for run in entry.runs:
-        name = run.result.files.get("per_class")
-        if name is None or not (run.path.parent / name).is_file():
-            return {}
-        try:
-            evaluation = load_evaluation(run.path.parent / name)
-        except UserError:
-            return {}
-        pairs = zip(evaluation.class_names, evaluation.per_class()["AP"].tolist(), strict=True)
-        collected.append({name: value for name, value in pairs if not np.isnan(value)})
-    return {name: float(np.mean([row[name] for row in collected])) for name in collected[0]}
 
 
 def _styled(figure: go.Figure, x: str, y: str) -> go.Figure:

@@ -1,13 +1,15 @@
 """Plots as figures that are drawn without a display and rendered to the same PNG and SVG bytes every time."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from cissod_bench.leaderboard.series import ClassSeries, RunCurve
 
 # Okabe and Ito's palette, which stays distinct with every common form of colour blindness; shapes differ as well.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -58,6 +60,45 @@ def distribution(statistics: Mapping[str, Any], title: str) -> Figure:
     axes.set_xlabel("class index, by frequency in all training images")
     axes.set_ylabel("boxes (log10 scale; none: on the axis)")
     axes.legend(frameon=False)
+    return figure
+
+
+def class_ap(found: ClassSeries, title: str) -> Figure:
+    """AP of every class, classes by frequency, one kind of marker a row."""
+    figure, axes = _figure(title)
+    index = np.arange(1, len(found.names) + 1)
+    for row, (label, values) in enumerate(found.values.items()):
+        numbers = np.array([np.nan if value is None else 100 * value for value in values])
+        axes.scatter(
+            index, numbers, s=18, color=COLORS[row % len(COLORS)], marker=MARKERS[row % len(MARKERS)], label=label
+        )
+    if len(found.names) <= 30:
+        axes.set_xticks(index, found.names, rotation=60, ha="right", fontsize="small")
+    axes.set_xlabel(f"class, by {found.order}")
+    axes.set_ylabel("AP in percent")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return figure
+
+
+def iterations(found: Sequence[RunCurve], title: str) -> Figure:
+    """AP over iterations, one line for each run and group."""
+    figure, axes = _figure(title)
+    groups = list(dict.fromkeys(run.group for run in found))
+    for run in found:
+        axes.plot(
+            run.curve[0],
+            [100 * value for value in run.curve[1]],
+            color=COLORS[run.row % len(COLORS)],
+            linestyle=("-", "--", ":", "-.")[groups.index(run.group) % 4],
+            marker=MARKERS[run.row % len(MARKERS)],
+            markersize=3,
+            label=f"{run.label}, {run.group}" if run.first else None,
+        )
+    axes.set_xlabel("iteration")
+    axes.set_ylabel("AP in percent")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize="small")
     return figure
 
 

@@ -1,7 +1,6 @@
 """From run folders to a report: what is read, what is written, and nothing overwritten unasked."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,9 +9,10 @@ from cissod_bench.evaluation import METRICS
 from cissod_bench.files import write_bytes
 from cissod_bench.leaderboard.intervals import Progress, image_intervals, intervals_table
 from cissod_bench.leaderboard.page import html_page
-from cissod_bench.leaderboard.plots import distribution, render
+from cissod_bench.leaderboard.plots import class_ap, distribution, iterations, render
 from cissod_bench.leaderboard.records import Rejected, load_results
 from cissod_bench.leaderboard.sections import Section, make_sections
+from cissod_bench.leaderboard.series import class_series, run_curves, split_statistics
 from cissod_bench.leaderboard.table import Table
 from cissod_bench.leaderboard.tables import paper_table, section_table, tidy_table
 from cissod_bench.leaderboard.writers import comma_separated, json_text, latex, markdown
@@ -89,7 +89,7 @@ def make_report(
 
 
 def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[Path]:
-    """Write `index.html`, `report.md`, `tables.tex`, `results.csv`, `results.json` and the splits' class distributions.
+    """Write `index.html`, `report.md`, `tables.tex`, `results.csv`, `results.json` and plots (PNG, SVG).
 
     Returns:
         the files, each written atomically.
@@ -97,16 +97,16 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
     Raises:
         UserError: one of the files exists with other content and `overwrite` is not given; nothing is written then.
     """
-    plots = _distributions(report.sections)
+    plots = _plots(report.sections)
     content = {
-        "report.md": _page(report, sorted(name for name in plots if name.endswith(".png"))).encode(),
+        "report.md": _page(report, {f"{name}.png": title for name, (title, _) in plots.items()}).encode(),
         "tables.tex": "\n".join(latex(table) for table in (*report.tables, *report.images, *report.paper)).encode(),
         "results.csv": comma_separated(report.results).encode(),
         "results.json": json_text(report.results).encode(),
         "index.html": html_page(
             report.sections, report.tables, (*report.images, *report.paper), report.rejected, out
         ).encode(),
-        **plots,
+        **{f"{name}.{kind}": data for name, (_, pictures) in plots.items() for kind, data in pictures.items()},
     }
     files = {out / name: data for name, data in content.items()}
     changed = {path: data for path, data in files.items() if not path.exists() or path.read_bytes() != data}
@@ -118,12 +118,11 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
     return list(files)
 
 
-def _page(report: Report, plots: Sequence[str]) -> str:
+def _page(report: Report, plots: Mapping[str, str]) -> str:
     parts = ["# Leaderboard\n", *(markdown(table) for table in report.tables)]
     parts += [markdown(table) for table in report.images]
     if plots:
-        pictures = [f"![Class distribution of the split: {name}]({name})\n" for name in plots]
-        parts += ["## Class distributions (Fig. 4 of the paper)\n", *pictures]
+        parts += ["## Plots\n", *(f"![{title}]({name})\n" for name, title in plots.items())]
     parts += [markdown(table) for table in report.paper]
     parts.append(_provenance(report.sections))
     if report.rejected:
@@ -144,18 +143,23 @@ def _provenance(sections: Sequence[Section]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _distributions(sections: Sequence[Section]) -> dict[str, bytes]:
-    """Plots of the splits that the runs were trained on, where their folders are still there, by file name."""
-    found: dict[str, bytes] = {}
+def _plots(sections: Sequence[Section]) -> dict[str, tuple[str, dict[str, bytes]]]:
+    """File name without ending -> (what it shows, pictures by ending)."""
+    found: dict[str, tuple[str, dict[str, bytes]]] = {}
     for section in sections:
-        split = section.entries[0].runs[0].result.split
-        source = Path(split) / "statistics.json" if split else None
-        if source is None or not source.is_file():
-            continue
         digest = str(section.fields["split_digest"])
-        try:
-            pictures = render(distribution(json.loads(source.read_bytes()), f"{section.task}, split {digest[:12]}"))
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{source}: not the statistics of a split ({error!r}); make the split again.") from None
-        found |= {f"{section.task}-{digest[:8]}-distribution.{kind}": data for kind, data in pictures.items()}
+        split = f"{section.task}-{digest[:8]}"
+        name = f"{split}-{section.fields['schedule']}-{section.fields['iterations']}"
+        statistics = split_statistics(section)
+        if statistics is not None and f"{split}-distribution" not in found:
+            title = f"Class distribution of {section.task}, split {digest[:12]} (Fig. 4 of the paper)"
+            found[f"{split}-distribution"] = title, render(distribution(statistics[1], title))
+        per_class = class_series(section)
+        if per_class is not None:
+            title = f"AP per class: {section.title}"
+            found[f"{name}-classes"] = title, render(class_ap(per_class, title))
+        lines = run_curves(section)
+        if lines:
+            title = f"AP over iterations: {section.title}"
+            found[f"{name}-iterations"] = title, render(iterations(lines, title))
     return found

@@ -11,11 +11,13 @@ import msgspec
 import pytest
 from runs import make_record
 
-from cissod_bench.evaluation import evaluate
+from cissod_bench.evaluation import evaluate, load_evaluation
 from cissod_bench.leaderboard.curves import metric_curves, read_curves
 from cissod_bench.leaderboard.external import write_run
+from cissod_bench.leaderboard.plots import class_ap
 from cissod_bench.leaderboard.records import load_result, write_result
 from cissod_bench.leaderboard.report import make_report, write_report
+from cissod_bench.leaderboard.series import class_series, run_curves
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -152,3 +154,40 @@ def test_in_a_real_browser(page, tmp_path):
     assert found["charts"]
     assert (found["bars"], found["errors"]) == (9, 9)
     assert found["fetched"] == []
+
+
+def test_series_of_classes_and_iterations(page):
+    section = make_report([page.parents[1] / "runs"]).sections[0]
+    found = class_series(section)
+    assert found.order == "AP of the first row"
+    assert list(found.values) == ["gbs", "rfs", "soft-teacher"]
+    evaluations = [load_evaluation(run.path.parent / "per_class.npz") for run in section.entries[1].runs]
+    for position, name in enumerate(found.names):
+        index = evaluations[0].class_names.index(name)
+        mean = sum(evaluation.per_class()["AP"][index] for evaluation in evaluations) / 2
+        assert found.values["rfs"][position] == pytest.approx(mean)
+    lines = run_curves(section)
+    assert [(line.label, line.group, line.first) for line in lines[:2]] == [("gbs", "all", True), ("gbs", "all", False)]
+    assert len(lines) == 6
+
+
+def test_classes_stand_by_their_frequency_in_the_split(page):
+    runs = page.parents[1] / "runs"
+    split = page.parents[1] / "split"
+    split.mkdir()
+    rows = [("b", 90), ("c", 50), ("a", 2)]
+    classes = [{"name": name, "group": "maj", "train_boxes": 100, "labeled_boxes": boxes} for name, boxes in rows]
+    (split / "statistics.json").write_text(json.dumps({"classes": classes}))
+    for path in runs.glob("*/result.json"):
+        write_result(path, msgspec.structs.replace(load_result(path), split=str(split)))
+    found = class_series(make_report([runs]).sections[0])
+    assert (found.names, found.order) == (("b", "c", "a"), "boxes in D_l")
+    axes = class_ap(found, "title").axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["b", "c", "a"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["gbs", "rfs", "soft-teacher"]
+
+
+def test_a_row_without_arrays_is_left_out_of_the_classes(page):
+    runs = page.parents[1] / "runs"
+    (runs / "rfs-1" / "per_class.npz").write_bytes(b"damaged")
+    assert list(class_series(make_report([runs]).sections[0]).values) == ["gbs", "soft-teacher"]

@@ -56,8 +56,9 @@ def test_the_distribution_of_the_split_is_plotted(runs, with_split, tmp_path):
     assert pictures[0][0].startswith(b"\x89PNG")
 
 
-def test_damaged_statistics_are_named(runs, with_split, tmp_path):
-    with_split.write_text("[]")
+@pytest.mark.parametrize("text", ["[]", "{", '{"classes": [{"name": "a"}]}'])
+def test_damaged_statistics_are_named(runs, with_split, tmp_path, text):
+    with_split.write_text(text)
     with pytest.raises(UserError, match=r"split/statistics\.json"):
         write_report(make_report([runs]), tmp_path / "out")
 
