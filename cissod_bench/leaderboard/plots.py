@@ -98,7 +98,7 @@ def iterations(found: Sequence[RunCurve], title: str) -> Figure:
     axes.set_xlabel("iteration")
     axes.set_ylabel("AP in percent")
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize="small")
+    figure.legend(loc="outside right upper", frameon=False, fontsize="small")
     return figure
 
 
