@@ -1,5 +1,10 @@
 """`cissod-bench run`: train and evaluate one method on one task."""
 
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,9 +57,12 @@ def run(
     Everything is checked first and the plan is printed; the run folder then gets the resolved configuration, the log,
     checkpoints, detections, per-class arrays and, last, `result.json`, which `report` reads.
     """
-    from cissod_bench.engine.job import resolve_job
-    from cissod_bench.engine.plan import plan, plan_lines
-    from cissod_bench.engine.run import default_threads, pick_device, run_job
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # mmengine takes a GPU wherever it sees one
+    with quiet_imports():
+        from cissod_bench.engine.job import resolve_job
+        from cissod_bench.engine.plan import plan, plan_lines
+        from cissod_bench.engine.run import default_threads, pick_device, run_job
     from cissod_bench.files import canonical_json
     from cissod_bench.tasks import get_task
 
@@ -91,6 +99,14 @@ def run(
     for group, row in result.metrics.items():
         typer.echo(f"{group:>4}  " + "  ".join(f"{name} {_percent(value)}" for name, value in row.items()))
     typer.echo(f"Results are in {job.out}; compare runs with `cissod-bench report {job.out.parent}`.")
+
+
+@contextlib.contextmanager
+def quiet_imports() -> Iterator[None]:
+    """Leave out what mmdet prints and warns of while it is imported: optional packages that nothing here needs."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def choose_method(method: str | None, ablation: str | None, options: dict[str, str]) -> tuple[str, dict[str, Any], str]:
