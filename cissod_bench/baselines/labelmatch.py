@@ -19,7 +19,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     window: Count = 12_800
     """Number K of most recent unlabelled images whose scores are ranked."""
     warmup: UnitInterval = 12_000 / 180_000
-    """Part of the run before the thresholds count, unless the window is full before."""
+    """Part of the run whose detections are only collected, unless the window is full before."""
     interval: Count = 100
     """Iterations between two updates of the thresholds."""
     theta: UnitInterval | None = None

@@ -30,7 +30,7 @@ def rank_threshold(setting: Setting, theta: float | None, warmup: float, **chang
     Args:
         setting: gives the class counts of D_l, each at least 1, and the length of the run.
         theta: the threshold before the ranks count, None for the detector preset's.
-        warmup: the part of the run before they count, unless the window is full before.
+        warmup: the part of the run whose detections are only collected, unless the window is full before.
         changes: other arguments of `RankThreshold`.
     """
     return {
@@ -71,7 +71,7 @@ class RankThreshold(nn.Module):
         boxes_per_image: for each class the expected number of boxes in an image.
         fraction: part of the expected boxes that is to count.
         window: number K of images.
-        warmup: iterations with the fixed threshold theta, unless the window is full before.
+        warmup: iterations with detections before the ranks count, unless the window is full before.
         interval: iterations between two updates.
         theta: the threshold until then.
         lowest: lower bound of the thresholds (LabelMatch: 0.05).
@@ -79,12 +79,14 @@ class RankThreshold(nn.Module):
     Attributes:
         scores, labels: (K, 100) ring of the detections of the last K images of all ranks, labels n where there is none.
         seen: number of images so far.
+        updates: number of iterations so far; a burn-in without detections is not among them.
         values: (n,) thresholds in use.
     """
 
     scores: Tensor
     labels: Tensor
     seen: Tensor
+    updates: Tensor
     values: Tensor
     expected: Tensor
 
@@ -108,6 +110,7 @@ class RankThreshold(nn.Module):
         self.register_buffer("scores", torch.zeros(window, PER_IMAGE))
         self.register_buffer("labels", torch.full((window, PER_IMAGE), num_classes, dtype=torch.int16))
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self.register_buffer("values", torch.full((num_classes,), theta))
 
     @torch.no_grad()
@@ -132,14 +135,14 @@ class RankThreshold(nn.Module):
         self.scores[places] = every[0]
         self.labels[places] = every[1].to(self.labels.dtype)
         self.seen += every.shape[1]
+        self.updates += 1
 
     @torch.no_grad()
     def thresholds(self, iteration: int, weights: Tensor | None) -> Tensor:
         """(n,) float32 threshold of each class; see `FixedThreshold.thresholds`."""
         if iteration % self.interval == 0:
-            ranked = self._ranked()
-            ready = self.seen >= (self.window if iteration < self.warmup else 1)
-            self.values.copy_(torch.where(ready, ranked, self.values))
+            ready = (self.seen >= self.window) | (self.updates > self.warmup)
+            self.values.copy_(torch.where(ready, self._ranked(), self.values))
         return self.values
 
     def _ranked(self) -> Tensor:
