@@ -8,6 +8,7 @@ import typer
 if TYPE_CHECKING:
     from cissod_bench.splits.make import Made
     from cissod_bench.splits.plan import Variant
+    from cissod_bench.splits.pools import Read
     from cissod_bench.tasks import Task
 
 
@@ -41,6 +42,12 @@ def make_splits(
     template: Annotated[
         Path | None, typer.Option(help="Write a commented task file to fill in, and stop.", show_default=False)
     ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Keep what is read from large files there.", show_default="~/.cache/cissod-bench"),
+    ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep nothing, read everything.")] = False,
+    plot: Annotated[bool, typer.Option(help="Draw the distribution of the classes.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print digests and counts as JSON, nothing else.")] = False,
 ) -> None:
     """Draw the split of a task and write it: labelled and unlabelled images, ids, digests, statistics.
@@ -50,6 +57,7 @@ def make_splits(
     Example: cissod-bench make-splits --task coco-split1 --annotations instances_train2017.json --out splits/coco1
     """
     from cissod_bench.errors import UserError
+    from cissod_bench.splits import make, sources
     from cissod_bench.tasks import get_task
 
     if template is not None:
@@ -60,46 +68,40 @@ def make_splits(
     chosen = get_task(task)
     folders = [(out / name, variant) for name, variant in _variants(seeds, folds)]
     if chosen.files is None and annotations is None:
-        made = [_make_embedded(chosen, folder, variant, force=force) for folder, variant in folders]
+        made = [_make_embedded(chosen, folder, variant, force=force, plot=plot) for folder, variant in folders]
     else:
-        made = _make(chosen, annotations, majority_annotations, images, data_root, folders, force=force)
+        kept = _cached_reader(chosen, cache, off=no_cache)
+        train = sources.annotation_file(chosen, annotations, data_root)
+        if images is None and annotations is None and chosen.dataset == "custom" and chosen.files is not None:
+            images = Path(chosen.files.train_images)
+        made = make.make_splits(
+            chosen,
+            train,
+            folders,
+            majority_annotations=sources.majority_file(chosen, majority_annotations, data_root),
+            images=images,
+            read=kept,
+            force=force,
+            plot=plot,
+        )
     _print(made, as_json=as_json)
 
 
-def _make(
-    task: "Task",
-    annotations: Path | None,
-    majority_annotations: Path | None,
-    images: Path | None,
-    data_root: Path,
-    folders: "list[tuple[Path, Variant]]",
-    *,
-    force: bool,
-) -> "list[Made]":
-    from cissod_bench.splits import make, sources
+def _cached_reader(task: "Task", folder: Path | None, *, off: bool) -> "Read":
+    from cissod_bench.splits.cache import cached, default_folder
     from cissod_bench.splits.progress import read_with_bar
 
-    train = sources.annotation_file(task, annotations, data_root)
-    majority = sources.majority_file(task, majority_annotations, data_root)
-    if images is None and task.dataset == "custom" and task.files is not None and annotations is None:
-        images = Path(task.files.train_images)
-    return make.make_splits(
-        task,
-        train,
-        folders,
-        majority_annotations=majority,
-        images=images,
-        read=read_with_bar(task.dataset),
-        force=force,
-    )
+    read = read_with_bar(task.dataset)
+    variant = "lvis" if task.dataset == "lvis" else ""
+    return read if off else cached(read, folder or default_folder(), variant)
 
 
-def _make_embedded(task: "Task", folder: Path, variant: "Variant", *, force: bool) -> "Made":
+def _make_embedded(task: "Task", folder: Path, variant: "Variant", *, force: bool, plot: bool) -> "Made":
     from cissod_bench.splits.make import make_embedded_split
     from cissod_bench.splits.progress import counting_bar
 
     with counting_bar("Making images") as progress:
-        return make_embedded_split(task, folder, variant, progress=progress, force=force)
+        return make_embedded_split(task, folder, variant, progress=progress, force=force, plot=plot)
 
 
 def _variants(seeds: str, folds: int) -> "list[tuple[str, Variant]]":

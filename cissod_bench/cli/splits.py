@@ -81,6 +81,26 @@ def diff(first: Folder, second: Folder, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def plot(
+    folders: Annotated[list[Path], typer.Argument(help="Split folders, one panel each.")],
+    out: Annotated[Path, typer.Option(help="Picture to write, .png or .svg. Never overwritten.")],
+) -> None:
+    """Plot the original data against the labelled part, one panel a split (Fig. 4 of the paper with three splits)."""
+    from cissod_bench.errors import UserError
+    from cissod_bench.splits.compare import statistics_of
+    from cissod_bench.splits.manifest import load_split
+    from cissod_bench.splits.plot import plot_figure_4, write_figure
+
+    if out.suffix not in (".png", ".svg"):
+        raise UserError(f"{out}: the name must end in .png or .svg.")
+    if out.exists():
+        raise UserError(f"{out} exists already. Choose another name.")
+    splits = [load_split(folder, verify=False) for folder in folders]
+    write_figure(plot_figure_4([(split.task, statistics_of(split)) for split in splits]), out)
+    typer.echo(f"{out}: written")
+
+
+@app.command()
 def export(
     folders: Annotated[list[Path], typer.Argument(help="Split folders; several only for unbiased-teacher.")],
     out: Annotated[Path, typer.Option(help="File to write; for yolo a folder. Never overwritten.")],
@@ -159,7 +179,7 @@ def import_split(
         replace(chosen, validation_fraction=0.0), pools, Variant(), given_draw(labeled, minority, columns.num_images)
     )
     with staged_folder(out, replace=force) as staging:
-        sealed = write_plan(staging, plan, sources)
+        sealed = write_plan(staging, plan, sources, plot=True)
     typer.echo(f"{out}: written, digest {sealed.digest[:12]}, {sealed.counts['labeled_images']:,} labelled images")
 
 

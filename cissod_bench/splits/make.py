@@ -34,6 +34,7 @@ def make_splits(
     images: Path | None = None,
     read: Read = read_coco,
     force: bool = False,
+    plot: bool = False,
 ) -> list[Made]:
     """Draw splits of a task from annotation files that are read once, and write their folders.
 
@@ -45,6 +46,7 @@ def make_splits(
         images: folder of the training images; if given, every image must be there.
         read: reads an annotation file.
         force: replace other splits that lie in these folders.
+        plot: draw the distribution of the classes too.
 
     Raises:
         UserError: the annotations cannot be used, lack a class of the task, images are missing, or a folder holds
@@ -58,7 +60,7 @@ def make_splits(
             check_images(images, [*plan.labeled, plan.unlabeled, *([plan.validation] if plan.validation else [])])
         before = existing_digest(folder)
         with staged_folder(folder, replace=force) as staging:
-            sealed = write_plan(staging, plan, sources)
+            sealed = write_plan(staging, plan, sources, plot=plot)
         made.append(Made(folder, sealed, unchanged=before == sealed.digest and not force))
     return made
 
@@ -70,6 +72,7 @@ def make_embedded_split(
     *,
     progress: Callable[[int, int], None] | None = None,
     force: bool = False,
+    plot: bool = False,
 ) -> Made:
     """Make the data of an embedded task in `folder/data`, and its split.
 
@@ -79,6 +82,7 @@ def make_embedded_split(
         variant: the seed decides the draw; the data is the same for every seed.
         progress: called with the number of images made and of all images.
         force: replace another split.
+        plot: draw the distribution of the classes too.
 
     Raises:
         UserError: `folder` holds something else.
@@ -90,7 +94,7 @@ def make_embedded_split(
     with staged_folder(folder, replace=force) as staging:
         generate(task.name, staging / manifest.DATA, 0, progress=progress)
         pools, sources = read_pools(task, staging / manifest.DATA / "train.json", None, read_coco)
-        sealed = write_plan(staging, plan_split(task, pools, variant), sources)
+        sealed = write_plan(staging, plan_split(task, pools, variant), sources, plot=plot)
     return Made(folder, sealed, unchanged=False)
 
 
@@ -105,7 +109,7 @@ def _same_embedded(task: Task, folder: Path, variant: Variant) -> Manifest | Non
     return found
 
 
-def write_plan(folder: Path, plan: Plan, sources: Sequence[Source]) -> Manifest:
+def write_plan(folder: Path, plan: Plan, sources: Sequence[Source], *, plot: bool = False) -> Manifest:
     """Write all files of a split into an empty folder, the manifest last."""
     categories = plan.labeled[0].columns.categories
     write_labeled(folder / manifest.LABELED, plan.labeled, categories)
@@ -117,4 +121,9 @@ def write_plan(folder: Path, plan: Plan, sources: Sequence[Source]) -> Manifest:
             manifest.write_ids(folder / name, plan.ids[role])
     write_json(folder / manifest.STATISTICS, plan.statistics)
     write_json(folder / manifest.SOURCE, [asdict(source) for source in sources])
+    if plot:
+        from cissod_bench.splits.plot import plot_split, write_figure
+
+        for name in manifest.PLOTS:
+            write_figure(plot_split(plan.statistics, f"{plan.record.task}, seed {plan.record.seed}"), folder / name)
     return manifest.seal_split(folder, plan.record)

@@ -101,7 +101,7 @@ def plan_split(task: Task, pools: Pools, variant: Variant, given: Drawn | None =
             f"Task {task.name}: of {drawn.majority_candidates} images none would be drawn. Raise the fraction."
         )
     unlabeled = np.setdiff1d(np.flatnonzero(available), np.concatenate([drawn.majority, drawn.minority]))
-    counts = _class_counts(pairs, pools.majority, parts)
+    counts = _class_counts(pairs, pools.majority, parts, unlabeled)
     groups = groups_of(task, train, minority, counts.labeled_images)
     return Plan(
         record=SplitRecord(
@@ -222,15 +222,20 @@ def _labeled_part(columns: Columns, use: Bool, minority: Bool, drawn: Drawn, tas
     return Part(columns, rows, use, ignore=hidden)
 
 
-def _class_counts(pairs: Pairs, majority: Columns | None, labeled: list[Part]) -> ClassCounts:
+def _class_counts(pairs: Pairs, majority: Columns | None, labeled: list[Part], unlabeled: Int64) -> ClassCounts:
     """Images and boxes per class in all training images and in D_l; objects that D_l ignores do not count."""
     everywhere = [pairs] if majority is None else [pairs, pairs_of(majority, health.usable(majority, "coco"))]
     inside = [pairs_of(part.columns, part.trained_boxes()) for part in labeled]
+    is_unlabeled = np.zeros(pairs.num_images, np.bool_)
+    is_unlabeled[unlabeled] = True
+    hidden = pairs.only(is_unlabeled[pairs.image])
     return ClassCounts(
         train_images=np.sum([part.images_per_class() for part in everywhere], axis=0),
         train_boxes=np.sum([part.boxes_per_class() for part in everywhere], axis=0),
         labeled_images=np.sum([part.images_per_class() for part in inside], axis=0),
         labeled_boxes=np.sum([part.boxes_per_class() for part in inside], axis=0),
+        unlabeled_images=hidden.images_per_class(),
+        unlabeled_boxes=hidden.boxes_per_class(),
     )
 
 

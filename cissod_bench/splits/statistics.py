@@ -19,12 +19,15 @@ class ClassCounts:
     Attributes:
         train_images, train_boxes: in all training images, as the data has them.
         labeled_images, labeled_boxes: in D_l, as training sees it.
+        unlabeled_images, unlabeled_boxes: in D_u, hidden from training: for people, tables and plots only.
     """
 
     train_images: Counts
     train_boxes: Counts
     labeled_images: Counts
     labeled_boxes: Counts
+    unlabeled_images: Counts
+    unlabeled_boxes: Counts
 
 
 def split_statistics(
@@ -54,6 +57,8 @@ def split_statistics(
             "train_boxes": int(counts.train_boxes[label]),
             "labeled_images": int(counts.labeled_images[label]),
             "labeled_boxes": int(counts.labeled_boxes[label]),
+            "unlabeled_images": int(counts.unlabeled_images[label]),
+            "unlabeled_boxes": int(counts.unlabeled_boxes[label]),
         }
         for label, category in enumerate(categories)
     ]
@@ -63,6 +68,7 @@ def split_statistics(
         "imbalance_ratio": {
             "train": _imbalance(counts.train_images),
             "labeled": _imbalance(counts.labeled_images),
+            "unlabeled": _imbalance(counts.unlabeled_images),
         },
         "health": list(health),
         "unmet_floors": dict(unmet_floors),
@@ -70,7 +76,7 @@ def split_statistics(
 
 
 def _group_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    columns = ("train_images", "train_boxes", "labeled_images", "labeled_boxes")
+    columns = [f"{part}_{unit}" for part in ("train", "labeled", "unlabeled") for unit in ("images", "boxes")]
     return {"classes": len(rows), **{column: sum(row[column] for row in rows) for column in columns}}
 
 

@@ -1,0 +1,102 @@
+"""The class distribution of a split as a picture: the original data against D_l (paper Fig. 4), and D_l against D_u.
+
+The figures are drawn without a display and without dates or random ids, so the same split gives the same picture.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from cissod_bench.files import write_bytes
+
+# Okabe and Ito's colours, distinct with every common colour blindness; the markers differ as well.
+_GROUPS = {
+    "maj": ("#0072B2", "o", "majority"),
+    "min": ("#D55E00", "^", "minority"),
+    "f": ("#0072B2", "o", "frequent"),
+    "c": ("#009E73", "s", "common"),
+    "r": ("#D55E00", "^", "rare"),
+}
+_ORIGINAL = "#9a9a9a"
+_LOWEST = 0.6  # classes without any box lie on the lower border
+
+
+def plot_split(statistics: Mapping[str, Any], title: str) -> Figure:
+    """Two panels: boxes per class in the original data against D_l, and in D_u against D_l.
+
+    Args:
+        statistics: content of `statistics.json`.
+        title: heading.
+    """
+    figure = _figure(2)
+    left, right = figure.subplots(1, 2, sharey=True)
+    _panel(left, statistics, "train_boxes", "original data")
+    _panel(right, statistics, "unlabeled_boxes", r"unlabelled images $D_u$")
+    left.set_ylabel("boxes per class (log$_{10}$)")
+    figure.suptitle(title)
+    return figure
+
+
+def plot_figure_4(splits: Sequence[tuple[str, Mapping[str, Any]]]) -> Figure:
+    """One panel a split: boxes per class in the original data against D_l, classes by frequency (paper Fig. 4).
+
+    Args:
+        splits: title and content of `statistics.json` of each split.
+    """
+    figure = _figure(len(splits))
+    panels = figure.subplots(1, len(splits), squeeze=False)[0]
+    for axes, (title, statistics) in zip(panels, splits, strict=True):
+        _panel(axes, statistics, "train_boxes", "original data")
+        axes.set_title(title)
+    panels[0].set_ylabel("boxes per class (log$_{10}$)")
+    return figure
+
+
+def write_figure(figure: Figure, target: Path) -> None:
+    """Write a figure as PNG or SVG, by the suffix of the file's name."""
+    content = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "cissod-bench"}):
+        metadata = {"Date": None} if target.suffix == ".svg" else {"Software": None}
+        figure.savefig(content, format=target.suffix.removeprefix("."), dpi=150, metadata=metadata)
+    write_bytes(target, content.getvalue())
+
+
+def _figure(panels: int) -> Figure:
+    figure = Figure(figsize=(5.2 * panels, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _panel(axes: Axes, statistics: Mapping[str, Any], reference: str, label: str) -> None:
+    """Reference counts as an area, D_l as one marker a class in its group's colour; classes by reference count."""
+    classes = sorted(statistics["classes"], key=lambda row: (-row[reference], row["name"]))
+    index = np.arange(1, len(classes) + 1)
+    area = np.array([max(row[reference], _LOWEST) for row in classes], float)
+    axes.fill_between(index, area, _LOWEST, step="mid", color=_ORIGINAL, alpha=0.45, linewidth=0, label=label)
+    # 80 classes deserve visible markers, 1,203 must not hide each other.
+    size = float(np.clip(1800 / len(classes), 3, 26))
+    for group, (color, marker, name) in _GROUPS.items():
+        if group not in statistics["groups"]:
+            continue
+        rows = [position for position, row in enumerate(classes) if row["group"] == group]
+        boxes = [max(classes[row]["labeled_boxes"], _LOWEST) for row in rows]
+        axes.scatter(
+            index[rows], boxes, s=size, color=color, marker=marker, linewidths=0, zorder=3,
+            label=f"$D_l$, {name} ({len(rows)})",
+        )  # fmt: skip
+    axes.set_yscale("log")
+    axes.set_ylim(_LOWEST, 2 * max(area.max(), *(row["labeled_boxes"] for row in classes)))
+    axes.set_xlim(0.5, len(classes) + 0.5)
+    axes.set_xlabel("class index, by frequency")
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.legend(loc="upper right", frameon=True, framealpha=0.85, edgecolor="none", fontsize=8, markerscale=1.3)

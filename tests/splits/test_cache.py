@@ -1,0 +1,133 @@
+"""The cache: the same columns, one reading for any number of runs, never an error of its own."""
+
+import json
+import multiprocessing
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_make import toy_data
+
+from cissod_bench.splits import cache
+from cissod_bench.splits.columns import Columns
+from cissod_bench.splits.reader import Source, read_coco
+
+
+class Counting:
+    """A reader that counts how often it reads."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, path: Path) -> tuple[Columns, Source]:
+        self.count += 1
+        return read_coco(path)
+
+
+@pytest.fixture
+def annotations(tmp_path: Path) -> Path:
+    (tmp_path / "toy.json").write_text(json.dumps(toy_data()))
+    return tmp_path / "toy.json"
+
+
+def same(first: Columns, second: Columns) -> bool:
+    for name in cache._ARRAYS:
+        one, other = getattr(first, name), getattr(second, name)
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+    rows = np.arange(first.num_images)
+    for name in cache._STRINGS:
+        assert getattr(first, name).take(rows) == getattr(second, name).take(rows)
+    return first.categories == second.categories and first.content == second.content
+
+
+def test_the_second_reading_comes_from_the_cache(annotations: Path, tmp_path: Path) -> None:
+    reader = Counting()
+    read = cache.cached(reader, tmp_path / "cache", smallest=0)
+    columns, source = read(annotations)
+    again, source_again = read(annotations)
+    assert reader.count == 1
+    assert source == source_again
+    assert same(columns, again)
+
+
+def test_a_touched_or_copied_file_is_found_a_changed_one_is_read(annotations: Path, tmp_path: Path) -> None:
+    reader = Counting()
+    read = cache.cached(reader, tmp_path / "cache", smallest=0)
+    read(annotations)
+    os.utime(annotations, (1, 1))
+    read(annotations)
+    (tmp_path / "copy.json").write_bytes(annotations.read_bytes())
+    assert read(tmp_path / "copy.json")[1].name == "copy.json"
+    assert reader.count == 1
+    annotations.write_text(json.dumps(toy_data(seed=1)))
+    columns, _ = read(annotations)
+    assert reader.count == 2
+    assert same(columns, read_coco(annotations)[0])
+
+
+def test_small_files_and_other_variants_are_apart(annotations: Path, tmp_path: Path) -> None:
+    reader = Counting()
+    for _ in range(2):
+        cache.cached(reader, tmp_path / "cache")(annotations)
+    assert reader.count == 2
+    for variant in ("", "lvis", "", "lvis"):
+        cache.cached(reader, tmp_path / "cache", variant, smallest=0)(annotations)
+    assert reader.count == 4
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "empty", "note"])
+def test_a_damaged_entry_is_made_again(annotations: Path, tmp_path: Path, damage: str) -> None:
+    reader = Counting()
+    read = cache.cached(reader, tmp_path / "cache", smallest=0)
+    columns, _ = read(annotations)
+    boxes = next((tmp_path / "cache").glob("*/boxes.npy"))
+    if damage == "missing":
+        boxes.unlink()
+    elif damage == "note":
+        next((tmp_path / "cache").glob("*.json")).write_text("{")
+    else:
+        boxes.write_bytes(boxes.read_bytes()[: 200 if damage == "cut" else 0])
+    assert same(read(annotations)[0], columns)
+    assert same(read(annotations)[0], columns)
+    assert reader.count == (1 if damage == "note" else 2)
+
+
+def test_a_half_written_entry_of_a_killed_process_is_cleared(annotations: Path, tmp_path: Path) -> None:
+    read = cache.cached(read_coco, tmp_path / "cache", smallest=0)
+    columns, source = read_coco(annotations)
+    staging = tmp_path / "cache" / f".v{cache.VERSION}-{source.sha256}.partial"
+    staging.mkdir(parents=True)
+    (staging / "boxes.npy").write_text("half")
+    assert same(read(annotations)[0], columns)
+    assert not staging.exists()
+    assert same(read(annotations)[0], columns)
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(
+    annotations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    assert same(cache.cached(read_coco, tmp_path / "file", smallest=0)(annotations)[0], read_coco(annotations)[0])
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    assert same(cache.cached(read_coco, tmp_path / "full", smallest=0)(annotations)[0], read_coco(annotations)[0])
+    assert not list((tmp_path / "full").glob("*v1*"))
+
+
+def _read_in_process(arguments: tuple[str, str]) -> str:
+    annotations, folder = map(Path, arguments)
+    return cache.cached(read_coco, folder, smallest=0)(annotations)[0].content
+
+
+def test_two_processes_at_once(annotations: Path, tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        found = pool.map(_read_in_process, [(str(annotations), str(tmp_path / "cache"))] * 4, chunksize=1)
+    assert set(found) == {read_coco(annotations)[0].content}
+    assert len(list((tmp_path / "cache").glob("v1-*"))) == 1
+    assert not list((tmp_path / "cache").glob(".*"))
