@@ -1,7 +1,7 @@
 """`cissod-bench report`: the leaderboard from run folders."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -40,6 +40,7 @@ def report(
         metric=metric,
         samples=bootstrap,
         baseline=baseline,
+        variants=paper_variants(),
         progress=iter if as_json else lambda drawn: track(drawn, "Resampling images", transient=True),
     )
     written = write_report(made, out, overwrite=overwrite) if out else []
@@ -52,6 +53,23 @@ def report(
         print_table(table)
     if written:
         typer.echo(f"Written: {', '.join(str(path) for path in written)}")
+
+
+def paper_variants() -> dict[tuple[int, str], tuple[str, dict[str, Any]]]:
+    """(table, row) of the paper's ablations -> method and the options in which it differs from the method's defaults.
+
+    The last row of Table 4 is gbs with its defaults, so an ablation's options that equal that row's are no change.
+    """
+    from cissod_bench.methods.ablations import ABLATIONS
+
+    defaults = ABLATIONS["crs-gbt-gbr"].options
+    return {
+        (ablation.table, ablation.title): (
+            ablation.method,
+            {name: value for name, value in ablation.options.items() if defaults.get(name) != value},
+        )
+        for ablation in ABLATIONS.values()
+    }
 
 
 def print_table(table: "Table") -> None:

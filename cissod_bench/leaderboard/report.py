@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation import METRICS
@@ -14,7 +15,7 @@ from cissod_bench.leaderboard.records import Rejected, load_results
 from cissod_bench.leaderboard.sections import Section, make_sections
 from cissod_bench.leaderboard.series import class_series, run_curves, split_statistics
 from cissod_bench.leaderboard.table import Table
-from cissod_bench.leaderboard.tables import paper_table, section_table, tidy_table
+from cissod_bench.leaderboard.tables import Variants, paper_table, section_table, tidy_table
 from cissod_bench.leaderboard.writers import comma_separated, json_text, latex, markdown
 
 
@@ -26,7 +27,7 @@ class Report:
         sections: comparable runs.
         tables: one for each section, in their order.
         images: spread over images, one for each section, empty where it was not asked for.
-        paper: the paper's Tables 1-3 with our numbers beside them.
+        paper: the paper's tables with our numbers beside them.
         results: every number, one a row.
         rejected: files that were left out, with the reason.
     """
@@ -45,6 +46,7 @@ def make_report(
     metric: str = "AP",
     samples: int = 0,
     baseline: str = "soft-teacher",
+    variants: Variants = MappingProxyType({}),
     progress: Progress = iter,
 ) -> Report:
     """Read all records below some folders and make the tables.
@@ -54,6 +56,7 @@ def make_report(
         metric: what the tables of our runs show, one of `evaluation.METRICS`.
         samples: bootstrap samples over images for the intervals and the marks of difference; 0: none.
         baseline: method that the others are compared with.
+        variants: see `tables.paper_table`; with them the paper's ablations, Tables 4 and 5, are shown as well.
         progress: wraps the loop over samples.
 
     Raises:
@@ -82,7 +85,7 @@ def make_report(
         sections=tuple(sections),
         tables=tuple(tables),
         images=tuple(intervals_table(s, r, baseline) for s, r in zip(sections, rows, strict=True) if r),
-        paper=tuple(paper_table(number, sections) for number in (1, 2, 3)),
+        paper=tuple(paper_table(number, sections, variants) for number in ((1, 2, 3, 4, 5) if variants else (1, 2, 3))),
         results=tidy_table(sections),
         rejected=tuple(rejected),
     )

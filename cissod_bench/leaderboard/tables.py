@@ -2,10 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
 
 from cissod_bench.leaderboard.paper import NEAREST, TABLES, comparison_table
 from cissod_bench.leaderboard.sections import Entry, Section, differences
 from cissod_bench.leaderboard.table import Cell, Column, Table
+
+Variants = Mapping[tuple[int, str], tuple[str, Mapping[str, Any]]]
 
 PAPER_DETECTOR = "r50-fpn"
 """Name of the preset of the paper's detector: Faster R-CNN with ResNet-50 and FPN (sec. 4.2)."""
@@ -68,16 +72,27 @@ def section_table(
     )
 
 
-def paper_table(number: int, sections: Sequence[Section]) -> Table:
+def paper_table(number: int, sections: Sequence[Section], variants: Variants = MappingProxyType({})) -> Table:
     """A table of the paper in its form, with our numbers for the same and for embedded tasks beside it.
 
-    Only regular rows of methods with their default options stand beside the paper's, from the first of a task's
-    sections: the one with the longest schedule.
+    Only regular rows stand beside the paper's, from the first of a task's sections that has any of them: the one with
+    the longest schedule.
+
+    Args:
+        number: 1 to 5.
+        sections: comparable runs.
+        variants: (table, row label) -> (method, its options that differ from the defaults) for rows that are variants
+            of a method; other rows are methods with their default options.
     """
     parts = [table for table in TABLES if table.number == number]
     tasks = {part.task for part in parts}
-    # Tables 4 and 5 compare variants of one method: no row of ours is a row of theirs by the method's name.
-    first = {section.task: section for section in reversed(sections) if number <= 3}
+    wanted: list[tuple[str | None, Mapping[str, Any]]] = [
+        variants.get((number, row.label), (row.method, {})) for row in parts[0].rows
+    ]
+    first: dict[str, Section] = {}
+    for section in sections:
+        if any(_row_for(section, *row) for row in wanted):
+            first.setdefault(section.task, section)
     beside = [section for task, section in sorted(first.items()) if {task, NEAREST.get(task)} & tasks]
     columns = [Column("method", "Method")]
     for part in parts:
@@ -87,11 +102,12 @@ def paper_table(number: int, sections: Sequence[Section]) -> Table:
         over = f"ours: {section.task}, {section.fields['schedule']} schedule{mark}"
         columns += [Column(f"ours{index}_{group}", group, over, "metric") for group in section.groups]
     rows = []
-    for lines in zip(*(part.rows for part in parts), strict=True):
+    for row, *lines in zip(wanted, *(part.rows for part in parts), strict=True):
         cells = [Cell(lines[0].label)]
         cells += [Cell(value) for line in lines for value in line.ap.values()]
         for section in beside:
-            cells += _own_cells(section, lines[0].method)
+            entry = _row_for(section, *row)
+            cells += [_cell(entry, group, "AP") for group in section.groups]
         rows.append(tuple(cells))
     title = f"Table {number} of the paper: {' and '.join(part.title for part in parts)}"
     notes = ["Ours beside: embedded tasks repeat the scenario in small, on other data."] if beside else []
@@ -154,10 +170,10 @@ def _difference(ours: Cell | None, theirs: float | None) -> Cell:
     return Cell(ours.value - theirs)
 
 
-def _own_cells(section: Section, method: str | None) -> list[Cell]:
-    regular = [entry for entry in section.entries if not entry.problem and not entry.options]
-    entry = next((entry for entry in regular if entry.method == method), None)
-    return [_cell(entry, group, "AP") for group in section.groups]
+def _row_for(section: Section, method: str | None, options: Mapping[str, Any]) -> Entry | None:
+    """The regular row of a method with exactly these changed options."""
+    regular = (entry for entry in section.entries if not entry.problem)
+    return next((entry for entry in regular if entry.method == method and entry.options == options), None)
 
 
 def _caption(section: Section, metric: str, subtract: bool) -> str:

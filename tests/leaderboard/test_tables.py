@@ -6,9 +6,12 @@ import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import msgspec
 import pytest
 from runs import make_record
 
+from cissod_bench.cli.report import paper_variants
+from cissod_bench.leaderboard.paper import TABLES
 from cissod_bench.leaderboard.sections import make_sections
 from cissod_bench.leaderboard.table import Cell, Column, Table
 from cissod_bench.leaderboard.tables import paper_table, section_table, tidy_table
@@ -165,3 +168,29 @@ def test_every_number_is_in_the_tidy_table():
     row = next(row for row in rows if (row["method"], row["group"], row["metric"]) == ("gbs", "min", "AP"))
     assert (row["mean"], row["std"], row["paper"]) == (pytest.approx(15.0), 0.0, 13.9)
     assert row["runs"] == "runs/0 runs/1"
+
+
+def test_the_ablations_come_out_in_the_papers_form_with_our_runs_beside():
+    variants = paper_variants()
+    theirs = {(table.number, row.label) for table in TABLES if table.number >= 4 for row in table.rows}
+    assert variants.keys() == theirs
+    runs = [make_record(method=method, method_options=options) for method, options in variants.values()]
+    runs.append(make_record(method="gbs", method_options={"beta": 1.0}))
+    for number, rows in ((4, 9), (5, 6)):
+        table = paper_table(number, sections_of(*runs), variants)
+        assert len(table.rows) == rows
+        for row in range(rows):
+            assert values(table, row, "metric") == pytest.approx([20.0, 25.0, 10.0])
+    assert values(paper_table(4, sections_of(*runs)), 0, "metric") == []
+
+
+def test_ablations_differ_from_the_defaults_as_the_records_say():
+    """What `paper_variants` takes for changed is what a run records as changed."""
+    registry = pytest.importorskip("cissod_bench.methods.registry")
+    from cissod_bench.methods.ablations import ABLATIONS
+
+    for ablation in ABLATIONS.values():
+        method = registry.get_method(ablation.method)
+        default, chosen = (msgspec.structs.asdict(method.options(given)) for given in ({}, ablation.options))
+        changed = {name: value for name, value in chosen.items() if value != default[name]}
+        assert paper_variants()[ablation.table, ablation.title] == (ablation.method, changed)
