@@ -98,7 +98,10 @@ def ground_truth(record: Result, folder: Path, annotations: Path | None = None) 
     path = annotations or (Path(record.annotations) if record.annotations else None)
     if path is None or not path.is_file():
         named = path or "not named in the record"
-        raise UserError(f"{folder}: the ground truth of the run is not there ({named}). Give it as --annotations.")
+        raise UserError(
+            f"{folder}: the ground truth of the run is not there ({named}). Start from the folder that the run was "
+            "started from; `compare` and `errors` also take it as --annotations."
+        )
     truth = read_ground_truth(path, lvis=record.key.rules == "lvis")
     if record.annotations_digest not in (None, truth.digest()):
         raise UserError(f"{path}: not the ground truth that {folder} was scored against.")
