@@ -41,9 +41,16 @@ class Strings:
     @classmethod
     def of(cls, strings: Sequence[str]) -> "Strings":
         """Pack a sequence of strings."""
+        joined = "\0".join(strings)
+        if joined.count("\0") == len(strings) - 1:
+            # One call encodes all strings; the separators then tell where each ends.
+            block = np.frombuffer(joined.encode("utf-8", "surrogatepass"), np.uint8)
+            separators = np.flatnonzero(block == 0)
+            ends = np.append(separators, len(block)) - np.arange(len(strings))
+            return cls(np.delete(block, separators), ends.astype(np.int64))
         encoded = [string.encode("utf-8", "surrogatepass") for string in strings]
-        ends = np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)))
-        return cls(np.frombuffer(b"".join(encoded), np.uint8), ends)
+        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        return cls(np.frombuffer(b"".join(encoded), np.uint8), np.cumsum(lengths))
 
     def take(self, rows: Int64) -> list[str]:
         """The strings of these rows."""

@@ -122,8 +122,10 @@ def draw_labeled(pairs: Pairs, image_ids: Int64, available: Bool, minority: Bool
     if draw.coverage:
         return _draw_covering(pairs, image_ids, available, draw, key)
     candidates = np.unique(pairs.image[~minority[pairs.label]])
-    ordered = _ordered(candidates, image_ids, key, "majority", pairs if draw.stratify else None)
-    majority = ordered[: labeled_count(len(candidates), draw)]
+    wanted = labeled_count(len(candidates), draw)
+    majority = _NONE
+    if wanted:
+        majority = _ordered(candidates, image_ids, key, "majority", pairs if draw.stratify else None)[:wanted]
     rare = pairs.only(minority[pairs.label] & (pairs.boxes > 0))
     if draw.floor > 0 and len(rare.image):
         taken = draw_floor(rare, image_ids, draw.floor, draw.minority_draw, key, "minority")

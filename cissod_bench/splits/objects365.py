@@ -78,10 +78,12 @@ FROM_COCO = {
 """Objects365 category id by COCO class name."""
 # fmt: on
 
-ABSENT_FILES = (
-    "patch16/objects365_v2_00908726.jpg",
-    "patch6/objects365_v1_00320532.jpg",
-    "patch6/objects365_v1_00320534.jpg",
+ABSENT_FILES = frozenset(
+    (
+        "patch16/objects365_v2_00908726.jpg",
+        "patch6/objects365_v1_00320532.jpg",
+        "patch6/objects365_v1_00320534.jpg",
+    )
 )
 """Images that the annotations list and the archives lack."""
 

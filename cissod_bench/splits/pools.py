@@ -40,7 +40,7 @@ def read_pools(task: Task, train: Path, majority: Path | None, read: Read) -> tu
     objects365.check_classes(columns.categories, str(train))
     coco, coco_source = read(majority)
     names = [objects365.unpacked_name(name) for name in columns.file_names.take(np.arange(columns.num_images))]
-    absent = np.isin(names, objects365.ABSENT_FILES) if names else np.zeros(0, np.bool_)
+    absent = np.array([name in objects365.ABSENT_FILES for name in names], np.bool_)
     located = Strings.of([f"objects365/train/{name}" for name in names])
     pools = Pools(replace(columns, file_names=located), absent, map_coco(coco, columns, str(majority)))
     return pools, [source, coco_source]

@@ -269,8 +269,11 @@ class _Parts:
         sizes = np.array([(image.width or 0, image.height or 0) for image in structs])
         self._check(((sizes >= 0) & (sizes < 2**31)).all(axis=1), "images", "width or height", "is out of range")
         self._sizes.append(sizes)
+        if self._file_names == "file_name" and all(image.file_name for image in structs):
+            self._names += [image.file_name for image in structs if image.file_name]
+        else:
+            self._names += [self._file_name(image, number) for number, image in enumerate(structs, first)]
         for number, image in enumerate(structs, first):
-            self._names.append(self._file_name(image, number))
             if image.neg_category_ids is not None or image.not_exhaustive_category_ids is not None:
                 self._extras[number] = msgspec.json.encode(
                     {
@@ -310,8 +313,10 @@ class _Parts:
             raise UserError(f"{self._path}: image id {repeated[0]} occurs more than once ({len(repeated)} such).")
         sizes = self._sizes.finish()[order].astype(np.int32)
         widths, heights = np.ascontiguousarray(sizes[:, 0]), np.ascontiguousarray(sizes[:, 1])
-        names = Strings.of([self._names[row] for row in order])
-        extras = Strings.of([self._extras.get(row, "") for row in order.tolist()])
+        names = Strings.of([self._names[row] for row in order.tolist()])
+        extras = Strings.of(
+            [self._extras.get(row, "") for row in order.tolist()] if self._extras else [""] * len(order)
+        )
         self._names, self._extras = [], {}
 
         raw_images: Int64 = self._box_images.finish()

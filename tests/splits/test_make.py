@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cissod_bench.errors import UserError
+from cissod_bench.splits.columns import Strings
 from cissod_bench.splits.make import Made, make_splits
 from cissod_bench.splits.manifest import load_split
 from cissod_bench.splits.plan import Variant
@@ -163,3 +165,10 @@ def test_a_class_that_the_data_lacks(annotations: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'rate'\. Did you mean 'rare'"):
         make_split(task, annotations, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["toy.json"]
+
+
+def test_strings_of_any_text_come_back() -> None:
+    for strings in ([], [""], ["", ""], ["a", "", "é\ud800"], ["a\0b", "\0", ""], ["\0"]):
+        packed = Strings.of(strings)
+        assert packed.take(np.arange(len(strings))) == strings
+        assert packed.take(np.arange(len(strings))[::-1]) == strings[::-1]
