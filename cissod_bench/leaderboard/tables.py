@@ -28,7 +28,7 @@ def section_table(
 
     Args:
         section: comparable runs.
-        others: the report's sections of the same task, to say why this one is apart.
+        others: the report's sections: of those of one task, the first is what the others say they differ from.
         metric: one of `evaluation.METRICS`; the paper's numbers are AP.
         different: row label -> groups in which it differs from the baseline by more than chance; marked with `*`.
     """
@@ -196,9 +196,14 @@ def _caption(section: Section, metric: str, subtract: bool) -> str:
 
 def _apart_notes(section: Section, others: Sequence[Section]) -> list[str]:
     notes = ["† Shortened schedule: not the length that the protocol asks for."] if section.shortened else []
-    for other in others:
-        if other is not section and other.task == section.task:
-            notes.append(f"Not comparable with “{other.title}”: {'; '.join(differences(section, other))}.")
+    of_task = [other for other in others if other.task == section.task]
+    if len(of_task) > 1 and of_task[0] is section:
+        notes.append(
+            f"Runs of this task that are not comparable stand in {len(of_task) - 1} other tables, which say why."
+        )
+    elif len(of_task) > 1:
+        reasons = "; ".join(differences(section, of_task[0]))
+        notes.append(f"Not comparable with “{of_task[0].title}”: {reasons}.")
     return notes
 
 
