@@ -210,7 +210,7 @@ TASKS: dict[str, Task] = {
             files=None,
             minority=SHAPES_MINORITY,
             detector="r18-small",
-            iterations=8_000,
+            iterations=6_000,
             # Between the image frequencies of minority (about 0.1) and majority classes (over 0.2): only those repeat.
             rfs_threshold=0.2,
         ),
@@ -225,7 +225,7 @@ TASKS: dict[str, Task] = {
             group_limits=(5, 40),
             draw=Draw(floor=1, coverage=True),
             detector="r18-small",
-            iterations=8_000,
+            iterations=6_000,
             rfs_threshold=0.2,
         ),
     )

@@ -312,9 +312,9 @@ _SMALL: Config = {
     "clip": 5.0,
     "warmup": 30,
     "ema_momentum": 0.02,
-    "burn_in": 0.4,
-    "theta": 0.7,
-    "semi": {**SOFT_TEACHER, "unsup_weight": 1.0, "rpn_pseudo_thr": 0.7, "jitter_times": 4},
+    "burn_in": 0.5,
+    "theta": 0.9,
+    "semi": {**SOFT_TEACHER, "unsup_weight": 1.0, "jitter_times": 4},
     "backbone_file": "a ResNet-18 with 16 base channels and group normalisation",
 }
 
