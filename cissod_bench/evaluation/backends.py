@@ -60,22 +60,28 @@ def evaluator_version(evaluator: str) -> str:
 
 
 def hotcoco_eval(truth: GroundTruth, detections: Detections, max_detections: int, lvis: bool) -> Any:
-    """A `hotcoco.COCOeval` over the columns, not run yet."""
+    """A `hotcoco.COCOeval` over the columns, not run yet.
+
+    Its images and classes are numbered by their positions in `image_ids` and `class_ids`: the same order as by id, and
+    exact in the float columns that it takes, which ids above 2**53 are not.
+    """
     import hotcoco
 
     # lvis-api reads no box without area, neither from the annotations nor from the results.
     kept = truth.areas > 0 if lvis else np.ones(len(truth.areas), dtype=np.bool_)
     dataset = hotcoco.COCO.from_arrays(
-        _images(truth, lvis),
-        _categories(truth),
-        truth.box_image[kept],
-        truth.box_class[kept],
+        _numbered_images(truth, lvis),
+        [{"id": position, "name": name} for position, name in enumerate(truth.class_names)],
+        np.searchsorted(truth.image_ids, truth.box_image[kept]),
+        np.searchsorted(truth.class_ids, truth.box_class[kept]),
         truth.boxes[kept],
         area=truth.areas[kept],
         # LVIS annotates every object by itself: its official evaluator knows no crowd regions.
         iscrowd=np.zeros(int(kept.sum())) if lvis else truth.crowd,
     )
-    rows = np.column_stack((detections.box_image, detections.boxes, detections.scores, detections.box_class))
+    images = np.searchsorted(truth.image_ids, detections.box_image)
+    kinds = np.searchsorted(truth.class_ids, detections.box_class)
+    rows = np.column_stack((images, detections.boxes, detections.scores, kinds))
     if lvis:
         # None: the cap has been applied here, where a detection without area takes a place before it is dropped.
         rows = rows[_lvis_counts(detections, max_detections)]
@@ -168,6 +174,21 @@ def _lvis(truth: GroundTruth, detections: Detections, max_detections: int, lvis:
     evaluation.evaluate()
     evaluation.accumulate()
     return evaluation.eval["precision"], evaluation.eval["recall"]
+
+
+def _numbered_images(truth: GroundTruth, lvis: bool) -> list[dict[str, Any]]:
+    if not lvis:
+        return [{"id": position} for position in range(len(truth.image_ids))]
+    position_of = {class_id: position for position, class_id in enumerate(truth.class_ids.tolist())}
+
+    def positions(class_ids: tuple[int, ...]) -> list[int]:
+        return [position_of[class_id] for class_id in class_ids if class_id in position_of]
+
+    lists = enumerate(zip(truth.negative, truth.not_exhaustive, strict=True))
+    return [
+        {"id": position, "neg_category_ids": positions(negative), "not_exhaustive_category_ids": positions(partial)}
+        for position, (negative, partial) in lists
+    ]
 
 
 def _images(truth: GroundTruth, lvis: bool) -> list[dict[str, Any]]:

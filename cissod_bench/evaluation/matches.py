@@ -47,8 +47,6 @@ def match(truth: GroundTruth, detections: Detections, *, max_detections: int = 1
     evaluation.params.area_rng = [[0.0, 1e10]]
     evaluation.params.area_rng_lbl = ["all"]
     evaluation.evaluate()
-    image_at = {image: index for index, image in enumerate(truth.image_ids.tolist())}
-    kind_at = {kind: index for index, kind in enumerate(truth.class_ids.tolist())}
     images: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
     kinds: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
     scores: list[NDArray[np.float64]] = [np.empty(0)]
@@ -60,7 +58,7 @@ def match(truth: GroundTruth, detections: Detections, *, max_detections: int = 1
     for cell in evaluation.eval_imgs:
         if cell is None:
             continue
-        image, kind = image_at[cell["image_id"]], kind_at[cell["category_id"]]
+        image, kind = cell["image_id"], cell["category_id"]
         wanted = sum(cell["gtInDenominator"])
         truth_image += [image] * wanted
         truth_kind += [kind] * wanted

@@ -107,16 +107,16 @@ def simulated(rng: np.random.Generator, skill: float, images: int) -> Matches:
 
 @pytest.mark.parametrize("paired", [False, True])
 def test_the_interval_covers_as_often_as_it_says(paired):
-    """200 validation sets of 60 images: about 95 % of the intervals hold the expected AP, or difference of APs.
+    """120 validation sets of 60 images: about 95 % of the intervals hold the expected AP, or difference of APs.
 
-    Two runs share their images and most of their errors. Two standard deviations of a share of 95 % in 200 trials
-    are 3 points.
+    Two runs share their images and most of their errors. Two standard deviations of a share of 95 % in 120 trials
+    are 4 points.
     """
-    images, trials = 60, 200
+    images, trials = 60, 120
     estimates, intervals = [], []
-    samples = image_samples(images, 50)
+    samples = image_samples(images, 40)
     for trial in range(trials):
-        estimate, sampled = np.zeros(3), np.zeros((50, 3))
+        estimate, sampled = np.zeros(3), np.zeros((40, 3))
         for skill, sign in ((1.0, 1), (0.8, -1)) if paired else ((1.0, 1),):
             matches = simulated(np.random.default_rng(trial), skill, images)
             estimate = estimate + sign * WeightedAP(matches)(np.ones(images))
@@ -124,5 +124,4 @@ def test_the_interval_covers_as_often_as_it_says(paired):
         estimates.append(estimate.mean())
         intervals.append(group_interval(estimate, sampled, [0, 1, 2]))
     covered = np.mean([interval.low <= np.mean(estimates) <= interval.high for interval in intervals])
-    print(f"coverage {covered:.3f}")
-    assert 0.91 <= covered <= 0.985
+    assert 0.91 <= covered <= 0.99

@@ -211,3 +211,15 @@ def test_the_digest_is_of_the_content_not_of_the_file(write):
     renamed["categories"][0]["name"] = "other"
     fewer = dict(dataset, images=[*dataset["images"], {"id": 99_999}])
     assert len({digest(changed) for changed in (dataset, moved, renamed, fewer)}) == 4
+
+
+@pytest.mark.parametrize("offset", [-1000, 2**60])
+def test_any_integer_may_be_an_id(write, offset):
+    """Negative ids, and ids that a float cannot hold."""
+    dataset, found = random_dataset(6)
+    plain = evaluate(write("gt.json", dataset), found, {}).metrics()
+    for entry in (*dataset["annotations"], *found):
+        entry["image_id"] += offset
+    for image in dataset["images"]:
+        image["id"] += offset
+    assert evaluate(write("moved.json", dataset), found, {}).metrics() == plain
