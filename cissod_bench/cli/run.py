@@ -40,6 +40,13 @@ def run(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the training (the split has its own).")] = 0,
     evaluator: Annotated[str, typer.Option(help="hotcoco or pycocotools.")] = "hotcoco",
+    hidden: Annotated[
+        Path | None,
+        typer.Option(
+            help="All training annotations, to log precision and recall of pseudo labels; training never sees them.",
+            show_default=False,
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cuda or cpu.")] = "auto",
     workers: Annotated[
         int | None, typer.Option(min=0, help="Loader processes. Default: 4 on a GPU, 0 on a CPU.")
@@ -82,6 +89,7 @@ def run(
         iterations=iterations,
         backbone=backbone,
         evaluator=evaluator,
+        hidden=hidden,
         workers=workers if workers is not None else (4 if chosen == "cuda" else 0),
         threads=threads or default_threads(),
         device=chosen,

@@ -68,7 +68,7 @@ def build_config(job: Job) -> Config:
             "test_cfg": {"type": "TestLoop"},
             "default_hooks": {
                 "timer": {"type": "IterTimerHook"},
-                "logger": {"type": "LoggerHook", "interval": max(1, min(50, job.iterations // 20))},
+                "logger": {"type": "LoggerHook", "interval": log_interval(job)},
                 "param_scheduler": {"type": "ParamSchedulerHook"},
                 "checkpoint": {
                     "type": "AtomicCheckpointHook",
@@ -87,6 +87,11 @@ def build_config(job: Job) -> Config:
     )
 
 
+def log_interval(job: Job) -> int:
+    """Iterations between two lines of the log."""
+    return max(1, min(50, job.iterations // 20))
+
+
 def checkpoint_interval(job: Job) -> int:
     """Iterations between two checkpoints."""
     return max(1, job.iterations // 20)
@@ -99,6 +104,16 @@ def hooks(job: Job) -> list[dict[str, Any]]:
         {"type": "TeacherStudentHook", "momentum": job.detector.ema_momentum},
         {"type": "ProgressHook"},
     ]
+    chosen.append(
+        {
+            "type": "ObservablesHook",
+            "interval": log_interval(job),
+            "out_dir": str(job.out),
+            "classes": job.split.class_names,
+            "groups": {name: tuple(members) for name, members in job.split.groups.items()},
+            "hidden": None if job.places.hidden_annotations is None else str(job.places.hidden_annotations),
+        }
+    )
     if job.parts.rebalancing is not None:
         interval = checkpoint_interval(job)
         chosen.append({"type": "RebalancingHook", **job.parts.rebalancing, "checkpoint_interval": interval})

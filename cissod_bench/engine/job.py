@@ -19,11 +19,19 @@ from cissod_bench.tasks import Task, get_task
 
 @dataclass(frozen=True)
 class DataPlaces:
-    """Where a run finds its images and the annotations that it is evaluated on."""
+    """Where a run finds its images and the annotations that it is evaluated on.
+
+    Attributes:
+        train_images: folder of the training images.
+        val_annotations: annotations of the validation images.
+        val_images: their folder.
+        hidden_annotations: all training annotations, for the diagnosis of pseudo labels only; None to go without.
+    """
 
     train_images: Path
     val_annotations: Path
     val_images: Path
+    hidden_annotations: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,7 @@ def resolve_job(
     iterations: int | None = None,
     backbone: Path | None = None,
     evaluator: str = "hotcoco",
+    hidden: Path | None = None,
     workers: int = 2,
     threads: int = 1,
     device: str = "cpu",
@@ -113,7 +122,9 @@ def resolve_job(
             "to train from scratch; weights are never downloaded."
         )
     split_record = read_split(split, task_record)
-    places = find_data(task_record, split_record, data_root)
+    if hidden is not None and not hidden.is_file():
+        raise UserError(f"--hidden {hidden}: no such file. Give the full training annotations, or leave it out.")
+    places = find_data(task_record, split_record, data_root, hidden)
     check_classes(split_record, places.val_annotations)
     check_images(split_record, places)
     length = iterations or schedule_record.length(task_record)
@@ -170,20 +181,26 @@ def read_split(folder: Path, task: Task) -> Split:
     return split
 
 
-def find_data(task: Task, split: Split, data_root: Path) -> DataPlaces:
-    """Images and validation annotations of a task.
+def find_data(task: Task, split: Split, data_root: Path, hidden: Path | None = None) -> DataPlaces:
+    """Images and annotations of a task.
+
+    Args:
+        task, split: what is trained on.
+        data_root: folder that the task's paths are relative to.
+        hidden: full training annotations, if given; the embedded tasks have them beside their images.
 
     Raises:
         UserError: one of them does not exist.
     """
     if task.files is None:
         data = split.folder / "data"
-        places = DataPlaces(data / "train", data / "val.json", data / "val")
+        places = DataPlaces(data / "train", data / "val.json", data / "val", hidden or data / "train.json")
     else:
         places = DataPlaces(
             data_root / task.files.train_images,
             split.validation_file or data_root / task.files.val_annotations,
             data_root / (task.files.train_images if split.validation_file else task.files.val_images),
+            hidden,
         )
     for what, path in (
         ("training images", places.train_images),

@@ -3,7 +3,7 @@
 from mmdet.utils import register_all_modules
 
 from cissod_bench.baselines import c2am, daso, eqlv2, focal, seesaw
-from cissod_bench.engine import checkpoints, generations, hooks, metric, progress, randomness, sampler
+from cissod_bench.engine import checkpoints, generations, hooks, metric, observables, progress, randomness, sampler
 from cissod_bench.methods import rank_threshold, reweighting, teacher_student, thresholds
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "generations",
     "hooks",
     "metric",
+    "observables",
     "progress",
     "randomness",
     "rank_threshold",

@@ -8,6 +8,7 @@
     checkpoints/       the last checkpoints; an unfinished run goes on from the newest one
     detections.json    detections on the validation images, COCO's results format
     per_class.npz      unrounded precision and recall arrays of every class
+    observables.jsonl  weights, thresholds and quality of pseudo labels over time (`observables.py`)
     result.json        the record that `report` reads; written last, so a folder with it is a finished run
 """
 

@@ -65,6 +65,26 @@ def test_every_method_trains_evaluates_records_and_resumes_exactly(
     assert resumed.metrics == result.metrics
 
 
+def test_the_state_of_gbs_is_logged_with_the_quality_of_its_pseudo_labels(tiny: Path, tmp_path: Path) -> None:
+    job = tiny_job(tiny, tmp_path / "run", method="gbs", hidden=tiny / "train.json")
+    run_job(job)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "observables.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert sum(lines[-1]["weights"]) == pytest.approx(13, abs=1e-3)
+    assert "thresholds" not in lines[0], "no pseudo labels during the burn-in"
+    assert len(lines[-1]["thresholds"]) == 12
+    pseudo = lines[-1]["pseudo_labels"]
+    assert all(right <= given for right, given in zip(pseudo["right"], pseudo["given"], strict=True))
+    assert sum(pseudo["annotated"]) > 0
+
+
+def test_hidden_annotations_change_nothing_in_training(tiny: Path, tmp_path: Path) -> None:
+    for name, hidden in (("with", tiny / "train.json"), ("without", None)):
+        run_job(tiny_job(tiny, tmp_path / name, method="gbs", hidden=hidden, iterations=3))
+    one, other = final_state(tmp_path / "with", 3), final_state(tmp_path / "without", 3)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_a_finished_run_is_left_as_it_is(tiny: Path, tmp_path: Path) -> None:
     job = tiny_job(tiny, tmp_path / "run", iterations=1)
     result = run_job(job)
