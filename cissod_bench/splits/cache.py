@@ -81,8 +81,11 @@ def cached(read: Read, folder: Path, variant: str = "", smallest: int = SMALLEST
                     return columns, Source(path.name, status.st_size, sha256)
                 columns, source = read(path)
                 if path.stat().st_mtime_ns == status.st_mtime_ns:
-                    _store(folder / f"{name}{source.sha256}", columns)
+                    entry = folder / f"{name}{source.sha256}"
+                    _store(entry, columns)
                     _write_note(note, status, source.sha256)
+                    # What is mapped takes memory only as far as it is used: let go of what was read.
+                    columns = _load(entry) or columns
                 return columns, source
         except OSError:
             return read(path)

@@ -79,13 +79,21 @@ class Pairs:
 def pairs_of(columns: Columns, use: Bool) -> Pairs:
     """Collect the pairs of image and class over the boxes where `use` is true."""
     num_classes = len(columns.categories)
-    keys = columns.box_image[use].astype(np.int64) * num_classes + columns.box_label[use]
-    counted = ~columns.crowd[use]
-    order = np.argsort(keys, kind="stable")
-    keys, counted = keys[order], counted[order]
-    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.empty(0, np.int64)
-    boxes = np.add.reduceat(counted.astype(np.int64), starts) if len(keys) else np.empty(0, np.int64)
+    # Image, class and crowd flag in one number: sorting it in place takes a third of the memory of sorting by key.
+    keys = columns.box_image[use].astype(np.int64)
+    keys *= num_classes
+    keys += columns.box_label[use]
+    keys *= 2
+    keys += columns.crowd[use]
+    keys.sort()
+    crowd = (keys & 1).astype(np.bool_)
+    keys //= 2
+    if not len(keys):
+        return Pairs(keys, keys, keys, columns.num_images, num_classes)
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    everything = np.diff(np.append(starts, len(keys)))
     unique = keys[starts]
+    boxes = everything - np.add.reduceat(crowd, starts, dtype=np.int64)
     return Pairs(unique // num_classes, unique % num_classes, boxes, columns.num_images, num_classes)
 
 
@@ -174,11 +182,12 @@ def draw_floor(pairs: Pairs, image_ids: Int64, floor: int, how: MinorityDraw, ke
     images = np.unique(pairs.image)
     position = np.empty(pairs.num_images, np.int64)
     position[images[key.order(image_ids[images], role)]] = np.arange(len(images))
-    walk = np.lexsort((position[pairs.image], pairs.label))
-    label, place, boxes, image = pairs.label[walk], position[pairs.image[walk]], pairs.boxes[walk], pairs.image[walk]
-    first = np.searchsorted(label, label)  # start of each entry's class
+    walk = np.argsort(pairs.label * len(images) + position[pairs.image])  # by class, then by place
+    label, image, boxes = pairs.label[walk], pairs.image[walk], pairs.boxes[walk]
+    place = position[image]
     before = np.cumsum(boxes) - boxes
-    before -= before[first]  # boxes of the class in the images before
+    starts = np.searchsorted(label, np.arange(pairs.num_classes))  # of each class
+    before -= np.append(before, 0)[starts][label]  # boxes of the class in the images before
     wanted = before < floor
     if how == "uniform":
         taken: Int64 = np.unique(image[place <= place[wanted].max()])

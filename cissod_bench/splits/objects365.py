@@ -5,6 +5,8 @@ later tools corrected. The map is that of the paper's authors (`ssod/datasets/co
 and teddy bear both become Bear, sports ball has no counterpart.
 """
 
+from collections.abc import Sequence
+
 from cissod_bench.errors import UserError
 from cissod_bench.splits.columns import Category
 
@@ -119,6 +121,6 @@ def _fold(name: str) -> str:
     return name.strip().casefold()
 
 
-def unpacked_name(file_name: str) -> str:
-    """Where an image lies in the unpacked archives: of `images/v1/patch8/x.jpg` the last two parts matter."""
-    return "/".join(file_name.rsplit("/", 2)[-2:])
+def unpacked_names(file_names: Sequence[str]) -> list[str]:
+    """Where images lie in the unpacked archives: of `images/v1/patch8/x.jpg` the last two parts matter."""
+    return ["/".join(name.rsplit("/", 2)[-2:]) for name in file_names]

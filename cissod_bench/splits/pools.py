@@ -39,7 +39,7 @@ def read_pools(task: Task, train: Path, majority: Path | None, read: Read) -> tu
         raise UserError(f"Task {task.name} needs the COCO annotations too: give them with --majority-annotations.")
     objects365.check_classes(columns.categories, str(train))
     coco, coco_source = read(majority)
-    names = [objects365.unpacked_name(name) for name in columns.file_names.take(np.arange(columns.num_images))]
+    names = objects365.unpacked_names(columns.file_names.take(np.arange(columns.num_images)))
     absent = np.array([name in objects365.ABSENT_FILES for name in names], np.bool_)
     located = Strings.of([f"objects365/train/{name}" for name in names])
     pools = Pools(replace(columns, file_names=located), absent, map_coco(coco, columns, str(majority)))

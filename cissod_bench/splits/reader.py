@@ -29,6 +29,7 @@ FileNames = Literal["file_name", "coco_url"]
 """Where an image's file is named. LVIS names it in `coco_url` only, whose last two parts are folder and file."""
 
 _NAN = float("nan")
+_STEP = 1 << 19  # elements by which a column grows
 _LARGEST_ID = 2**53  # integers up to here are exact as floats
 _NOT_JSON_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*"|-?(?:NaN|Infinity)\b', re.DOTALL)
 _ITEM = re.compile(r"`\$\[(\d+)\]\.?([^`]*)`")
@@ -175,7 +176,8 @@ class _Growing:
         """Convert values to the column's type at its end; returns that part, valid until the next call."""
         start, self._used = self._used, self._used + values.size
         if self._used > self._array.size:
-            self._array.resize(max(self._used, self._array.size * 5 // 4), refcheck=False)
+            # In small steps, since NumPy fills what is new with zeros; moving pages costs nothing.
+            self._array.resize(self._used + _STEP * self._width, refcheck=False)
         part = self._array[start : self._used].reshape(values.shape)
         with np.errstate(invalid="ignore"):
             np.copyto(part, values, casting="unsafe")
@@ -323,10 +325,10 @@ class _Parts:
         raw_categories: Int32 = self._box_categories.finish()
         corners, box_ids = self._corners.finish(), self._box_ids.finish()
         hashes = box_hashes(raw_images, raw_categories, corners)
-        box_image = _positions(image_ids, raw_images).astype(np.int32)
+        box_image: Int32 = _positions(image_ids, raw_images, np.int32)
         del raw_images
         category_ids = np.array([category.id for category in categories], np.int64)
-        box_label: Int16 = _positions(category_ids, raw_categories).astype(np.int16)
+        box_label: Int16 = _positions(category_ids, raw_categories, np.int16)
         del raw_categories
         areas, crowd = self._areas.finish(), self._crowd.finish()
         missing = ~np.isfinite(areas)
@@ -403,11 +405,11 @@ def _number(value: float | str | None) -> float | None:
     return None if isinstance(value, str) else value
 
 
-def _positions(ascending: Int64, values: npt.NDArray[Any]) -> Int64:
+def _positions(ascending: Int64, values: npt.NDArray[Any], dtype: type[np.signedinteger[Any]]) -> npt.NDArray[Any]:
     """Position of each value in an ascending array of unique numbers, -1 where it is not there."""
+    positions = np.full(len(values), -1, dtype)
     if not len(ascending):
-        return np.full(len(values), -1, np.int64)
-    positions = np.empty(len(values), np.int64)
+        return positions
     for start in range(0, len(values), 1 << 20):
         part = slice(start, start + (1 << 20))
         found = np.searchsorted(ascending, values[part])
