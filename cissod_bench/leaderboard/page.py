@@ -20,7 +20,15 @@ from cissod_bench import __version__
 from cissod_bench.leaderboard.plots import COLORS
 from cissod_bench.leaderboard.records import Rejected
 from cissod_bench.leaderboard.sections import Entry, Run, Section
-from cissod_bench.leaderboard.series import ClassSeries, RunCurve, class_series, run_curves
+from cissod_bench.leaderboard.series import (
+    OBSERVED,
+    ClassSeries,
+    RunCurve,
+    class_series,
+    observed_curves,
+    pseudo_label_series,
+    run_curves,
+)
 from cissod_bench.leaderboard.table import Table
 from cissod_bench.leaderboard.writers import html_table
 
@@ -57,9 +65,16 @@ def html_page(
         per_class, lines = class_series(section), run_curves(section)
         figures = {
             "AP by group, with the 95 % t-interval over training seeds": bars(section),
-            "AP per class, mean over training seeds": classes(per_class) if per_class else None,
-            "AP over iterations, one line a seed": curves(lines) if lines else None,
+            "AP per class, mean over training seeds": classes(per_class, "AP in percent") if per_class else None,
+            "AP over iterations, one line a seed": curves(lines, "AP in percent", 100) if lines else None,
         }
+        for word, found in zip(("precision", "recall"), pseudo_label_series(section) or (), strict=False):
+            title = f"{word.capitalize()} of pseudo labels per class, last third of the runs"
+            figures[title] = classes(found, f"{word} in percent")
+        for name, words in OBSERVED.items():
+            logged = observed_curves(section, name)
+            title = f"{words.capitalize()} over iterations, mean over each group's classes"
+            figures[title] = curves(logged, words) if logged else None
         charts = [
             {"id": f"chart-{number}-{index}", "title": title, "json": _json(figure)}
             for index, (title, figure) in enumerate(figures.items())
@@ -102,8 +117,8 @@ def bars(section: Section) -> go.Figure:
     return _styled(figure, "class group", "AP in percent")
 
 
-def classes(found: ClassSeries) -> go.Figure:
-    """AP of every class and row."""
+def classes(found: ClassSeries, axis: str) -> go.Figure:
+    """A number of every class and row, in percent."""
     figure = go.Figure()
     for index, (label, values) in enumerate(found.values.items()):
         figure.add_scatter(
@@ -113,24 +128,24 @@ def classes(found: ClassSeries) -> go.Figure:
             mode="markers",
             marker={"color": COLORS[index % len(COLORS)], "symbol": SYMBOLS[index % len(SYMBOLS)], "size": 7},
         )
-    return _styled(figure, f"class, by {found.order}", "AP in percent")
+    return _styled(figure, f"class, by {found.order}", axis)
 
 
-def curves(found: Sequence[RunCurve]) -> go.Figure:
-    """AP over iterations, one line for each run and group."""
+def curves(found: Sequence[RunCurve], axis: str, scale: float = 1.0) -> go.Figure:
+    """Something over iterations, one line for each run and group, multiplied by `scale`."""
     figure = go.Figure()
     groups = list(dict.fromkeys(run.group for run in found))
     for run in found:
         figure.add_scatter(
             name=f"{run.label}, {run.group}",
             x=run.curve[0],
-            y=[100 * value for value in run.curve[1]],
+            y=[scale * value for value in run.curve[1]],
             mode="lines+markers",
             line={"color": COLORS[run.row % len(COLORS)], "dash": DASHES[groups.index(run.group) % len(DASHES)]},
             legendgroup=f"{run.label}, {run.group}",
             showlegend=run.first,
         )
-    return _styled(figure, "iteration", "AP in percent")
+    return _styled(figure, "iteration", axis)
 
 
 def _styled(figure: go.Figure, x: str, y: str) -> go.Figure:

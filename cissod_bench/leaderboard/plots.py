@@ -66,6 +66,28 @@ def distribution(statistics: Mapping[str, Any], title: str) -> Figure:
 def class_ap(found: ClassSeries, title: str) -> Figure:
     """AP of every class, classes by frequency, one kind of marker a row."""
     figure, axes = _figure(title)
+    _class_points(axes, found)
+    axes.set_ylabel("AP in percent")
+    axes.legend(frameon=False)
+    return figure
+
+
+def pseudo_labels(precision: ClassSeries, recall: ClassSeries, title: str) -> Figure:
+    """Precision and recall of pseudo labels per class, in two panels (Fig. 3)."""
+    figure = Figure(figsize=(7.0, 6.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    upper, lower = figure.subplots(2, sharex=True)
+    upper.set_title(title, loc="left", fontsize="medium")
+    for axes, found, name in ((upper, precision, "precision"), (lower, recall, "recall")):
+        axes.spines[["top", "right"]].set_visible(False)
+        _class_points(axes, found)
+        axes.set_ylabel(f"{name} in percent")
+    upper.set_xlabel("")
+    upper.legend(frameon=False)
+    return figure
+
+
+def _class_points(axes: Any, found: ClassSeries) -> None:
     index = np.arange(1, len(found.names) + 1)
     for row, (label, values) in enumerate(found.values.items()):
         numbers = np.array([np.nan if value is None else 100 * value for value in values])
@@ -75,20 +97,17 @@ def class_ap(found: ClassSeries, title: str) -> Figure:
     if len(found.names) <= 30:
         axes.set_xticks(index, found.names, rotation=60, ha="right", fontsize="small")
     axes.set_xlabel(f"class, by {found.order}")
-    axes.set_ylabel("AP in percent")
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
-    return figure
 
 
-def iterations(found: Sequence[RunCurve], title: str) -> Figure:
-    """AP over iterations, one line for each run and group."""
+def iterations(found: Sequence[RunCurve], title: str, axis: str, scale: float = 1.0) -> Figure:
+    """Something over iterations, one line for each run and group, multiplied by `scale`."""
     figure, axes = _figure(title)
     groups = list(dict.fromkeys(run.group for run in found))
     for run in found:
         axes.plot(
             run.curve[0],
-            [100 * value for value in run.curve[1]],
+            [scale * value for value in run.curve[1]],
             color=COLORS[run.row % len(COLORS)],
             linestyle=("-", "--", ":", "-.")[groups.index(run.group) % 4],
             marker=MARKERS[run.row % len(MARKERS)],
@@ -96,7 +115,7 @@ def iterations(found: Sequence[RunCurve], title: str) -> Figure:
             label=f"{run.label}, {run.group}" if run.first else None,
         )
     axes.set_xlabel("iteration")
-    axes.set_ylabel("AP in percent")
+    axes.set_ylabel(axis)
     axes.set_ylim(bottom=0)
     figure.legend(loc="outside right upper", frameon=False, fontsize="small")
     return figure

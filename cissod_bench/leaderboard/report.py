@@ -10,10 +10,17 @@ from cissod_bench.evaluation import METRICS
 from cissod_bench.files import write_bytes
 from cissod_bench.leaderboard.intervals import Progress, image_intervals, intervals_table
 from cissod_bench.leaderboard.page import html_page
-from cissod_bench.leaderboard.plots import class_ap, distribution, iterations, render
+from cissod_bench.leaderboard.plots import class_ap, distribution, iterations, pseudo_labels, render
 from cissod_bench.leaderboard.records import Rejected, load_results
 from cissod_bench.leaderboard.sections import Section, make_sections
-from cissod_bench.leaderboard.series import class_series, run_curves, split_statistics
+from cissod_bench.leaderboard.series import (
+    OBSERVED,
+    class_series,
+    observed_curves,
+    pseudo_label_series,
+    run_curves,
+    split_statistics,
+)
 from cissod_bench.leaderboard.table import Table
 from cissod_bench.leaderboard.tables import Variants, paper_table, section_table, tidy_table
 from cissod_bench.leaderboard.writers import comma_separated, json_text, latex, markdown
@@ -164,5 +171,14 @@ def _plots(sections: Sequence[Section]) -> dict[str, tuple[str, dict[str, bytes]
         lines = run_curves(section)
         if lines:
             title = f"AP over iterations: {section.title}"
-            found[f"{name}-iterations"] = title, render(iterations(lines, title))
+            found[f"{name}-iterations"] = title, render(iterations(lines, title, "AP in percent", 100))
+        quality = pseudo_label_series(section)
+        if quality is not None:
+            title = f"Pseudo labels, last third of the runs (Fig. 3 of the paper): {section.title}"
+            found[f"{name}-pseudo-labels"] = title, render(pseudo_labels(*quality, title))
+        for what, words in OBSERVED.items():
+            lines = observed_curves(section, what)
+            if lines:
+                title = f"{words.capitalize()} over iterations: {section.title}"
+                found[f"{name}-{what}"] = title, render(iterations(lines, title, f"{words}, mean over the group"))
     return found

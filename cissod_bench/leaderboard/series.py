@@ -1,25 +1,30 @@
-"""What charts of a section show: AP of every class by frequency, AP over iterations."""
+"""What charts of a section show: AP of every class by frequency, AP over iterations, what methods logged."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation import load_evaluation
 from cissod_bench.leaderboard.curves import Curve, metric_curves
+from cissod_bench.leaderboard.observables import group_curve, pseudo_label_quality, read_observables
 from cissod_bench.leaderboard.sections import Entry, Section
+
+OBSERVED = {"weights": "class weights", "thresholds": "thresholds", "gradient_ratio": "gradient ratio"}
+"""What methods log per class (`observables.PER_CLASS`), in words."""
 
 
 @dataclass(frozen=True)
 class ClassSeries:
-    """AP per class of the rows of a section.
+    """A number per class, for the rows of a section.
 
     Attributes:
-        names: classes by falling number of boxes in D_l, or by falling AP of the first row.
-        order: which of the two, in words.
-        values: row label -> AP in [0, 1] of every class, None without ground truth.
+        names: the classes in their order of display.
+        order: what they are ordered by, in words.
+        values: row label -> number in [0, 1] of every class, None where it is not defined.
     """
 
     names: tuple[str, ...]
@@ -29,7 +34,7 @@ class ClassSeries:
 
 @dataclass(frozen=True)
 class RunCurve:
-    """AP of one group over the iterations of one run; `first` is set for the first run of its row."""
+    """A number of one group over the iterations of one run; `first` is set for the first run of its row."""
 
     label: str
     group: str
@@ -65,7 +70,54 @@ def run_curves(section: Section) -> list[RunCurve]:
     ]
 
 
-def split_statistics(section: Section) -> tuple[Path, dict[str, object]] | None:
+def observed_curves(section: Section, name: str) -> list[RunCurve]:
+    """Mean over each group's classes of something that methods logged, one curve for each run and group.
+
+    Args:
+        section: runs; their split's statistics must still be there, which name the classes in label order.
+        name: one of `observables.PER_CLASS`.
+    """
+    members = _group_labels(section)
+    found = []
+    for row, entry in enumerate(section.entries):
+        for run in entry.runs:
+            observed = read_observables(run.path.parent, sum(map(len, members.values())))
+            if observed is None or name not in observed.values:
+                continue
+            for group, labels in members.items():
+                curve = group_curve(observed, name, labels)
+                if len(curve[0]) > 1:
+                    found.append(RunCurve(entry.label, group, row, run is entry.runs[0], curve))
+    return found
+
+
+def pseudo_label_series(section: Section) -> tuple[ClassSeries, ClassSeries] | None:
+    """Precision and recall of pseudo labels per class, mean over training seeds (Fig. 3 of the paper); None if unknown.
+
+    Classes stand group by group, in each by falling number of boxes in D_l.
+    """
+    statistics = split_statistics(section)
+    if statistics is None:
+        return None
+    rows = statistics[1]["classes"]
+    order = sorted(range(len(rows)), key=lambda label: (rows[label]["group"], -rows[label]["labeled_boxes"]))
+    qualities: tuple[dict[str, tuple[float | None, ...]], ...] = ({}, {})
+    for entry in section.entries:
+        observed = [read_observables(run.path.parent, len(rows)) for run in entry.runs]
+        found = [pseudo_label_quality(run) for run in observed if run is not None]
+        known = [quality for quality in found if quality is not None]
+        if len(known) == len(entry.runs):
+            for which, values in enumerate(qualities):
+                means = np.mean([quality[which] for quality in known], axis=0)
+                values[entry.label] = tuple(None if np.isnan(means[label]) else float(means[label]) for label in order)
+    if not qualities[0]:
+        return None
+    names = tuple(str(rows[label]["name"]) for label in order)
+    precision, recall = (ClassSeries(names, "group and boxes in D_l", values) for values in qualities)
+    return precision, recall
+
+
+def split_statistics(section: Section) -> tuple[Path, dict[str, Any]] | None:
     """`statistics.json` of the split that the section's runs were trained on, None where it is not there any more.
 
     Raises:
@@ -87,7 +139,16 @@ def split_statistics(section: Section) -> tuple[Path, dict[str, object]] | None:
 def _labeled_boxes(section: Section) -> dict[str, int]:
     found = split_statistics(section)
     rows = found[1]["classes"] if found else []
-    return {row["name"]: row["labeled_boxes"] for row in rows}  # type: ignore[attr-defined]
+    return {row["name"]: row["labeled_boxes"] for row in rows}
+
+
+def _group_labels(section: Section) -> dict[str, list[int]]:
+    """Group -> labels of its classes; empty where the split's statistics are not there any more."""
+    found = split_statistics(section)
+    members: dict[str, list[int]] = {}
+    for label, row in enumerate(found[1]["classes"] if found else []):
+        members.setdefault(row["group"], []).append(label)
+    return members
 
 
 def _class_means(entry: Entry) -> dict[str, float]:

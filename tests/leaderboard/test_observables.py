@@ -1,0 +1,99 @@
+"""What methods log about themselves: read, averaged by group, plotted."""
+
+import json
+
+import numpy as np
+import pytest
+from runs import make_record
+
+from cissod_bench.leaderboard.observables import group_curve, pseudo_label_quality, read_observables
+from cissod_bench.leaderboard.plots import pseudo_labels
+from cissod_bench.leaderboard.records import write_result
+from cissod_bench.leaderboard.report import make_report, write_report
+from cissod_bench.leaderboard.series import observed_curves, pseudo_label_series
+
+LINES = [
+    {"step": 10, "weights": [1.0, 2.0, None], "thresholds": [0.9, 0.9, 0.8]},
+    {"step": 20, "weights": [1.0, 4.0, 3.0], "thresholds": [0.9, 0.7, 0.6],
+     "pseudo_labels": {"right": [9, 0, 0], "given": [9, 0, 0], "annotated": [9, 9, 9]}},
+    {"step": 30, "weights": [1.0, 6.0, 5.0], "thresholds": [0.9, 0.5, 0.5],
+     "pseudo_labels": {"right": [4, 1, 0], "given": [5, 2, 0], "annotated": [10, 4, 8]}},
+]  # fmt: skip
+CLASSES = [
+    {"name": "b", "group": "maj", "train_boxes": 99, "labeled_boxes": 50},
+    {"name": "a", "group": "min", "train_boxes": 99, "labeled_boxes": 2},
+    {"name": "c", "group": "min", "train_boxes": 99, "labeled_boxes": 7},
+]
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """gbs with two seeds that logged, and a method that logged nothing, on one split."""
+    split = tmp_path / "split"
+    split.mkdir()
+    (split / "statistics.json").write_text(json.dumps({"classes": CLASSES}))
+    for method, seed in (("gbs", 0), ("gbs", 1), ("rfs", 0), ("rfs", 1)):
+        folder = tmp_path / "runs" / f"{method}-{seed}"
+        record = make_record(method=method, train_seed=seed)
+        record = type(record)(key=record.key, metrics=record.metrics, groups=record.groups, split=str(split))
+        write_result(folder / "result.json", record)
+        if method == "gbs":
+            text = "".join(json.dumps(line) + "\n" for line in LINES)
+            (folder / "observables.jsonl").write_text(text + '{"step": 40, "weig')
+    return tmp_path / "runs"
+
+
+def test_what_was_logged_comes_back(runs):
+    found = read_observables(runs / "gbs-0", 3)
+    assert found.steps.tolist() == [10, 20, 30]
+    np.testing.assert_array_equal(found.values["weights"][0], [1, 2, np.nan])
+    assert "gradient_ratio" not in found.values
+    assert read_observables(runs / "rfs-0", 3) is None
+    assert read_observables(runs / "gbs-0", 4) is None
+
+
+def test_the_mean_of_a_group_leaves_out_what_is_not_known(runs):
+    found = read_observables(runs / "gbs-0", 3)
+    assert group_curve(found, "weights", [1, 2]) == ([10, 20, 30], [2.0, 3.5, 5.5])
+    assert group_curve(found, "weights", [2]) == ([20, 30], [3.0, 5.0])
+
+
+def test_quality_of_pseudo_labels_at_the_end_of_the_run(runs):
+    precision, recall = pseudo_label_quality(read_observables(runs / "gbs-0", 3))  # step 30 alone is in the last third
+    np.testing.assert_array_equal(precision, [0.8, 0.5, np.nan])
+    np.testing.assert_array_equal(recall, [0.4, 0.25, 0.0])
+
+
+def test_series_by_group_and_frequency(runs):
+    section = make_report([runs]).sections[0]
+    precision, recall = pseudo_label_series(section)
+    assert precision.names == ("b", "c", "a")
+    assert precision.values == {"gbs": (0.8, None, 0.5)}
+    assert recall.values == {"gbs": (0.4, 0.0, 0.25)}
+    lines = observed_curves(section, "thresholds")
+    assert [(line.label, line.group, line.first) for line in lines] == [
+        ("gbs", "maj", True), ("gbs", "min", True), ("gbs", "maj", False), ("gbs", "min", False),
+    ]  # fmt: skip
+    assert lines[1].curve[0] == [10, 20, 30]
+    assert lines[1].curve[1] == pytest.approx([0.85, 0.65, 0.5])
+    assert observed_curves(section, "gradient_ratio") == []
+
+
+def test_plots_and_page_show_them(runs, tmp_path):
+    names = {path.name for path in write_report(make_report([runs]), tmp_path / "out")}
+    stem = f"shapes-{'d' * 8}"
+    for what in ("weights", "thresholds", "pseudo-labels"):
+        assert {f"{stem}-short-800-{what}.png", f"{stem}-short-800-{what}.svg"} <= names
+    assert f"{stem}-short-800-gradient_ratio.png" not in names
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "Thresholds over iterations" in page
+    assert "Recall of pseudo labels per class" in page
+    assert "Gradient ratio over iterations" not in page
+
+
+def test_the_figure_has_precision_above_recall(runs):
+    figure = pseudo_labels(*pseudo_label_series(make_report([runs]).sections[0]), "title")
+    upper, lower = figure.axes
+    assert (upper.get_ylabel(), lower.get_ylabel()) == ("precision in percent", "recall in percent")
+    heights = np.asarray(lower.collections[0].get_offsets())[:, 1]
+    assert heights.tolist() == [40.0, 0.0, 25.0]
