@@ -7,7 +7,7 @@ import typer
 
 from cissod_bench.cli.options import Json
 
-app = typer.Typer(help="List methods, tasks, schedules, detectors or ablations.", no_args_is_help=True)
+app = typer.Typer(help="List methods, tasks, schedules, detectors or ablations.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("methods")
@@ -74,12 +74,7 @@ def show(rows: Sequence[dict[str, Any]], columns: Sequence[str], as_json: bool) 
 
         typer.echo(json.dumps(rows, indent=2))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, no_wrap=column == "name")
-    for row in rows:
-        table.add_row(*(str(row[column]) for column in columns))
-    Console().print(table)
+    widths = [max(len(str(row[column])) for row in [*rows, {column: column}]) for column in columns]
+    for row in [{column: column for column in columns}, *rows]:
+        cells = (str(row[column]).ljust(width) for column, width in zip(columns, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())

@@ -21,7 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # help in plain text starts in half the time
 )
 app.command("make-splits")(make_splits)
 app.add_typer(splits_app, name="splits")

@@ -300,7 +300,7 @@ _PAPER: Config = {
     "step_seconds": {"cuda": 0.72},
 }
 
-# Tuned by measurement on `shapes` (docs/shapes.md).
+# Tuned by measurement on `shapes`.
 _SMALL: Config = {
     "model": _r18,
     "flips": ("horizontal", "vertical", "diagonal"),
