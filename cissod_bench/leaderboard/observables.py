@@ -1,7 +1,8 @@
 """What a method logged about itself: class weights, thresholds, gradient ratios, quality of pseudo labels.
 
 A run's `observables.jsonl` holds one JSON object an interval: `step`, lists of one number a class (label order) under
-`weights`, `thresholds` and `gradient_ratio`, and `pseudo_labels` with the counts `right`, `given` and `annotated`.
+`weights`, `thresholds` and `gradient_ratio`, and `pseudo_labels` with the counts `right`, `given` and `annotated`. A list
+may end with a number of the background class, which is left out here.
 """
 
 import json
@@ -48,17 +49,19 @@ def read_observables(folder: Path, classes: int) -> Observables | None:
     if not path.is_file():
         return None
     rows = [row for row in map(_parsed, path.read_text().splitlines()) if row is not None]
-    rows = [row for row in rows if all(len(values) == classes for values in row.lists.values())]
+    rows = [row for row in rows if all(len(values) in (classes, classes + 1) for values in row.lists.values())]
     if not rows:
         return None
     missing = [None] * classes
     values = {
-        name: np.array([row.lists.get(name, missing) for row in rows], dtype=np.float64)
+        name: np.array([row.lists.get(name, missing)[:classes] for row in rows], dtype=np.float64)
         for name in PER_CLASS
         if any(name in row.lists for row in rows)
     }
     counted = any("given" in row.lists for row in rows)
-    counts = np.array([[row.lists.get(name, [0] * classes) for name in COUNTS] for row in rows], dtype=np.float64)
+    counts = np.array(
+        [[row.lists.get(name, [0] * classes)[:classes] for name in COUNTS] for row in rows], dtype=np.float64
+    )
     return Observables(np.array([row.step for row in rows]), values, counts if counted else None)
 
 

@@ -14,7 +14,7 @@ from cissod_bench.leaderboard.series import observed_curves, pseudo_label_series
 
 LINES = [
     {"step": 10, "weights": [1.0, 2.0, None], "thresholds": [0.9, 0.9, 0.8]},
-    {"step": 20, "weights": [1.0, 4.0, 3.0], "thresholds": [0.9, 0.7, 0.6],
+    {"step": 20, "weights": [1.0, 4.0, 3.0, 0.1], "thresholds": [0.9, 0.7, 0.6],
      "pseudo_labels": {"right": [9, 0, 0], "given": [9, 0, 0], "annotated": [9, 9, 9]}},
     {"step": 30, "weights": [1.0, 6.0, 5.0], "thresholds": [0.9, 0.5, 0.5],
      "pseudo_labels": {"right": [4, 1, 0], "given": [5, 2, 0], "annotated": [10, 4, 8]}},
@@ -49,7 +49,7 @@ def test_what_was_logged_comes_back(runs):
     np.testing.assert_array_equal(found.values["weights"][0], [1, 2, np.nan])
     assert "gradient_ratio" not in found.values
     assert read_observables(runs / "rfs-0", 3) is None
-    assert read_observables(runs / "gbs-0", 4) is None
+    assert read_observables(runs / "gbs-0", 5) is None
 
 
 def test_the_mean_of_a_group_leaves_out_what_is_not_known(runs):
