@@ -1,8 +1,8 @@
 """What a method logged about itself: class weights, thresholds, gradient ratios, quality of pseudo labels.
 
 A run's `observables.jsonl` holds one JSON object an interval: `step`, lists of one number a class (label order) under
-`weights`, `thresholds` and `gradient_ratio`, and `pseudo_labels` with the counts `right`, `given` and `annotated`. A list
-may end with a number of the background class, which is left out here.
+`weights`, `thresholds` and `gradient_ratio`, and `pseudo_labels` with the counts `right`, `given` and `annotated`.
+A list may end with a number of the background class, which is left out here.
 """
 
 import json

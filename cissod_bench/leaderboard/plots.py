@@ -77,7 +77,7 @@ def pseudo_labels(precision: ClassSeries, recall: ClassSeries, title: str) -> Fi
     figure = Figure(figsize=(7.0, 6.0), layout="constrained")
     FigureCanvasAgg(figure)
     upper, lower = figure.subplots(2, sharex=True)
-    upper.set_title(title, loc="left", fontsize="medium")
+    upper.set_title(title.replace(": ", "\n", 1), loc="left", fontsize="medium")
     for axes, found, name in ((upper, precision, "precision"), (lower, recall, "recall")):
         axes.spines[["top", "right"]].set_visible(False)
         _class_points(axes, found)
@@ -117,7 +117,7 @@ def iterations(found: Sequence[RunCurve], title: str, axis: str, scale: float = 
     axes.set_xlabel("iteration")
     axes.set_ylabel(axis)
     axes.set_ylim(bottom=0)
-    figure.legend(loc="outside right upper", frameon=False, fontsize="small")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
     return figure
 
 
@@ -173,6 +173,6 @@ def _figure(title: str, width: float = 7.0, height: float = 4.2) -> tuple[Figure
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    axes.set_title(title, loc="left", fontsize="medium")
+    axes.set_title(title.replace(": ", "\n", 1), loc="left", fontsize="medium")
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes

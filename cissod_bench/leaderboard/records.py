@@ -41,6 +41,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         method: name of the method; `method_options` what was changed from its defaults.
         schedule: name of the schedule; `iterations` its length.
         shortened: trained for less than the protocol asks; such rows are marked.
+        batch: labelled and unlabelled images in a step over all GPUs; None where it is not known.
         detector: name of the detector preset.
         evaluator: backend of the evaluation; `rules` whose matching rules it followed.
         max_detections: detections per image that counted.
@@ -60,6 +61,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     evaluator: str
     max_detections: int
     rules: Literal["coco", "lvis"] = "coco"
+    batch: tuple[int, int] | None = None
 
 
 class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
