@@ -88,6 +88,7 @@ def run_job(job: Job) -> Result:
             iterations=job.iterations,
             shortened=job.iterations < job.task.iterations,
             detector=job.detector.name,
+            batch=job.batch,
             evaluator=job.evaluator,
             max_detections=job.task.max_detections,
             rules="lvis" if job.task.dataset == "lvis" else "coco",
