@@ -1,5 +1,6 @@
 """Custom tasks: the TOML file that describes one, its template, and the checks."""
 
+import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -152,6 +153,10 @@ def _first_problem(
     held_out = data.get("validation_fraction", 0)
     checks = (
         (not top.get("name"), "the entry name is missing."),
+        (
+            not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*|", top.get("name", "")),
+            f"name {top.get('name')!r} must be of letters, digits, '.', '_' and '-': folders are named after it.",
+        ),
         (top.get("name") in TASKS, f"{top.get('name')!r} is the name of a built-in task. Choose another one."),
         (not data.get("train_annotations"), "[data] train_annotations is missing."),
         (not data.get("train_images"), "[data] train_images is missing."),

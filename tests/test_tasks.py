@@ -99,6 +99,7 @@ def test_the_template_is_a_valid_task_with_and_without_its_comments(tmp_path: Pa
     [
         (('name = "mine"', ""), "name is missing"),
         (('name = "mine"', 'name = "coco-split1"'), "built-in"),
+        (('name = "mine"', 'name = "../mine"'), "folders are named after it"),
         (('name = "mine"', "name = 3"), "name must be a text"),
         (('name = "mine"', 'nam = "mine"'), "Did you mean 'name'"),
         (("[groups]", "[group]"), "Did you mean 'groups'"),
