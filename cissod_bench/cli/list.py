@@ -7,7 +7,9 @@ import typer
 
 from cissod_bench.cli.options import Json
 
-app = typer.Typer(help="List methods, tasks, schedules, detectors or ablations.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="List methods, tasks, schedules, detectors or ablations.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.command("methods")
