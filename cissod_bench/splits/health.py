@@ -116,7 +116,7 @@ def usable(columns: Columns, dataset: str) -> Bool:
 
 
 def report(columns: Columns, dataset: str, examples: int = 3) -> list[dict[str, Any]]:
-    """What was found: per flag its meaning, number of boxes, lowest annotation ids as examples, and what is done."""
+    """What was found: what it is, number of boxes, lowest annotation ids as examples, and what is done about it."""
     found = []
     for flag, meaning in MEANING.items():
         rows = np.flatnonzero(columns.health & np.uint8(int(flag)))
@@ -129,4 +129,24 @@ def report(columns: Columns, dataset: str, examples: int = 3) -> list[dict[str, 
                     "handled": "dropped" if flag in dropped(dataset) else "kept",
                 }
             )
+    repeated = _repeated_ids(columns.box_ids)
+    if len(repeated):
+        found.append(
+            {
+                "what": "annotation id missing or used more than once",
+                "boxes": len(repeated),
+                "annotation_ids": np.unique(repeated)[:examples].tolist(),
+                "handled": "numbered anew where they are in D_l, else kept",
+            }
+        )
     return found
+
+
+def _repeated_ids(box_ids: Int64) -> Int64:
+    """Ids that are -1 or not the first of their value, in any order."""
+    if (box_ids[1:] > box_ids[:-1]).all() and (box_ids[:1] >= 0).all():
+        return box_ids[:0]  # ascending as in every official file: nothing to sort
+    ordered = np.sort(box_ids)
+    again = np.concatenate([[False], ordered[1:] == ordered[:-1]])
+    repeated: Int64 = ordered[again | (ordered < 0)]
+    return repeated
