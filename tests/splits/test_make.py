@@ -172,3 +172,15 @@ def test_strings_of_any_text_come_back() -> None:
         packed = Strings.of(strings)
         assert packed.take(np.arange(len(strings))) == strings
         assert packed.take(np.arange(len(strings))[::-1]) == strings[::-1]
+
+
+def test_the_files_load_in_pycocotools(annotations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from pycocotools.coco import COCO
+
+    make_split(TOY, annotations, tmp_path / "out")
+    split = load_split(tmp_path / "out")
+    labeled, unlabeled = COCO(str(split.labeled_file)), COCO(str(split.unlabeled_file))
+    assert sorted(labeled.getImgIds()) == split.labeled_ids.tolist()
+    assert sorted(unlabeled.getImgIds()) == split.unlabeled_ids.tolist()
+    assert len(labeled.getAnnIds()) == split.counts["labeled_boxes"]
+    assert [category["name"] for category in labeled.loadCats(labeled.getCatIds())] == list(split.class_names)
