@@ -20,10 +20,11 @@ def doctor(data_root: DataRoot = Path("data"), as_json: Json = False) -> None:
         typer.echo(f"{name:<18} {value}")
     typer.echo(f"\nData root: {data_root.absolute()}")
     for name, files in tasks.items():
-        missing = [entry for entry in files if not entry["found"]]
-        typer.echo(f"{name:<18} {'ready' if not missing else 'missing:'}")
-        for entry in missing:
-            typer.echo(f"    {entry['what']:<24} {entry['path']}\n        {entry['remedy']}")
+        typer.echo(f"{name:<18} {'ready' if all(entry['found'] for entry in files) else 'incomplete'}")
+        for entry in files:
+            typer.echo(f"    {'found' if entry['found'] else 'missing':<8} {entry['what']:<24} {entry['path']}")
+            if not entry["found"]:
+                typer.echo(f"{'':13}{entry['remedy']}")
 
 
 def software() -> dict[str, str]:
@@ -57,6 +58,17 @@ def device() -> dict[str, str]:
     }
 
 
+_SITES = {
+    "coco": "download it from cocodataset.org",
+    "lvis": "download annotations from lvisdataset.org, images from cocodataset.org",
+    "objects365": "download Objects365 v2 from objects365.org and COCO 2017 from cocodataset.org",
+}
+
+
+def _holds_something(path: Path) -> bool:
+    return any(path.iterdir()) if path.is_dir() else path.is_file()
+
+
 def task_data(data_root: Path) -> dict[str, list[dict[str, Any]]]:
     """For each built-in task the files it needs and whether they are there."""
     from cissod_bench.tasks import TASKS
@@ -73,7 +85,7 @@ def task_data(data_root: Path) -> dict[str, list[dict[str, Any]]]:
                 "validation images": data_root / task.files.val_images,
             }
         entries = [
-            {"what": what, "path": str(path), "found": path.exists(), "remedy": "download it from the data set's site"}
+            {"what": what, "path": str(path), "found": _holds_something(path), "remedy": _SITES[task.dataset]}
             for what, path in files.items()
         ]
         entries.append(

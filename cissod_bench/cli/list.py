@@ -29,8 +29,17 @@ def tasks(as_json: Json = False) -> None:
     """Tasks that `make-splits --task` and `run --task` take, besides task files."""
     from cissod_bench.tasks import TASKS
 
-    rows = [{"name": task.name, "version": task.version, "title": task.title} for task in TASKS.values()]
-    show(rows, ("name", "version", "title"), as_json)
+    rows = [
+        {
+            "name": task.name,
+            "version": task.version,
+            "iterations": task.iterations,
+            "detector": task.detector,
+            "title": task.title,
+        }
+        for task in TASKS.values()
+    ]
+    show(rows, ("name", "version", "iterations", "detector", "title"), as_json)
 
 
 @app.command("ablations")

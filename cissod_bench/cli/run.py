@@ -24,7 +24,8 @@ def run(
         Path | None, typer.Option(help="Split folder. Default: DATA_ROOT/splits/TASK/seed-0.", show_default=False)
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Run folder. Default: runs/TASK/METHOD-SCHEDULE-seed-N.", show_default=False)
+        Path | None,
+        typer.Option(help="Run folder. Default: runs/TASK/METHOD-OPTIONS-SCHEDULE-seed-N.", show_default=False),
     ] = None,
     data_root: DataRoot = Path("data"),
     schedule: Annotated[str, typer.Option(help="Length of the run (`list schedules`).")] = "paper",
@@ -38,7 +39,7 @@ def run(
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="Option of the method as NAME=VALUE; repeatable.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the training (the split has its own).")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the training (the split has its own).")] = 0,
     evaluator: Annotated[str, typer.Option(help="hotcoco or pycocotools.")] = "hotcoco",
     hidden: Annotated[
         Path | None,
@@ -49,7 +50,7 @@ def run(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cuda or cpu.")] = "auto",
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Loader processes. Default: 4 on a GPU, 0 on a CPU.")
+        int | None, typer.Option(min=0, max=8, help="Loader processes. Default: 4 on a GPU, 0 on a CPU.")
     ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads of PyTorch. Default: OMP_NUM_THREADS, or all cores.")
@@ -80,7 +81,7 @@ def run(
         task=task,
         method=method,
         split=split or split_folder(data_root, name, 0),
-        out=out or Path("runs") / name / f"{label}-{schedule}-seed-{seed}",
+        out=out or Path("runs") / name / f"{label}-{schedule if iterations is None else iterations}-seed-{seed}",
         data_root=data_root,
         schedule=schedule,
         detector=detector,
@@ -130,9 +131,10 @@ def choose_method(method: str | None, ablation: str | None, options: dict[str, s
         raise UserError("run needs either --method (see `list methods`) or --ablation (see `list ablations`).")
     if ablation is not None:
         chosen = get_ablation(ablation)
-        return chosen.method, {**chosen.options, **options}, ablation
+        label, named = ablation, {**chosen.options, **options}
+        return chosen.method, named, "-".join([label, *(f"{name}={value}" for name, value in options.items())])
     assert method is not None
-    return method, dict(options), method
+    return method, dict(options), "-".join([method, *(f"{name}={value}" for name, value in options.items())])
 
 
 def parse_options(given: list[str]) -> dict[str, str]:

@@ -6,6 +6,10 @@ from mmengine.config import Config
 
 from cissod_bench.engine import data
 from cissod_bench.engine.job import Job
+from cissod_bench.engine.validation import one_size
+
+VALIDATION_IMAGES = "validation_images.json"
+"""Image list of the run folder that the validation data set reads; annotations are for the evaluator alone."""
 
 
 def build_config(job: Job) -> Config:
@@ -26,7 +30,7 @@ def build_config(job: Job) -> Config:
             test=False,
         ),
         data.dataset(
-            job.places.val_annotations,
+            job.out / VALIDATION_IMAGES,
             job.places.val_images,
             job.split.class_names,
             data.test_pipeline(job.detector),
@@ -36,7 +40,7 @@ def build_config(job: Job) -> Config:
         seed=job.seed,
         workers=job.workers,
         labeled_repeat=job.parts.labeled_repeat,
-        test_batch=job.detector.test_batch,
+        test_batch=job.detector.test_batch if one_size(job.validation_images) else 1,
     )
     evaluator = {
         "type": "GroupAP",
@@ -68,7 +72,7 @@ def build_config(job: Job) -> Config:
             "test_cfg": {"type": "TestLoop"},
             "default_hooks": {
                 "timer": {"type": "IterTimerHook"},
-                "logger": {"type": "LoggerHook", "interval": log_interval(job)},
+                "logger": {"type": "LoggerHook", "interval": log_interval(job), "log_metric_by_epoch": False},
                 "param_scheduler": {"type": "ParamSchedulerHook"},
                 "checkpoint": {
                     "type": "AtomicCheckpointHook",
@@ -101,6 +105,8 @@ def hooks(job: Job) -> list[dict[str, Any]]:
     """What goes on around the iterations beside mmengine's own hooks."""
     chosen: list[dict[str, Any]] = [
         {"type": "IterationSeedHook", "seed": job.seed},
+        {"type": "FiniteLossHook", "interval": log_interval(job)},
+        {"type": "StopwatchHook"},
         {"type": "TeacherStudentHook", "momentum": job.detector.ema_momentum},
         {"type": "ProgressHook"},
     ]
@@ -116,7 +122,14 @@ def hooks(job: Job) -> list[dict[str, Any]]:
     )
     if job.parts.rebalancing is not None:
         interval = checkpoint_interval(job)
-        chosen.append({"type": "RebalancingHook", **job.parts.rebalancing, "checkpoint_interval": interval})
+        chosen.append(
+            {
+                "type": "RebalancingHook",
+                **job.parts.rebalancing,
+                "burn_in": job.burn_in,
+                "checkpoint_interval": interval,
+            }
+        )
     return chosen
 
 
@@ -125,10 +138,13 @@ def model(job: Job) -> dict[str, Any]:
     detector = job.detector.model(len(job.split.classes), job.task.max_detections)
     detector["roi_head"]["bbox_head"] |= {**job.parts.bbox_head, "loss_cls": dict(job.parts.loss_cls)}
     if job.backbone is not None:
-        detector["backbone"]["init_cfg"] = {"type": "Pretrained", "checkpoint": str(job.backbone)}
+        weights = {"type": "Pretrained", "checkpoint": str(job.backbone), "prefix": job.backbone_prefix}
+        detector["backbone"]["init_cfg"] = weights
     elif detector["backbone"]["norm_cfg"]["type"] == "BN":
-        # Frozen statistics only make sense for the weights they were measured on.
-        detector["backbone"]["frozen_stages"] = -1
+        # Frozen statistics only make sense for the weights they were measured on: from scratch the same network has
+        # group normalisation, and nothing is frozen.
+        norm = {"type": "GN", "num_groups": 32, "requires_grad": True}
+        detector["backbone"] |= {"norm_cfg": norm, "norm_eval": False, "frozen_stages": -1}
     return {
         "type": "TeacherStudent",
         "detector": detector,
@@ -138,7 +154,7 @@ def model(job: Job) -> dict[str, Any]:
         },
         "threshold": dict(job.parts.threshold),
         "refinement": None if job.parts.refinement is None else dict(job.parts.refinement),
-        "semi_train_cfg": {**job.detector.semi, "burn_in": round(job.detector.burn_in * job.iterations)},
+        "semi_train_cfg": {**job.detector.semi, "burn_in": job.burn_in},
         "semi_test_cfg": {"predict_on": "teacher"},
     }
 

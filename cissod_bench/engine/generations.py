@@ -24,16 +24,23 @@ class RebalancingHook(Hook):
 
     Args:
         gamma: range coefficient of eq. (10).
-        generations: number N_t of equal generations.
+        generations: number N_t of equal generations after the burn-in.
+        burn_in: first iterations, which have no pseudo labels.
         warmup: iterations before pseudo labels enter the pool.
         count_only_pseudo: see `repeat_unlabeled`.
         checkpoint_interval: the pool is complete on all ranks whenever a checkpoint is written.
     """
 
     def __init__(
-        self, gamma: float, generations: int, warmup: int, count_only_pseudo: bool, checkpoint_interval: int
+        self,
+        gamma: float,
+        generations: int,
+        burn_in: int,
+        warmup: int,
+        count_only_pseudo: bool,
+        checkpoint_interval: int,
     ) -> None:
-        self.gamma, self.generations, self.warmup = gamma, generations, warmup
+        self.gamma, self.generations, self.burn_in, self.warmup = gamma, generations, burn_in, warmup
         self.count_only_pseudo, self.checkpoint_interval = count_only_pseudo, checkpoint_interval
         self._waiting: list[tuple[list[int], list[int], torch.Tensor, torch.Tensor]] = []
         self.pool: PseudoLabelPool | None = None
@@ -64,14 +71,15 @@ class RebalancingHook(Hook):
             margins = torch.cat([each.scores for each in found]) - frame.view.thresholds[labels]
             images = [self._position[sample.img_id] for sample in frame.view.samples]
             self._waiting.append((images, [len(each) for each in found], labels, margins))
-        boundary = self._is_boundary(done, runner.max_iters)
+        boundary = done < runner.max_iters and self._generation(done, runner) > self._generation(done - 1, runner)
         if boundary or done % FLUSH == 0 or done % self.checkpoint_interval == 0:
             self._flush(runner)
         if boundary:
             self._start_generation(runner, done)
 
-    def _is_boundary(self, done: int, length: int) -> bool:
-        return done < length and done * self.generations // length > (done - 1) * self.generations // length
+    def _generation(self, done: int, runner: Any) -> int:
+        """Number of the generation that `done` iterations have led to, from 0."""
+        return max(0, done - self.burn_in) * self.generations // max(1, runner.max_iters - self.burn_in)
 
     def _flush(self, runner: Any) -> None:
         """Bring the waiting pseudo labels of all ranks into the pool, in the order of ranks and visits."""
@@ -92,7 +100,7 @@ class RebalancingHook(Hook):
 
     def _start_generation(self, runner: Any, done: int) -> None:
         pool = self._prepare(runner)
-        generation = done * self.generations // runner.max_iters
+        generation = self._generation(done, runner)
         factors = repeat_unlabeled(
             pool,
             self._labeled_with_class,
@@ -100,7 +108,7 @@ class RebalancingHook(Hook):
             self.gamma * generation / self.generations,
             self.count_only_pseudo,
         )
-        runner.train_dataloader.sampler.repeat_unlabeled(factors)
+        runner.train_dataloader.sampler.repeat_unlabeled(factors, done)
         copies = np.ceil(factors)
         runner.logger.info(
             f"CrS generation {generation}: pool covers {pool.coverage:.1%} of D_u, {(copies > 1).mean():.1%} of the "

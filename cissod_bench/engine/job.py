@@ -1,19 +1,23 @@
 """A run before it runs: everything that was asked for, looked up, read and checked."""
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from cissod_bench.engine.backbone import check_backbone
 from cissod_bench.engine.detectors import Detector, get_detector
 from cissod_bench.engine.schedules import Schedule, get_schedule
+from cissod_bench.engine.validation import validation_images
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation.inputs import read_ground_truth
+from cissod_bench.files import sha256_file
 from cissod_bench.methods.method import Method, Parts, Setting
 from cissod_bench.methods.registry import get_method
-from cissod_bench.splits.manifest import STATISTICS, Split, load_split
+from cissod_bench.splits.manifest import Split, load_split
 from cissod_bench.tasks import Task, get_task
 
 
@@ -54,6 +58,9 @@ class Job:
         threads: threads of PyTorch's CPU operators.
         evaluator: evaluation backend.
         backbone: file with backbone weights, None for training from scratch.
+        backbone_digest: its SHA-256.
+        backbone_prefix: what the names of its weights begin with, None for nothing.
+        validation_images: images to evaluate on, see `validation.py`.
     """
 
     task: Task
@@ -74,6 +81,20 @@ class Job:
     threads: int
     evaluator: str
     backbone: Path | None
+    backbone_digest: str | None
+    backbone_prefix: str | None
+    validation_images: list[dict[str, Any]]
+
+    @property
+    def burn_in(self) -> int:
+        """First iterations on labelled images alone."""
+        return round(self.detector.burn_in * self.iterations)
+
+    @property
+    def shortened(self) -> bool:
+        """Whether fewer images are seen than the full schedule with the preset's number of GPUs would show."""
+        full = self.task.iterations * sum(self.detector.per_gpu) * self.detector.reference_gpus
+        return self.iterations * sum(self.batch) < full
 
     @property
     def batch(self) -> tuple[int, int]:
@@ -116,21 +137,31 @@ def resolve_job(
     detector_record = get_detector(detector or task_record.detector)
     if evaluator not in ("hotcoco", "pycocotools"):
         raise unknown_name("evaluator", evaluator, ("hotcoco", "pycocotools"))
-    if backbone is not None and not backbone.is_file():
-        raise UserError(
-            f"--backbone {backbone}: no such file. Give {detector_record.backbone_file}, or leave it out "
-            "to train from scratch; weights are never downloaded."
-        )
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: is a file. Give the folder for the run.")
     split_record = read_split(split, task_record)
     if hidden is not None and not hidden.is_file():
         raise UserError(f"--hidden {hidden}: no such file. Give the full training annotations, or leave it out.")
     places = find_data(task_record, split_record, data_root, hidden)
     check_classes(split_record, places.val_annotations)
-    check_images(split_record, places)
+    images = validation_images(task_record, places.val_annotations)
+    check_images(split_record, places, images)
+    if places.hidden_annotations is not None:
+        read_ground_truth(places.hidden_annotations)
+    prefix = None
+    if backbone is not None:
+        if not backbone.is_file():
+            raise UserError(
+                f"--backbone {backbone}: no such file. Give {detector_record.backbone_file}, or leave it out "
+                "to train from scratch; weights are never downloaded."
+            )
+        model = detector_record.model(len(split_record.classes), task_record.max_detections)
+        prefix = check_backbone(backbone, model["backbone"], detector_record.backbone_file)
     length = iterations or schedule_record.length(task_record)
     setting = Setting(
         num_classes=len(split_record.classes),
         iterations=length,
+        burn_in=round(detector_record.burn_in * length),
         unsup_weight=detector_record.semi["unsup_weight"],
         theta=detector_record.theta,
         rfs_threshold=task_record.rfs_threshold,
@@ -161,6 +192,9 @@ def resolve_job(
         threads=threads,
         evaluator=evaluator,
         backbone=backbone,
+        backbone_digest=None if backbone is None else sha256_file(backbone),
+        backbone_prefix=prefix,
+        validation_images=images,
     )
 
 
@@ -178,7 +212,28 @@ def read_split(folder: Path, task: Task) -> Split:
             f"{folder}: made by protocol version {split.protocol} of task {task.name!r}, which is now at version "
             f"{task.version}. Make the split again with `cissod-bench make-splits --task {task.name}`."
         )
+    if len(split.unlabeled_ids) == 0:
+        raise UserError(f"{folder}: the split has no unlabelled image. Label a smaller fraction.")
+    check_draw(split, task)
     return split
+
+
+def check_draw(split: Split, task: Task) -> None:
+    """Hold the options of a split against the task, whose file may have been edited since.
+
+    Raises:
+        UserError: an option of the draw, or the minority classes, differ.
+    """
+    wanted = asdict(task.draw)
+    for name in () if split.options.get("imported") else wanted:
+        if name in split.options and split.options[name] != wanted[name]:
+            raise UserError(
+                f"{split.folder}: drawn with {name} = {split.options[name]}, task {task.name!r} says {wanted[name]}. "
+                "Make the split again, or raise the task's version."
+            )
+    for name in task.minority:
+        if name not in split.groups.get("min", ()):
+            raise UserError(f"{split.folder}: {unknown_name('minority class', name, split.groups.get('min', ()))}")
 
 
 def find_data(task: Task, split: Split, data_root: Path, hidden: Path | None = None) -> DataPlaces:
@@ -227,18 +282,17 @@ def check_classes(split: Split, val_annotations: Path) -> None:
             raise UserError(f"{val_annotations}: {unknown_name('class', name, known)} The split {split.folder} has it.")
 
 
-def check_images(split: Split, places: DataPlaces) -> None:
+def check_images(split: Split, places: DataPlaces, validation: list[dict[str, Any]]) -> None:
     """Look for every image on disk before training starts.
 
     Raises:
         UserError: images that do not exist: how many, and the first of them.
     """
-    for annotations, folder in (
-        (split.labeled_file, places.train_images),
-        (split.unlabeled_file, places.train_images),
-        (places.val_annotations, places.val_images),
+    for annotations, folder, names in (
+        (split.labeled_file, places.train_images, _image_names(split.labeled_file)),
+        (split.unlabeled_file, places.train_images, _image_names(split.unlabeled_file)),
+        (places.val_annotations, places.val_images, [image["file_name"] for image in validation]),
     ):
-        names = _image_names(annotations)
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
             raise UserError(
@@ -249,8 +303,17 @@ def check_images(split: Split, places: DataPlaces) -> None:
 
 def labeled_boxes(split: Split) -> tuple[int, ...]:
     """Number of boxes of each class in D_l, in label order."""
-    statistics = msgspec.json.decode((split.folder / STATISTICS).read_bytes())
-    return tuple(row["labeled_boxes"] for row in statistics["classes"])
+    content = msgspec.json.decode(split.labeled_file.read_bytes(), type=_Boxes)
+    counts = Counter(box.category_id for box in content.annotations)
+    return tuple(counts[entry["id"]] for entry in split.classes)
+
+
+class _Box(msgspec.Struct):
+    category_id: int
+
+
+class _Boxes(msgspec.Struct):
+    annotations: list[_Box]
 
 
 class _NamedImage(msgspec.Struct):

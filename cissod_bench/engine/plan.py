@@ -42,11 +42,13 @@ def plan_lines(job: Job) -> list[str]:
     images = batch["labeled"] + batch["unlabeled"]
     hours = facts["estimated_hours"]
     shortened = f", shortened from {full:,}" if job.iterations < full else ""
+    if job.iterations >= full and job.shortened:
+        shortened = f", but {job.detector.reference_gpus} GPUs would see more images: marked as shortened"
     reference = sum(job.detector.per_gpu) * job.detector.reference_gpus
     scaled = "" if images == reference else f" ({job.detector.optimizer['lr']:g} for {reference}, scaled linearly)"
     return [
         f"{facts['method']} on {facts['task']}" + (f" with {options}" if options else ""),
-        f"  detector   {facts['detector']}, backbone {facts['backbone'] or 'from scratch'}",
+        f"  detector   {facts['detector']}, backbone {facts['backbone'] or _from_scratch(job)}",
         f"  split      {facts['split']} (digest {facts['split_digest'][:12]}): {facts['labeled_images']:,} labelled "
         f"and {facts['unlabeled_images']:,} unlabelled images",
         f"  batch      {images} images a step: {batch['labeled']} labelled + {batch['unlabeled']} unlabelled, "
@@ -54,10 +56,17 @@ def plan_lines(job: Job) -> list[str]:
         f"  rate       {facts['learning_rate']:g} for {images} images a step{scaled}, "
         f"/10 at {facts['learning_rate_steps'][0]:,} and {facts['learning_rate_steps'][1]:,}",
         f"  length     {job.iterations:,} iterations ({facts['schedule']}{shortened}), "
-        + ("time unknown for this device" if hours is None else f"about {_duration(hours)}"),
+        + ("time unknown for this device" if hours is None else f"training about {_duration(hours)}")
+        + (" on V100s" if hours is not None and job.device == "cuda" else ""),
         f"  seed       {facts['seed']}",
         f"  run folder {facts['out']}",
     ]
+
+
+def _from_scratch(job: Job) -> str:
+    if job.detector.reference_gpus == 1:
+        return "from scratch"
+    return "from scratch, with group normalisation; the paper starts from ImageNet weights (--backbone)"
 
 
 def _duration(hours: float) -> str:

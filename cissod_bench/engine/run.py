@@ -16,21 +16,21 @@ import contextlib
 import difflib
 import logging
 import os
-import time
 import warnings
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from mmengine.runner import Runner
 
 from cissod_bench.engine import plugins
 from cissod_bench.engine.checkpoints import newest_readable
-from cissod_bench.engine.config import build_config
+from cissod_bench.engine.config import VALIDATION_IMAGES, build_config
 from cissod_bench.engine.job import Job
-from cissod_bench.errors import UserError
+from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation.groups import load_evaluation
-from cissod_bench.files import write_text
+from cissod_bench.files import write_bytes, write_text
 from cissod_bench.leaderboard.records import (
     RESULT_FILE,
     Key,
@@ -70,11 +70,21 @@ def run_job(job: Job) -> Result:
         return load_result(job.out / RESULT_FILE)
     config.load_from = prepare_folder(job.out, config.pretty_text)
     config.resume = config.load_from is not None
-    started = time.perf_counter()
+    for name in ("detections.json", "per_class.npz"):  # of an evaluation on the way: the last one is the result
+        (job.out / name).unlink(missing_ok=True)
+    classes = [dict(entry) for entry in job.split.classes]
+    images = {"images": job.validation_images, "annotations": [], "categories": classes}
+    write_bytes(job.out / VALIDATION_IMAGES, msgspec.json.encode(images))
     with (job.out / "console.txt").open("a") as console, contextlib.redirect_stdout(console):
         runner = QuietRunner.from_cfg(config)
-        runner.train()
-    seconds = time.perf_counter() - started
+        try:
+            runner.train()
+            if not (job.out / "per_class.npz").exists():  # interrupted between the last checkpoint and the evaluation
+                runner.val_loop.run()
+        except AssertionError as error:
+            if "failed to load image" in str(error):
+                raise UserError(f"{error}. The file is damaged; replace it and run again.") from error
+            raise
     result = make_result(
         Key(
             task=job.task.name,
@@ -86,7 +96,8 @@ def run_job(job: Job) -> Result:
             method_options=job.changed_options,
             schedule=job.schedule.name,
             iterations=job.iterations,
-            shortened=job.iterations < job.task.iterations,
+            shortened=job.shortened,
+            backbone=job.backbone_digest,
             detector=job.detector.name,
             batch=job.batch,
             evaluator=job.evaluator,
@@ -97,7 +108,7 @@ def run_job(job: Job) -> Result:
         files={"config": "config.py", "detections": "detections.json", "per_class": "per_class.npz"},
         environment=describe_environment(),
         split=str(job.split.folder),
-        timing={"train_and_evaluate": seconds},
+        timing={"train_and_evaluate": runner.seconds_trained()},
         gpu_memory_mib=torch.cuda.max_memory_allocated() / 2**20 if job.device == "cuda" else None,
         git=git_state(Path(__file__).parent),
     )
@@ -119,8 +130,10 @@ def prepare_folder(out: Path, config: str) -> str | None:
         UserError: the folder holds something else, or a run with another configuration.
     """
     if out.exists() and any(out.iterdir()):
-        check_same(out, config)
         checkpoint, damaged = newest_readable(out / "checkpoints")
+        if checkpoint is not None or not (out / "config.py").is_file():
+            check_same(out, config)
+        write_text(out / "config.py", config)
         for path in damaged:
             warnings.warn(f"{path} is damaged; going on from {checkpoint}.", stacklevel=2)
         return None if checkpoint is None else str(checkpoint)
@@ -136,8 +149,8 @@ def check_same(out: Path, config: str) -> None:
     """
     if not (out / "config.py").is_file():
         raise UserError(f"{out}: the folder is not empty and holds no run. Give another --out.")
-    before = (out / "config.py").read_text().splitlines()
-    changed = [line for line in difflib.ndiff(before, config.splitlines()) if line[:2] in ("- ", "+ ")]
+    before = _deciding((out / "config.py").read_text())
+    changed = [line for line in difflib.ndiff(before, _deciding(config)) if line[:2] in ("- ", "+ ")]
     if changed:
         raise UserError(
             f"{out} holds a run with another configuration; the first difference is "
@@ -145,12 +158,20 @@ def check_same(out: Path, config: str) -> None:
         )
 
 
+def _deciding(config: str) -> list[str]:
+    """Lines of a configuration without those that change nothing in the result."""
+    indifferent = ("num_workers", "persistent_workers")
+    return [line for line in config.splitlines() if not line.strip().startswith(indifferent)]
+
+
 def pick_device(name: str) -> str:
     """ "cuda" where `name` is "auto" and there is a GPU, else `name`.
 
     Raises:
-        UserError: a GPU is asked for and there is none.
+        UserError: not a device, or a GPU is asked for and there is none.
     """
+    if name not in ("auto", "cuda", "cpu"):
+        raise unknown_name("device", name, ("auto", "cuda", "cpu"))
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
@@ -160,4 +181,5 @@ def pick_device(name: str) -> str:
 
 def default_threads() -> int:
     """Threads for PyTorch's CPU operators: OMP_NUM_THREADS where it is set, else one for each core."""
-    return int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
+    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # OpenMP allows a list, one number a level
+    return int(given) if given.isdecimal() and int(given) > 0 else os.cpu_count() or 1

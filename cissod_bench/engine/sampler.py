@@ -16,8 +16,8 @@ from torch.utils.data import Sampler
 
 from cissod_bench.methods.sampling import repeat_factors
 
-READ_AHEAD = 64
-"""Batches by which loader workers may be ahead of training."""
+READ_AHEAD = 16
+"""Batches by which loader workers may be ahead of training: two for each of up to eight workers."""
 Indices = NDArray[np.int64]
 Factors = NDArray[np.floating]
 
@@ -96,15 +96,18 @@ class SemiSampler(Sampler[int]):
         self.segments: list[tuple[int, Factors]] = [(0, np.ones(len(self._wide[1]), np.float32))]
         self._place()
 
-    def repeat_unlabeled(self, factors: Factors) -> None:
-        """Use other repeat factors, (N_u,), for the unlabelled images from the next batch on.
+    def repeat_unlabeled(self, factors: Factors, done: int) -> None:
+        """Use other repeat factors, (N_u,), for the unlabelled images from batch `done + READ_AHEAD` on.
 
-        Loader workers read ahead, so the next batch is a few iterations away; which one it is, stays with the factors.
-        Earlier factors are kept as long as a run may resume in their time.
+        Loader workers read ahead, so the next batch may have been taken long ago; a fixed distance gives the same
+        batches with any number of workers. Earlier factors are kept as long as a run may resume in their time.
         """
-        self.segments.append((self.next_batch, factors.astype(np.float32)))
-        recent = [index for index, (start, _) in enumerate(self.segments) if start >= self.next_batch - READ_AHEAD]
-        self.segments = self.segments[max(0, recent[0] - 1) :]
+        start = done + READ_AHEAD
+        if start < self.next_batch:
+            raise ValueError(f"Loader workers are {self.next_batch - done} batches ahead, more than {READ_AHEAD}.")
+        self.segments.append((start, factors.astype(np.float32)))
+        current = max(index for index, (begin, _) in enumerate(self.segments) if begin <= done)
+        self.segments = self.segments[current:]
         self._place()
 
     def restore(self, segments: list[tuple[int, Factors]]) -> None:

@@ -37,7 +37,7 @@ SCHEDULES: dict[str, Schedule] = {
     for schedule in (
         Schedule(
             "paper",
-            "the task's full length (paper sec. 4.2: 180k on COCO and LVIS, 360k on Objects365)",
+            "the task's full length, see `list tasks` (paper sec. 4.2: 180k on COCO and LVIS, 360k on Objects365)",
             fraction=1.0,
             evaluations=10,
         ),

@@ -43,6 +43,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         shortened: trained for less than the protocol asks; such rows are marked.
         batch: labelled and unlabelled images in a step over all GPUs; None where it is not known.
         detector: name of the detector preset.
+        backbone: SHA-256 of the file with the backbone's first weights, None for training from scratch.
         evaluator: backend of the evaluation; `rules` whose matching rules it followed.
         max_detections: detections per image that counted.
     """
@@ -62,6 +63,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     max_detections: int
     rules: Literal["coco", "lvis"] = "coco"
     batch: tuple[int, int] | None = None
+    backbone: str | None = None
 
 
 class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

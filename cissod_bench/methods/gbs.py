@@ -48,7 +48,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     cold_start: Literal["mean", "count"] = "mean"
     """How theta^c treats classes with few detections so far; "count" is the release's way."""
     threshold_warmup: UnitInterval = 12_000 / 180_000
-    """Part of the run with the fixed threshold, and without pseudo labels for CrS (release)."""
+    """Part of the run after the burn-in with the fixed threshold, and without pseudo labels for CrS (release)."""
     crs: bool = True
     """Repeat labelled images by RFS and unlabelled images by their pseudo labels."""
     crs_gamma: NotNegative | None = None
@@ -62,7 +62,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 def parts(setting: Setting, options: Options) -> Parts:
     """The parts that the options ask for."""
     budget = PAPER_ITERATIONS / setting.iterations
-    threshold_warmup = round(options.threshold_warmup * setting.iterations)
+    with_pseudo_labels = setting.iterations - setting.burn_in
+    threshold_warmup = setting.burn_in + round(options.threshold_warmup * with_pseudo_labels)
     if options.threshold == "fixed":
         threshold = fixed_threshold(setting, options.theta)
     elif options.threshold == "labelmatch":

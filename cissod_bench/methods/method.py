@@ -21,6 +21,7 @@ class Setting:
     Attributes:
         num_classes: number of foreground classes n.
         iterations: length of the run.
+        burn_in: first iterations on labelled images alone; there are no pseudo labels before.
         unsup_weight: factor lambda_u of the losses on pseudo labels.
         theta: threshold of pseudo labels that goes with the detector preset (paper: 0.9).
         rfs_threshold: the task's oversampling threshold t of repeat factor sampling.
@@ -31,6 +32,7 @@ class Setting:
 
     num_classes: int
     iterations: int
+    burn_in: int
     unsup_weight: float
     theta: float
     rfs_threshold: float

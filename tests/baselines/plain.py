@@ -10,6 +10,7 @@ from tests.methods.frames import NUM_CLASSES, detector_config, frame
 SETTING = Setting(
     num_classes=NUM_CLASSES,
     iterations=100,
+    burn_in=0,
     unsup_weight=4.0,
     theta=0.9,
     rfs_threshold=0.1,

@@ -77,6 +77,19 @@ def test_an_error_is_one_sentence_and_exit_code_2(
     assert capsys.readouterr().err.startswith("Error: Unknown task 'coco-split3'. Did you mean 'coco-split")
 
 
+def test_devices_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cissod_bench.engine.run import default_threads, pick_device
+    from cissod_bench.errors import UserError
+
+    assert pick_device("cpu") == "cpu"
+    with pytest.raises(UserError, match=r"Unknown device 'gpu'"):
+        pick_device("gpu")
+    for given, expected in (("3", 3), ("2,1", 2), ("many", None)):
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+        assert default_threads() == (expected or default_threads())
+        assert default_threads() > 0
+
+
 def test_an_option_without_a_value_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from cissod_bench.cli.run import parse_options
     from cissod_bench.errors import UserError

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cissod_bench.engine.config import build_config
 from cissod_bench.engine.plan import plan, plan_lines
 from cissod_bench.errors import UserError
 from tests.engine.conftest import tiny_job
@@ -41,6 +42,39 @@ def copy(tiny: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "copy"
     shutil.copytree(tiny, folder)
     return folder
+
+
+def test_a_task_file_edited_after_the_draw_is_refused(copy: Path, tmp_path: Path) -> None:
+    task = copy / "task.toml"
+    original = task.read_text()
+    task.write_text(original.replace("fraction = 0.3", "fraction = 0.5"))
+    with pytest.raises(UserError, match=r"drawn with fraction = 0.3, task 'tiny' says 0.5"):
+        tiny_job(copy, tmp_path / "run")
+    task.write_text(original.replace("crutch cross", "crutch kross"))
+    with pytest.raises(UserError, match=r"Unknown minority class 'crutch kross'. Did you mean 'crutch cross'\?"):
+        tiny_job(copy, tmp_path / "run")
+
+
+def test_a_file_in_the_place_of_the_run_folder_is_refused(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(UserError, match="is a file"):
+        tiny_job(tiny, tmp_path / "run")
+
+
+def test_hidden_annotations_that_are_none_are_refused(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        tiny_job(tiny, tmp_path / "run", hidden=tmp_path / "nowhere.json")
+    with pytest.raises(UserError, match=r"task.toml"):
+        tiny_job(tiny, tmp_path / "run", hidden=tiny / "task.toml")
+
+
+def test_images_of_several_sizes_are_evaluated_one_by_one(copy: Path, tmp_path: Path) -> None:
+    assert build_config(tiny_job(copy, tmp_path / "run")).val_dataloader.batch_size == 20
+    file = copy / "val.json"
+    content = json.loads(file.read_text())
+    content["images"][0]["width"] = 96
+    file.write_text(json.dumps(content))
+    assert build_config(tiny_job(copy, tmp_path / "run")).val_dataloader.batch_size == 1
 
 
 def test_an_altered_split_is_refused(copy: Path, tmp_path: Path) -> None:

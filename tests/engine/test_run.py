@@ -1,21 +1,29 @@
 """Runs from the job to the record, for every method of the registry."""
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from mmdet.registry import MODELS
 
 from cissod_bench.engine.config import build_config
+from cissod_bench.engine.detectors import get_detector
 from cissod_bench.engine.job import Job
+from cissod_bench.engine.metric import GroupAP
 from cissod_bench.engine.progress import ProgressHook
 from cissod_bench.engine.run import run_job
+from cissod_bench.engine.schedules import SCHEDULES
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation.groups import evaluate
+from cissod_bench.files import sha256_file
 from cissod_bench.leaderboard.records import load_result
 from cissod_bench.methods.registry import METHODS
+from cissod_bench.methods.teacher_student import TeacherStudent
 from tests.engine.conftest import tiny_job
 
 
@@ -86,6 +94,89 @@ def test_hidden_annotations_change_nothing_in_training(tiny: Path, tmp_path: Pat
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_run_killed_before_its_last_evaluation_is_evaluated_on_its_last_weights(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The evaluations on the way must not pass for the last one."""
+    monkeypatch.setitem(SCHEDULES, "short", dataclasses.replace(SCHEDULES["short"], evaluations=4))
+    expected = run_job(tiny_job(tiny, tmp_path / "whole"))
+    job = tiny_job(tiny, tmp_path / "killed")
+
+    def die(self: GroupAP, results: Any) -> Any:
+        if (job.out / "checkpoints" / "iter_4.pth").exists():
+            raise Killed
+        return original(self, results)
+
+    original = GroupAP.compute_metrics
+    with monkeypatch.context() as patch:
+        patch.setattr(GroupAP, "compute_metrics", die)
+        with pytest.raises(Killed):
+            run_job(job)
+    assert (job.out / "per_class.npz").exists(), "of the third evaluation"
+    assert run_job(job).metrics == expected.metrics
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = TeacherStudent.loss_by_gt_instances
+
+    def spoiled(self: TeacherStudent, *args: Any) -> Any:
+        losses = original(self, *args)
+        return losses | {"sup_loss_cls": losses["sup_loss_cls"] * (float("nan") if self.iteration == 2 else 1.0)}
+
+    monkeypatch.setattr(TeacherStudent, "loss_by_gt_instances", spoiled)
+    with pytest.raises(UserError, match=r"no longer finite at iteration 3: .*sup_loss_cls = nan"):
+        run_job(tiny_job(tiny, tmp_path / "run"))
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["iter_1.pth", "iter_2.pth"]
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_from_scratch_every_weight_of_the_paper_detector_learns(tiny: Path, tmp_path: Path) -> None:
+    """Frozen batch normalisation of random weights, with zero-initialised residual branches, would not."""
+    config = build_config(tiny_job(tiny, tmp_path / "run", detector="r50-fpn"))
+    backbone = MODELS.build(config.model.detector.backbone)
+    backbone.init_weights()
+    optimizer = torch.optim.SGD(backbone.parameters(), lr=0.1)
+    for _ in range(2):  # the residual branches start at zero and open with the first step
+        optimizer.zero_grad()
+        sum(level.square().mean() for level in backbone(torch.randn(2, 3, 64, 64))).backward()
+        optimizer.step()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in backbone.parameters())
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+def test_a_backbone_file_is_held_against_the_backbone_and_goes_into_the_key(
+    prefix: str, tiny: Path, tmp_path: Path
+) -> None:
+    detector = get_detector("r18-small").model(12, 100)
+    state = {f"{prefix}{name}": value + 1 for name, value in MODELS.build(detector["backbone"]).state_dict().items()}
+    file = tmp_path / "weights.pth"
+    torch.save({"state_dict": state}, file)
+    job = tiny_job(tiny, tmp_path / "run", backbone=file, iterations=1)
+    assert run_job(job).key.backbone == sha256_file(file)
+    loaded = final_state(tmp_path / "run", 1)["teacher.backbone.conv1.weight"]
+    torch.testing.assert_close(loaded, state[f"{prefix}conv1.weight"], atol=0.01, rtol=0)
+
+    torch.save({name: value for name, value in state.items() if "layer3.0.conv1" not in name}, file)
+    with pytest.raises(UserError, match=r"the weight layer3.0.conv1.weight is missing. Give a ResNet-18"):
+        tiny_job(tiny, tmp_path / "other", backbone=file)
+    torch.save({**state, f"{prefix}conv1.weight": torch.zeros(1)}, file)
+    with pytest.raises(UserError, match=r"conv1.weight has the shape \(1,\)"):
+        tiny_job(tiny, tmp_path / "other", backbone=file)
+    file.write_text("not a checkpoint")
+    with pytest.raises(UserError, match="not a PyTorch checkpoint"):
+        tiny_job(tiny, tmp_path / "other", backbone=file)
+    assert not (tmp_path / "other").exists()
+
+
+def test_an_image_that_cannot_be_read_is_named(tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny, folder)
+    for image in (folder / "train").iterdir():
+        image.write_bytes(image.read_bytes()[:60])
+    with pytest.raises(UserError, match=r"failed to load image: .*\.png.*replace it"):
+        run_job(tiny_job(folder, tmp_path / "run"))
+
+
 def test_a_finished_run_is_left_as_it_is(tiny: Path, tmp_path: Path) -> None:
     job = tiny_job(tiny, tmp_path / "run", iterations=1)
     result = run_job(job)
@@ -110,8 +201,8 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
 
 def test_the_number_of_loader_workers_changes_nothing(tiny: Path, tmp_path: Path) -> None:
     for workers in (0, 2):
-        run_job(tiny_job(tiny, tmp_path / str(workers), workers=workers, iterations=2))
-    one, other = final_state(tmp_path / "0", 2), final_state(tmp_path / "2", 2)
+        run_job(tiny_job(tiny, tmp_path / str(workers), method="gbs", workers=workers, iterations=4))
+    one, other = final_state(tmp_path / "0", 4), final_state(tmp_path / "2", 4)
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 

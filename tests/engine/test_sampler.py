@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cissod_bench.engine import sampler
-from cissod_bench.engine.sampler import SemiSampler, ShuffledStream
+from cissod_bench.engine.sampler import READ_AHEAD, SemiSampler, ShuffledStream
 
 
 class Source:
@@ -85,35 +85,68 @@ def test_skipping_is_stepping(skipped: int) -> None:
     assert batches(source, 5) == expected
 
 
-def test_new_repeat_factors_hold_from_the_next_batch_on() -> None:
+def test_new_repeat_factors_hold_a_fixed_number_of_batches_later() -> None:
     factors = np.ones(40)
     factors[3] = 5.5
     source = make()
     before = batches(source, 100)
-    assert before == batches(make(), 100)
-    source.repeat_unlabeled(factors)
+    source.repeat_unlabeled(factors, done=100)
+    before += batches(source, READ_AHEAD)
+    assert before == batches(make(), 100 + READ_AHEAD)
     after = Counter(index for batch in batches(source, 400) for index in batch)
     wide = [10 + index for index in range(40) if index % 4 > 0 and index != 3]
     assert after[13] == pytest.approx(6 * np.mean([after[index] for index in wide]), rel=0.05)
-    # Labelled images go on as if nothing had happened.
-    labeled = [batch[0] for batch in batches(make(), 110)[100:]]
-    again = make()
-    batches(again, 100)
-    again.repeat_unlabeled(factors)
-    assert [batch[0] for batch in batches(again, 10)] == labeled
 
 
-@pytest.mark.parametrize("resumed", [90, 100, 103, 150])
+def test_labelled_images_go_on_as_if_nothing_had_happened() -> None:
+    source = make()
+    source.repeat_unlabeled(np.full(40, 3.0), done=0)
+    assert [batch[0] for batch in batches(source, 60)] == [batch[0] for batch in batches(make(), 60)]
+
+
+@pytest.mark.parametrize("ahead", [0, 1, READ_AHEAD])
+def test_how_far_workers_read_ahead_changes_nothing(ahead: int) -> None:
+    source = make()
+    taken = batches(source, 50 + ahead)
+    source.repeat_unlabeled(np.linspace(1, 4, 40), done=50)
+    taken += batches(source, 100 - ahead)
+    reference = make()
+    expected = batches(reference, 50)
+    reference.repeat_unlabeled(np.linspace(1, 4, 40), done=50)
+    assert taken == expected + batches(reference, 100)
+
+
+def test_workers_too_far_ahead_are_an_error() -> None:
+    source = make()
+    batches(source, 51 + READ_AHEAD)
+    with pytest.raises(ValueError, match="17 batches ahead"):
+        source.repeat_unlabeled(np.ones(40), done=50)
+
+
+@pytest.mark.parametrize("resumed", [100, 103, 115, 116, 120, 150])
 def test_a_resumed_run_goes_on_in_its_segment(resumed: int) -> None:
-    """Factors set when batch 103 comes next (the loader has read ahead); a run resumes before, at and after that."""
+    """Factors set after batch 100, in force from 116; a run resumes before, at and after that."""
     source = make()
     expected = batches(source, 103)
-    source.repeat_unlabeled(np.linspace(1, 4, 40))
+    source.repeat_unlabeled(np.linspace(1, 4, 40), done=100)
     expected += batches(source, 60)
     other = make()
     other.restore(source.segments)
     other.skip(resumed * other.batch_size)
     assert batches(other, 10) == expected[resumed : resumed + 10]
+
+
+def test_several_changes_within_the_distance() -> None:
+    """Generations of three iterations: more than one change waits for its batch."""
+    source, resumed = make(), make()
+    expected = []
+    for step in range(12):
+        expected += batches(source, 3)
+        source.repeat_unlabeled(np.linspace(1, step + 1, 40), done=3 * (step + 1))
+        if step == 6:
+            resumed.restore(list(source.segments))
+    resumed.skip(21 * resumed.batch_size)
+    assert batches(resumed, 15) == expected[21:36]
 
 
 def test_ranks_share_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:

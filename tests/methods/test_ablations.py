@@ -10,6 +10,7 @@ from cissod_bench.methods.registry import get_method
 SETTING = Setting(
     num_classes=3,
     iterations=180_000,
+    burn_in=0,
     unsup_weight=4.0,
     theta=0.9,
     labeled_images=10,
