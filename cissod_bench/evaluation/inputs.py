@@ -152,7 +152,7 @@ def read_ground_truth(path: Path, *, lvis: bool = False) -> GroundTruth:
         path=path,
         image_ids=np.array([image.id for image in images], dtype=np.int64),
         class_ids=np.array([category.id for category in categories], dtype=np.int64),
-        class_names=tuple(category.name for category in categories),
+        class_names=tuple(category.name.strip() for category in categories),
         box_image=np.array([annotation.image_id for annotation in file.annotations], dtype=np.int64),
         box_class=np.array([annotation.category_id for annotation in file.annotations], dtype=np.int64),
         boxes=boxes,

@@ -9,7 +9,9 @@ import pytest
 
 from cissod_bench.engine.config import build_config
 from cissod_bench.engine.plan import plan, plan_lines
+from cissod_bench.engine.validation import validation_images
 from cissod_bench.errors import UserError
+from cissod_bench.tasks import TASKS
 from tests.engine.conftest import tiny_job
 
 
@@ -109,6 +111,26 @@ def test_a_validation_file_without_a_class_is_refused(copy: Path, tmp_path: Path
     file.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"val.json: Unknown class 'broken ring'. Did you mean 'brokn ring'\?"):
         tiny_job(copy, tmp_path / "run")
+
+
+def test_blanks_around_class_names_do_not_matter(copy: Path, tmp_path: Path) -> None:
+    """Objects365's files have trailing blanks."""
+    file = copy / "val.json"
+    file.write_text(file.read_text().replace('"broken ring"', '"broken ring "'))
+    tiny_job(copy, tmp_path / "run")
+
+
+def test_lvis_validation_images_are_named_by_their_address(tmp_path: Path) -> None:
+    """LVIS has `coco_url` instead of `file_name`; Objects365's names hold folders that the archives lack."""
+    file = tmp_path / "val.json"
+    image = {"id": 3, "width": 4, "height": 5, "coco_url": "http://images.cocodataset.org/val2017/000000000003.jpg"}
+    file.write_text(json.dumps({"images": [image], "annotations": [], "categories": [{"id": 1, "name": "a"}]}))
+    (found,) = validation_images(TASKS["lvis"], file)
+    assert found == {"id": 3, "file_name": "val2017/000000000003.jpg", "width": 4, "height": 5}
+    image |= {"file_name": "images/v2/patch16/objects365_v2_00908726.jpg"}
+    file.write_text(json.dumps({"images": [image], "annotations": [], "categories": [{"id": 1, "name": "a"}]}))
+    (found,) = validation_images(TASKS["coco-o365"], file)
+    assert found["file_name"] == "patch16/objects365_v2_00908726.jpg"
 
 
 def test_truncated_validation_annotations_are_refused(copy: Path, tmp_path: Path) -> None:
