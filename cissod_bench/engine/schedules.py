@@ -44,7 +44,7 @@ SCHEDULES: dict[str, Schedule] = {
         Schedule(
             "short", "a tenth of the full length: for development, marked as shortened in every table", fraction=0.1
         ),
-        Schedule("smoke", "ten iterations: does everything work?", iterations=10),
+        Schedule("smoke", "three iterations: does everything work?", iterations=3),
     )
 }
 
