@@ -20,7 +20,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cissod_bench.methods.method import Parts, Setting, fixed_threshold
+from cissod_bench.methods.method import Parts, Setting, fixed_threshold, repeat_threshold
 from cissod_bench.methods.ranges import NotNegative, Positive, UnitInterval
 
 
@@ -50,7 +50,7 @@ def parts(setting: Setting, options: Options) -> Parts:
         },
         bbox_head={"type": "CosineBBoxHead", "cls_predictor_cfg": {"type": "CosineLinear", "scale": options.scale}},
         threshold=fixed_threshold(setting, options.theta),
-        labeled_repeat=setting.rfs_threshold if options.threshold is None else options.threshold,
+        labeled_repeat=repeat_threshold(setting, options.threshold),
     )
 
 

@@ -29,7 +29,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cissod_bench.methods.method import Parts, Setting, fixed_threshold
+from cissod_bench.methods.method import Parts, Setting, fixed_threshold, repeat_threshold
 from cissod_bench.methods.ranges import Count, NotNegative, Positive, UnitInterval
 from cissod_bench.methods.refinement import Features
 
@@ -72,7 +72,7 @@ def parts(setting: Setting, options: Options) -> Parts:
             "warmup": round(options.warmup * setting.iterations),
             "alignment": options.alignment,
         },
-        labeled_repeat=setting.rfs_threshold if options.threshold is None else options.threshold,
+        labeled_repeat=repeat_threshold(setting, options.threshold),
     )
 
 

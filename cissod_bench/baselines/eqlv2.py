@@ -21,7 +21,7 @@ from mmengine.dist import all_reduce
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cissod_bench.methods.method import Parts, Setting, fixed_threshold
+from cissod_bench.methods.method import Parts, Setting, fixed_threshold, repeat_threshold
 from cissod_bench.methods.ranges import NotNegative, UnitInterval
 
 PRIOR_BIAS = -6.9068
@@ -58,7 +58,7 @@ def parts(setting: Setting, options: Options) -> Parts:
         },
         bbox_head={"init_cfg": _initialisation()},
         threshold=fixed_threshold(setting, options.theta),
-        labeled_repeat=setting.rfs_threshold if options.threshold is None else options.threshold,
+        labeled_repeat=repeat_threshold(setting, options.threshold),
     )
 
 

@@ -13,7 +13,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from cissod_bench.methods.focal import softmax_focal
-from cissod_bench.methods.method import Parts, Setting, fixed_threshold
+from cissod_bench.methods.method import Parts, Setting, fixed_threshold, repeat_threshold
 from cissod_bench.methods.ranges import NotNegative, UnitInterval
 
 
@@ -32,7 +32,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 def parts(setting: Setting, options: Options) -> Parts:
     """Softmax focal loss."""
-    threshold = setting.rfs_threshold if options.threshold is None else options.threshold
+    threshold = repeat_threshold(setting, options.threshold)
     return Parts(
         loss_cls={"type": "SoftmaxFocal", "gamma": options.gamma},
         threshold=fixed_threshold(setting, options.theta),

@@ -6,7 +6,7 @@ does this method into Soft Teacher. The formula, and what is our reading of it: 
 
 import msgspec
 
-from cissod_bench.methods.method import Parts, Setting
+from cissod_bench.methods.method import Parts, Setting, repeat_threshold
 from cissod_bench.methods.ranges import Count, NotNegative, UnitInterval
 from cissod_bench.methods.rank_threshold import rank_threshold
 
@@ -39,5 +39,5 @@ def parts(setting: Setting, options: Options) -> Parts:
             window=options.window,
             interval=options.interval,
         ),
-        labeled_repeat=setting.rfs_threshold if options.threshold is None else options.threshold,
+        labeled_repeat=repeat_threshold(setting, options.threshold),
     )

@@ -7,7 +7,7 @@ LVIS).
 
 import msgspec
 
-from cissod_bench.methods.method import Parts, Setting, fixed_threshold
+from cissod_bench.methods.method import Parts, Setting, fixed_threshold, repeat_threshold
 from cissod_bench.methods.ranges import NotNegative, UnitInterval
 
 
@@ -24,5 +24,5 @@ def parts(setting: Setting, options: Options) -> Parts:
     """Soft Teacher with repeated labelled images."""
     return Parts(
         threshold=fixed_threshold(setting, options.theta),
-        labeled_repeat=setting.rfs_threshold if options.threshold is None else options.threshold,
+        labeled_repeat=repeat_threshold(setting, options.threshold),
     )

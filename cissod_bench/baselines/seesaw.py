@@ -21,7 +21,7 @@ from mmengine.dist import all_reduce
 from torch import Tensor
 from torch.nn import functional
 
-from cissod_bench.methods.method import Parts, Setting, fixed_threshold
+from cissod_bench.methods.method import Parts, Setting, fixed_threshold, repeat_threshold
 from cissod_bench.methods.ranges import NotNegative, UnitInterval
 
 
@@ -52,7 +52,7 @@ def parts(setting: Setting, options: Options) -> Parts:
         # mmdet's layer is at temperature 20 by itself; its argument's name differs between versions.
         bbox_head={"cls_predictor_cfg": {"type": "NormedLinear"}} if options.normalized else {},
         threshold=fixed_threshold(setting, options.theta),
-        labeled_repeat=setting.rfs_threshold if options.threshold is None else options.threshold,
+        labeled_repeat=repeat_threshold(setting, options.threshold),
     )
 
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cissod_bench.cli.options import DataRoot
+
 if TYPE_CHECKING:
     from cissod_bench.splits.make import Made
     from cissod_bench.splits.plan import Variant
@@ -35,9 +37,7 @@ def make_splits(
     folds: Annotated[
         int, typer.Option(min=0, help="Hold out one of so many parts for validation in turn: OUT/fold0, ...")
     ] = 0,
-    data_root: Annotated[
-        Path, typer.Option(envvar="CISSOD_DATA_ROOT", help="Folder under which a task's data is looked for.")
-    ] = Path("data"),
+    data_root: DataRoot = Path("data"),
     force: Annotated[bool, typer.Option("--force", help="Replace another split in the output folder.")] = False,
     template: Annotated[
         Path | None, typer.Option(help="Write a commented task file to fill in, and stop.", show_default=False)

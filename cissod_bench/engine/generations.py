@@ -7,8 +7,8 @@ import torch
 from mmdet.registry import HOOKS
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from cissod_bench.engine.hooks import frame_of
 from cissod_bench.methods.rebalancing import PseudoLabelPool, repeat_unlabeled
 
 FLUSH = 50
@@ -63,7 +63,7 @@ class RebalancingHook(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Note the iteration's pseudo labels; at a boundary, set the next generation's repeat factors."""
-        frame = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        frame = frame_of(runner)
         done = runner.iter + 1
         if frame.view is not None and runner.iter >= self.warmup:
             found = frame.view.pseudo

@@ -29,17 +29,17 @@ class TeacherStudentHook(Hook):
     def before_train(self, runner: Any) -> None:
         """Start the teacher as a copy of the student."""
         if runner.iter == 0:
-            frame = _frame(runner)
+            frame = frame_of(runner)
             frame.teacher.load_state_dict(frame.student.state_dict())
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Tell the frame which iteration comes."""
-        _frame(runner).iteration = runner.iter
+        frame_of(runner).iteration = runner.iter
 
     @torch.no_grad()
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Move the teacher."""
-        frame = _frame(runner)
+        frame = frame_of(runner)
         torch._foreach_lerp_(list(frame.teacher.parameters()), list(frame.student.parameters()), self.momentum)
 
 
@@ -93,5 +93,6 @@ class StopwatchHook(Hook):
         self._before = checkpoint.get("seconds", 0.0)
 
 
-def _frame(runner: Any) -> Any:
+def frame_of(runner: Any) -> Any:
+    """The teacher-student frame of a run, out of the wrapper that distributed training puts around it."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -15,8 +15,8 @@ import torch
 from mmdet.registry import HOOKS
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from cissod_bench.engine.hooks import frame_of
 from cissod_bench.evaluation.pseudo_labels import count_matches, precision_recall_of_groups, read_hidden_labels
 from cissod_bench.methods.gradient_matrix import gradient_ratio
 
@@ -58,7 +58,7 @@ class ObservablesHook(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Note the pseudo labels of the iteration; write a line where one is due."""
-        frame = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        frame = frame_of(runner)
         done = runner.iter + 1
         if frame.view is not None and self.hidden is not None:
             for sample, found in zip(frame.view.samples, frame.view.pseudo, strict=True):

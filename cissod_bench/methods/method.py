@@ -46,6 +46,11 @@ def fixed_threshold(setting: Setting, theta: float | None) -> dict[str, Any]:
     return {"type": "FixedThreshold", "value": setting.theta if theta is None else theta}
 
 
+def repeat_threshold(setting: Setting, threshold: float | None) -> float:
+    """Oversampling threshold t of repeat factor sampling on D_l: the method's, or the task's."""
+    return setting.rfs_threshold if threshold is None else threshold
+
+
 @dataclass(frozen=True)
 class Parts:
     """What a method plugs into the frame; the defaults are Soft Teacher.
