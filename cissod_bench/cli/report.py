@@ -21,6 +21,10 @@ def report(
         int, typer.Option(min=0, help="Bootstrap samples over images for intervals and marks of difference. 0: none.")
     ] = 0,
     baseline: Annotated[str, typer.Option(help="Method that the marks of difference refer to.")] = "soft-teacher",
+    ablation: Annotated[
+        bool,
+        typer.Option("--ablation", help="Print the paper's ablations, Tables 4 and 5, with our rows beside theirs."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files of an earlier report.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -49,7 +53,7 @@ def report(
     if as_json:
         typer.echo(json_text(made.results), nl=False)
         return
-    for table in (*made.tables, *made.images):
+    for table in made.ablations if ablation else (*made.tables, *made.images):
         print_table(table)
     if written:
         typer.echo(f"Written: {', '.join(str(path) for path in written)}")

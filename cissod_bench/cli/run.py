@@ -20,6 +20,10 @@ def run(
         str | None,
         typer.Option(help="A row of the paper's Tables 4 and 5 (`list ablations`), instead of a method."),
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Options of gbs for the task's data: `release`, the values of the authors' code."),
+    ] = None,
     split: Annotated[
         Path | None, typer.Option(help="Split folder. Default: DATA_ROOT/splits/TASK/seed-0.", show_default=False)
     ] = None,
@@ -74,8 +78,11 @@ def run(
     from cissod_bench.files import canonical_json
     from cissod_bench.tasks import get_task
 
-    method, options, label = choose_method(method, ablation, parse_options(option or []))
-    name = get_task(task).name
+    task_record = get_task(task)
+    name = task_record.name
+    method, options, label = choose_method(
+        method, ablation, parse_options(option or []), preset=preset, dataset=task_record.dataset
+    )
     chosen = pick_device(device)
     job = resolve_job(
         task=task,
@@ -118,23 +125,33 @@ def quiet_imports() -> Iterator[None]:
         yield
 
 
-def choose_method(method: str | None, ablation: str | None, options: dict[str, str]) -> tuple[str, dict[str, Any], str]:
-    """Method, options and a label for the run folder, from --method or --ablation.
+def choose_method(
+    method: str | None, ablation: str | None, options: dict[str, str], *, preset: str | None = None, dataset: str = ""
+) -> tuple[str, dict[str, Any], str]:
+    """Method, options and a label for the run folder, from --method or --ablation; given options come last.
 
     Raises:
-        UserError: neither or both are given.
+        UserError: neither or both are given, or a preset for another method than gbs.
     """
     from cissod_bench.errors import UserError
     from cissod_bench.methods.ablations import get_ablation
+    from cissod_bench.methods.presets import preset_options
 
     if (method is None) == (ablation is None):
         raise UserError("run needs either --method (see `list methods`) or --ablation (see `list ablations`).")
+    named: dict[str, Any] = {}
     if ablation is not None:
         chosen = get_ablation(ablation)
-        label, named = ablation, {**chosen.options, **options}
-        return chosen.method, named, "-".join([label, *(f"{name}={value}" for name, value in options.items())])
-    assert method is not None
-    return method, dict(options), "-".join([method, *(f"{name}={value}" for name, value in options.items())])
+        method, label, named = chosen.method, ablation, dict(chosen.options)
+    else:
+        assert method is not None
+        label = method
+    if preset is not None:
+        if method != "gbs":
+            raise UserError(f"--preset {preset} is for gbs; {label} has no presets.")
+        # An ablation says which parts there are, the preset with which values.
+        label, named = f"{label}-{preset}", {**preset_options(preset, dataset), **named}
+    return method, {**named, **options}, "-".join([label, *(f"{name}={value}" for name, value in options.items())])
 
 
 def parse_options(given: list[str]) -> dict[str, str]:

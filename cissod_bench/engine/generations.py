@@ -24,7 +24,7 @@ class RebalancingHook(Hook):
 
     Args:
         gamma: range coefficient of eq. (10).
-        generations: number N_t of equal generations after the burn-in.
+        generations: number N_t of equal generations after the burn-in; the last may be a part of one.
         burn_in: first iterations, which have no pseudo labels.
         warmup: iterations before pseudo labels enter the pool.
         count_only_pseudo: see `repeat_unlabeled`.
@@ -34,7 +34,7 @@ class RebalancingHook(Hook):
     def __init__(
         self,
         gamma: float,
-        generations: int,
+        generations: float,
         burn_in: int,
         warmup: int,
         count_only_pseudo: bool,
@@ -79,7 +79,7 @@ class RebalancingHook(Hook):
 
     def _generation(self, done: int, runner: Any) -> int:
         """Number of the generation that `done` iterations have led to, from 0."""
-        return max(0, done - self.burn_in) * self.generations // max(1, runner.max_iters - self.burn_in)
+        return int(max(0, done - self.burn_in) * self.generations // max(1, runner.max_iters - self.burn_in))
 
     def _flush(self, runner: Any) -> None:
         """Bring the waiting pseudo labels of all ranks into the pool, in the order of ranks and visits."""

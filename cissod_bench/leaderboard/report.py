@@ -46,6 +46,11 @@ class Report:
     results: Table
     rejected: tuple[Rejected, ...]
 
+    @property
+    def ablations(self) -> tuple[Table, ...]:
+        """The paper's Tables 4 and 5."""
+        return self.paper[3:]
+
 
 def make_report(
     folders: Sequence[Path],

@@ -1,0 +1,71 @@
+"""The release's values against the facts of methods.md sec. 2, and how they join what else is asked for."""
+
+from dataclasses import replace
+
+import pytest
+
+from cissod_bench.cli.run import choose_method
+from cissod_bench.errors import UserError
+from cissod_bench.methods.presets import PRESETS, preset_options
+from cissod_bench.methods.registry import get_method
+from cissod_bench.tasks import TASKS
+from tests.methods.test_ablations import SETTING
+
+# Data set -> iterations, beta, threshold policy, first iteration of the weights and of the thresholds, generation.
+RELEASE = {
+    "coco": (180_000, 0.5, "gbt", 8_000, 12_000, 16_000),
+    "objects365": (360_000, 0.8, "score", 12_000, 32_000, 36_000),
+    "lvis": (180_000, 0.8, "score", 8_000, 16_000, 16_000),
+}
+
+
+@pytest.mark.parametrize("dataset", RELEASE)
+def test_the_values_of_the_release(dataset: str) -> None:
+    iterations, beta, policy, weights, thresholds, generation = RELEASE[dataset]
+    gbs = get_method("gbs")
+    parts = gbs.parts(replace(SETTING, iterations=iterations), gbs.options(preset_options("release", dataset)))
+    assert parts.loss_cls["beta"] == beta
+    assert parts.loss_cls["warmup"] == weights
+    assert parts.loss_cls["gamma"] == 1.0
+    assert parts.threshold["policy"] == policy
+    assert parts.threshold["warmup"] == thresholds
+    assert (parts.threshold["eta"], parts.threshold["cold_start"]) == (0.999, "count")
+    assert parts.rebalancing is not None
+    assert iterations / parts.rebalancing["generations"] == pytest.approx(generation)
+    assert parts.rebalancing["count_only_pseudo"]
+
+
+def test_one_update_an_iteration_forgets_as_much_as_the_releases_two() -> None:
+    """Alternating updates with G_s = 1 and G_u = 2.8 settle at their average (spec 2.6); ours at their sum, the scale
+    of which no weight depends on, and both forget alike."""
+    two, one = 1.0, 1.0
+    eta = preset_options("release", "coco")["eta_g"]
+    for _ in range(20_000):
+        two = 0.999 * (0.999 * two + 0.001 * 1.0) + 0.001 * 2.8
+        one = eta * one + (1 - eta) * 3.8
+    assert two == pytest.approx(1.900, abs=1e-3)
+    assert one / 2 == pytest.approx(two, rel=1e-3)
+    for _ in range(500):
+        two, one = 0.999 * 0.999 * two, eta * one
+    assert one / 2 == pytest.approx(two, rel=1e-3)
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS.keys())
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_task_has_every_preset(preset: str, task: object) -> None:
+    options = preset_options(preset, task.dataset)  # type: ignore[attr-defined]
+    get_method("gbs").parts(SETTING, get_method("gbs").options(options))
+
+
+def test_what_is_given_comes_before_the_ablation_and_that_before_the_preset() -> None:
+    method, options, label = choose_method("gbs", None, {"beta": "0.7"}, preset="release", dataset="lvis")
+    assert (method, options["beta"], options["threshold"], label) == ("gbs", "0.7", "score", "gbs-release-beta=0.7")
+    _, options, label = choose_method(None, "crs-gbt-gbr", {}, preset="release", dataset="lvis")
+    assert (options["threshold"], options["beta"], label) == ("gbt", 0.8, "crs-gbt-gbr-release")
+
+
+def test_an_unknown_preset_and_a_preset_of_another_method_are_refused() -> None:
+    with pytest.raises(UserError, match=r"Unknown preset 'releas'. Did you mean 'release'"):
+        choose_method("gbs", None, {}, preset="releas", dataset="coco")
+    with pytest.raises(UserError, match="--preset release is for gbs; rfs has no presets"):
+        choose_method("rfs", None, {}, preset="release", dataset="coco")
