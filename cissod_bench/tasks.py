@@ -245,6 +245,11 @@ def get_task(name: str) -> Task:
     raise unknown_name("task", name, TASKS)
 
 
+def dataset_of(name: str) -> str:
+    """Whose quirks the files of the task of that name have, where only the name is known: `Task.dataset`."""
+    return TASKS[name].dataset if name in TASKS else "custom"
+
+
 def load_task_file(path: Path) -> Task:
     """Read a custom task from a TOML file; its relative paths are relative to the file's folder.
 

@@ -70,7 +70,7 @@ def make_splits(
     if chosen.files is None and annotations is None:
         made = [_make_embedded(chosen, folder, variant, force=force, plot=plot) for folder, variant in folders]
     else:
-        kept = _cached_reader(chosen, cache, off=no_cache)
+        kept = cached_reader(chosen.dataset, cache, off=no_cache)
         train = sources.annotation_file(chosen, annotations, data_root)
         if images is None and annotations is None and chosen.dataset == "custom" and chosen.files is not None:
             images = Path(chosen.files.train_images)
@@ -87,12 +87,13 @@ def make_splits(
     _print(made, as_json=as_json)
 
 
-def _cached_reader(task: "Task", folder: Path | None, *, off: bool) -> "Read":
+def cached_reader(dataset: str, folder: Path | None = None, *, off: bool = False) -> "Read":
+    """A reader of this data set's files with a progress bar and, unless it is off, a cache in the folder."""
     from cissod_bench.splits.cache import cached, default_folder
     from cissod_bench.splits.progress import read_with_bar
 
-    read = read_with_bar(task.dataset)
-    variant = "lvis" if task.dataset == "lvis" else ""
+    read = read_with_bar(dataset)
+    variant = "lvis" if dataset == "lvis" else ""
     return read if off else cached(read, folder or default_folder(), variant)
 
 

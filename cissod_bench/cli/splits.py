@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cissod_bench.cli.make_splits import cached_reader
+
 if TYPE_CHECKING:
     from cissod_bench.splits.manifest import Split
 
@@ -23,28 +25,36 @@ def verify(
     validation: Annotated[
         Path | None, typer.Option(help="Validation annotations: check that none of their images is trained on.")
     ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(help="Training annotations (coco-o365: of Objects365): check that nothing of them is left out."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check every promise of a split: digests, disjoint parts, floors, no hidden label. A broken one: exit code 2."""
     from cissod_bench.errors import UserError
+    from cissod_bench.splits.manifest import read_manifest
     from cissod_bench.splits.verify import verify_split
+    from cissod_bench.tasks import dataset_of
 
-    checks = verify_split(folder, images=images, validation=validation)
+    columns = cached_reader(dataset_of(read_manifest(folder).task))(annotations)[0] if annotations else None
+    checks = verify_split(folder, images=images, validation=validation, annotations=columns)
     if as_json:
         _print_json([{"promise": check.promise, "problem": check.problem} for check in checks])
     else:
         for check in checks:
             typer.echo(f"{'FAILED' if check.problem else 'ok':6}  {check.promise}" + f"  {check.problem}".rstrip())
-    broken = sum(bool(check.problem) for check in checks)
+    broken = [check.promise for check in checks if check.problem]
     if broken:
-        raise UserError(f"{folder}: {broken} of {len(checks)} checks failed. Make the split again.")
+        raise UserError(f"{folder}: {len(broken)} of {len(checks)} checks failed: {'; '.join(broken)}.")
 
 
 @app.command()
 def show(folder: Folder, as_json: AsJson = False) -> None:
     """Counts per group and class, imbalance ratio, what minority classes occur with, health of the annotations."""
-    from cissod_bench.splits.compare import co_occurrence, statistics_of
+    from cissod_bench.splits.compare import co_occurrence
     from cissod_bench.splits.manifest import load_split
+    from cissod_bench.splits.verify import statistics_of
 
     split = load_split(folder)
     statistics = statistics_of(split)
@@ -87,9 +97,9 @@ def plot(
 ) -> None:
     """Plot the original data against the labelled part, one panel a split (Fig. 4 of the paper with three splits)."""
     from cissod_bench.errors import UserError
-    from cissod_bench.splits.compare import statistics_of
     from cissod_bench.splits.manifest import load_split
     from cissod_bench.splits.plot import plot_figure_4, write_figure
+    from cissod_bench.splits.verify import statistics_of
 
     if out.suffix not in (".png", ".svg"):
         raise UserError(f"{out}: the name must end in .png or .svg.")

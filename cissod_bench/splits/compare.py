@@ -3,26 +3,10 @@
 from collections import Counter
 from typing import Any
 
-import msgspec
 import numpy as np
 
-from cissod_bench.errors import UserError
-from cissod_bench.splits.manifest import STATISTICS, Split
-from cissod_bench.splits.verify import read_coco_file
-
-
-def statistics_of(split: Split) -> dict[str, Any]:
-    """The content of `statistics.json`.
-
-    Raises:
-        UserError: it is missing or damaged.
-    """
-    path = split.folder / STATISTICS
-    try:
-        content: dict[str, Any] = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError) as error:
-        raise UserError(f"{path} cannot be read ({error}). Make the split again with `make-splits --force`.") from None
-    return content
+from cissod_bench.splits.manifest import Split
+from cissod_bench.splits.verify import read_coco_file, statistics_of
 
 
 def co_occurrence(split: Split, most: int = 3) -> dict[str, list[tuple[str, float]]]:

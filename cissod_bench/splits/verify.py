@@ -1,6 +1,7 @@
 """Does a split folder keep its promises? Every check reads the files themselves, not what the manifest says of them."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import numpy as np
 
 from cissod_bench.errors import UserError
 from cissod_bench.files import sha256_file
-from cissod_bench.splits import manifest
+from cissod_bench.splits import health, manifest, objects365
+from cissod_bench.splits.columns import Bool, Columns
 from cissod_bench.splits.images import missing_images
 from cissod_bench.splits.manifest import Split
+from cissod_bench.tasks import dataset_of
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class CocoImage(msgspec.Struct):
 
     id: int
     file_name: str = ""
+    coco_url: str = ""
 
 
 class CocoBox(msgspec.Struct):
@@ -45,13 +49,17 @@ class CocoFile(msgspec.Struct):
     annotations: list[CocoBox]
 
 
-def verify_split(folder: Path, *, images: Path | None = None, validation: Path | None = None) -> list[Check]:
+def verify_split(
+    folder: Path, *, images: Path | None = None, validation: Path | None = None, annotations: Columns | None = None
+) -> list[Check]:
     """Check a split folder.
 
     Args:
         folder: the split.
         images: folder of the training images, to check that all are there.
         validation: validation annotations of the task, to check that none of their images is trained on.
+        annotations: the training annotations, to check against them what the folder alone cannot tell. For `coco-o365`
+            those of Objects365.
 
     Raises:
         UserError: there is no split, its manifest was altered, or a file of it is not in COCO form.
@@ -59,30 +67,48 @@ def verify_split(folder: Path, *, images: Path | None = None, validation: Path |
     split = manifest.load_split(folder, verify=False)
     content = manifest.read_manifest(folder)
     labeled, unlabeled = read_coco_file(split.labeled_file), read_coco_file(split.unlabeled_file)
+    held_out = read_coco_file(split.validation_file) if split.validation_file else CocoFile([], [])
+    exhausted: dict[str, int] = statistics_of(split)["unmet_floors"]
     checks = [
         Check("every file has the sha256 of the manifest", _listed(manifest.damaged_files(folder, content))),
         Check("D_m, D_s and D_u share no image", _shared(split)),
+        Check("no image file is in two parts", _shared_files(labeled, unlabeled, held_out)),
         Check("D_l and D_u are all training images", _total(split)),
         Check("labeled.json lists D_l", _same_ids(labeled, split.labeled_ids)),
         Check("unlabeled.json lists D_u", _same_ids(unlabeled, split.unlabeled_ids)),
         Check("unlabeled.json holds no label", _hidden_labels(split.unlabeled_file, unlabeled)),
         Check("every annotation is of an image of D_l and a class of the task", _stray_boxes(split, labeled)),
-        Check("every class has its floor of boxes, or all that there are", _floors(split, labeled)),
+        Check("every class has its floor of boxes, or all that there are", _floors(split, labeled, exhausted)),
     ]
     if split.validation_file is not None:
-        held_out = read_coco_file(split.validation_file)
         checks.append(Check("no held-out image is trained on", _trained_on(held_out, labeled, unlabeled)))
     if validation is not None:
         checks.append(
             Check("no validation image is trained on", _trained_on(read_coco_file(validation), labeled, unlabeled))
         )
+    if annotations is not None:
+        checks += _against_source(split, annotations, held_out, exhausted)
     if (folder / manifest.DATA_SUMS).is_file():
         checks.append(Check("the images of data/ are those that were made", _changed_images(folder)))
     if images is not None:
-        names = [image.file_name for image in (*labeled.images, *unlabeled.images)]
+        names = [image.file_name for file in (labeled, unlabeled, held_out) for image in file.images]
         missing = missing_images(images, names)
         checks.append(Check(f"every image is in {images}", _listed(missing)))
     return checks
+
+
+def statistics_of(split: Split) -> dict[str, Any]:
+    """The content of `statistics.json`.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    path = split.folder / manifest.STATISTICS
+    try:
+        content: dict[str, Any] = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}). Make the split again with `make-splits --force`.") from None
+    return content
 
 
 def read_coco_file(path: Path) -> CocoFile:
@@ -136,7 +162,7 @@ def _stray_boxes(split: Split, file: CocoFile) -> str:
     return f"{stray} others" if stray else ""
 
 
-def _floors(split: Split, file: CocoFile) -> str:
+def _floors(split: Split, file: CocoFile, exhausted: Mapping[str, int]) -> str:
     """Floors hold in D_s for minority classes, in scenario 2 in D_l for every class."""
     options = split.options
     if options.get("imported"):
@@ -145,8 +171,6 @@ def _floors(split: Split, file: CocoFile) -> str:
     inside = set((split.labeled_ids if everywhere else split.minority_ids).tolist())
     boxes = Counter(box.category_id for box in file.annotations if box.image_id in inside and not box.iscrowd)
     floors = set(split.class_names if everywhere else split.groups["min"])
-    statistics = msgspec.json.decode((split.folder / manifest.STATISTICS).read_bytes())
-    exhausted: dict[str, int] = statistics["unmet_floors"]
     short = [
         f"{entry['name']} ({boxes[entry['id']]})"
         for entry in split.classes
@@ -156,9 +180,64 @@ def _floors(split: Split, file: CocoFile) -> str:
 
 
 def _trained_on(held_out: CocoFile, *trained: CocoFile) -> str:
-    # Two data sets may both count from 1, so an image is the same only if id and file agree.
-    seen = {(image.id, image.file_name) for file in trained for image in file.images}
-    return _listed([image.file_name for image in held_out.images if (image.id, image.file_name) in seen])
+    """Held-out images that are trained on. Two data sets may both count from 1, so id and file must agree."""
+    seen: dict[tuple[int, str], set[str]] = {}
+    for file in trained:
+        for image in file.images:
+            folder, name = _place(image)
+            seen.setdefault((image.id, name), set()).add(folder)
+    found = []
+    for image in held_out.images:
+        folder, name = _place(image)
+        # A file that is named without a folder may lie in any.
+        if (folders := seen.get((image.id, name))) and (not folder or folder in folders or "" in folders):
+            found.append(f"{folder}/{name}".lstrip("/"))
+    return _listed(found)
+
+
+def _place(image: CocoImage) -> tuple[str, str]:
+    """Folder and name of an image's file: LVIS names it by its URL, Objects365 and its archives by other folders."""
+    parts = (image.file_name or image.coco_url).rsplit("/", 2)
+    return (parts[-2] if len(parts) > 1 else ""), parts[-1]
+
+
+def _shared_files(*parts: CocoFile) -> str:
+    """Files that two parts name under different ids: one picture would be both labelled and not, or validated on."""
+    seen: dict[str, int] = {}
+    shared = []
+    for number, part in enumerate(parts):
+        for image in part.images:
+            if seen.setdefault(image.file_name, number) != number:
+                shared.append(image.file_name)
+    return _listed(shared)
+
+
+def _against_source(split: Split, columns: Columns, held_out: CocoFile, exhausted: Mapping[str, int]) -> list[Check]:
+    """What only the annotations can tell: that nothing of them is left out, and that no floor could be met better."""
+    found = columns.content == split.source["content"]
+    ids = [split.minority_ids, split.unlabeled_ids, np.array([image.id for image in held_out.images], np.int64)]
+    if "majority_content" not in split.source:
+        ids.append(split.majority_ids)
+    available: Bool = np.ones(columns.num_images, np.bool_)
+    dataset = dataset_of(split.task)
+    if dataset == "objects365":
+        names = objects365.unpacked_names(columns.file_names.take(np.arange(columns.num_images)))
+        available = np.array([name not in objects365.ABSENT_FILES for name in names], np.bool_)
+    differing = np.setxor1d(columns.image_ids[available], np.concatenate(ids))
+    available &= ~np.isin(columns.image_ids, ids[2])
+    counted = health.usable(columns, dataset) & ~columns.crowd & np.append(available, False)[columns.box_image]
+    boxes = np.bincount(columns.box_label[counted], minlength=len(columns.categories))
+    total = {category.name: int(count) for category, count in zip(columns.categories, boxes, strict=True)}
+    wrong = [
+        f"{name} ({count} said, {total.get(name)} there)"
+        for name, count in exhausted.items()
+        if total.get(name) != count
+    ]
+    return [
+        Check("the annotations are those of the split", "" if found else "their content differs"),
+        Check("D_l, D_u and held-out images are all images of the annotations", _listed(list(map(str, differing)))),
+        Check("classes under their floor have no more boxes in the annotations", _listed(wrong)),
+    ]
 
 
 def _changed_images(folder: Path) -> str:

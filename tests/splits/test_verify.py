@@ -1,0 +1,90 @@
+"""`splits verify`: what it finds beside the folder itself: validation images, doubled files, the annotations."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_make import TOY, make_split, toy_data
+
+from cissod_bench.errors import UserError
+from cissod_bench.splits.manifest import STATISTICS
+from cissod_bench.splits.reader import read_coco
+from cissod_bench.splits.verify import CocoFile, CocoImage, _trained_on, verify_split
+from cissod_bench.tasks import Draw
+
+
+def broken(folder: Path, **options: Any) -> list[str]:
+    return [check.promise for check in verify_split(folder, **options) if check.problem]
+
+
+def made(folder: Path, content: dict[str, Any], task: Any = TOY) -> Path:
+    (folder / "toy.json").write_text(json.dumps(content))
+    make_split(task, folder / "toy.json", folder / "split")
+    return folder / "split"
+
+
+@pytest.mark.parametrize(
+    ("trained", "held_out", "same"),
+    [
+        # COCO: no folder. LVIS: the split has folder and file of the URL, LVIS's own validation file the URL only.
+        ({"file_name": "000000000139.jpg"}, {"file_name": "000000000139.jpg"}, True),
+        ({"file_name": "val2017/139.jpg"}, {"coco_url": "http://images.cocodataset.org/val2017/139.jpg"}, True),
+        ({"file_name": "train2017/139.jpg"}, {"coco_url": "http://images.cocodataset.org/val2017/139.jpg"}, False),
+        ({"file_name": "train2017/139.jpg"}, {"file_name": "139.jpg"}, True),
+        # Objects365: the split has the place in the unpacked archives.
+        ({"file_name": "objects365/train/patch8/a.jpg"}, {"file_name": "images/v1/patch8/a.jpg"}, True),
+        ({"file_name": "objects365/train/patch8/a.jpg"}, {"file_name": "images/v1/patch9/a.jpg"}, False),
+        ({"file_name": "coco/train2017/139.jpg"}, {"file_name": "images/v1/patch9/139.jpg"}, False),
+        ({"file_name": "a.jpg"}, {"file_name": "b.jpg"}, False),
+    ],
+)
+def test_validation_images_are_known_by_every_name(
+    trained: dict[str, str], held_out: dict[str, str], same: bool
+) -> None:
+    file = CocoFile([CocoImage(5, **trained), CocoImage(6, "other.jpg")], [])
+    assert bool(_trained_on(CocoFile([CocoImage(5, **held_out)], []), file)) == same
+    assert not _trained_on(CocoFile([CocoImage(7, **held_out)], []), file)
+
+
+def test_one_file_under_two_ids(tmp_path: Path) -> None:
+    content = toy_data()
+    split = made(tmp_path, content)
+    assert broken(split) == []
+    labeled = json.loads((split / "labeled.json").read_text())["images"][0]
+    unlabeled = json.loads((split / "unlabeled.json").read_text())["images"][0]
+    other = next(image for image in content["images"] if image["id"] == unlabeled["id"])
+    other["file_name"] = labeled["file_name"]
+    (tmp_path / "again").mkdir()
+    assert broken(made(tmp_path / "again", content)) == ["no image file is in two parts"]
+
+
+def test_against_the_annotations(tmp_path: Path) -> None:
+    content = toy_data()
+    # `scarce` has 15 boxes or so: with this floor it is exhausted.
+    split = made(tmp_path, content, replace(TOY, draw=Draw(fraction=0.1, floor=60)))
+    columns = read_coco(tmp_path / "toy.json")[0]
+    statistics = json.loads((split / STATISTICS).read_text())
+    assert statistics["unmet_floors"]
+    assert broken(split, annotations=columns) == []
+    # A floor that is said to be exhausted and is not.
+    name = next(iter(statistics["unmet_floors"]))
+    statistics["unmet_floors"][name] -= 1
+    (split / STATISTICS).write_text(json.dumps(statistics))
+    assert broken(split, annotations=columns) == ["classes under their floor have no more boxes in the annotations"]
+    # One image more than the split knows of.
+    content["images"].append({"id": 10**6, "file_name": "new.jpg", "width": 64, "height": 48})
+    (tmp_path / "more.json").write_text(json.dumps(content))
+    found = broken(split, annotations=read_coco(tmp_path / "more.json")[0])
+    assert found[:2] == [
+        "the annotations are those of the split",
+        "D_l, D_u and held-out images are all images of the annotations",
+    ]
+
+
+def test_statistics_that_are_gone(tmp_path: Path) -> None:
+    split = made(tmp_path, toy_data())
+    (split / STATISTICS).unlink()
+    with pytest.raises(UserError, match=r"statistics\.json cannot be read"):
+        verify_split(split)
