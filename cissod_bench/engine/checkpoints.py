@@ -30,10 +30,15 @@ class AtomicCheckpointHook(Hook):
     def __init__(self, interval: int, folder: str, keep: int = 2) -> None:
         self.interval, self.folder, self.keep = interval, Path(folder), keep
 
+    def due(self, runner: Any) -> bool:
+        """Whether a checkpoint is written after the current iteration."""
+        done: int = runner.iter + 1
+        return done % self.interval == 0 or done == runner.max_iters
+
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Write a checkpoint where one is due."""
         done = runner.iter + 1
-        if done % self.interval and done != runner.max_iters:
+        if not self.due(runner):
             return
         if is_main_process():
             with atomic_path(self.folder / f"iter_{done}.pth") as temporary:
@@ -41,6 +46,11 @@ class AtomicCheckpointHook(Hook):
             for old in checkpoints(self.folder)[self.keep :]:
                 old.unlink()
         barrier()
+
+
+def checkpoint_due(runner: Any) -> bool:
+    """Whether the run writes a checkpoint after the current iteration: what a hook saves must be ready on all ranks."""
+    return any(hook.due(runner) for hook in runner.hooks if isinstance(hook, AtomicCheckpointHook))
 
 
 def checkpoints(folder: Path) -> list[Path]:

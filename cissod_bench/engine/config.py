@@ -1,5 +1,6 @@
 """From a job to one mmengine configuration: all that decides a run is in it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config
@@ -103,14 +104,13 @@ def checkpoint_interval(job: Job) -> int:
 
 def hooks(job: Job) -> list[dict[str, Any]]:
     """What goes on around the iterations beside mmengine's own hooks."""
-    chosen: list[dict[str, Any]] = [
+    return [
         {"type": "IterationSeedHook", "seed": job.seed},
         {"type": "FiniteLossHook", "interval": log_interval(job)},
         {"type": "StopwatchHook"},
+        {"type": "SamplerStateHook"},
         {"type": "TeacherStudentHook", "momentum": job.detector.ema_momentum},
         {"type": "ProgressHook"},
-    ]
-    chosen.append(
         {
             "type": "ObservablesHook",
             "interval": log_interval(job),
@@ -118,24 +118,15 @@ def hooks(job: Job) -> list[dict[str, Any]]:
             "classes": job.split.class_names,
             "groups": {name: tuple(members) for name, members in job.split.groups.items()},
             "hidden": None if job.places.hidden_annotations is None else str(job.places.hidden_annotations),
-        }
-    )
-    if job.parts.rebalancing is not None:
-        interval = checkpoint_interval(job)
-        chosen.append(
-            {
-                "type": "RebalancingHook",
-                **job.parts.rebalancing,
-                "burn_in": job.burn_in,
-                "checkpoint_interval": interval,
-            }
-        )
-    return chosen
+        },
+        *(dict(hook) for hook in job.parts.hooks),
+    ]
 
 
 def model(job: Job) -> dict[str, Any]:
     """The frame with the method's parts in it."""
     detector = job.detector.model(len(job.split.classes), job.task.max_detections)
+    detector = merged(detector, job.parts.detector)
     detector["roi_head"]["bbox_head"] |= {**job.parts.bbox_head, "loss_cls": dict(job.parts.loss_cls)}
     if job.backbone is not None:
         weights = {"type": "Pretrained", "checkpoint": str(job.backbone), "prefix": job.backbone_prefix}
@@ -157,6 +148,15 @@ def model(job: Job) -> dict[str, Any]:
         "semi_train_cfg": {**job.detector.semi, "burn_in": job.burn_in},
         "semi_test_cfg": {"predict_on": "teacher"},
     }
+
+
+def merged(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with changes put into it key by key; what is no dictionary is replaced."""
+    result = dict(config)
+    for key, value in changes.items():
+        inner = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if inner else value
+    return result
 
 
 def schedule(job: Job) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from mmdet.registry import HOOKS
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 
+from cissod_bench.engine.checkpoints import checkpoint_due
 from cissod_bench.engine.hooks import frame_of
+from cissod_bench.engine.sampler import READ_AHEAD
 from cissod_bench.methods.rebalancing import PseudoLabelPool, repeat_unlabeled
 
 FLUSH = 50
@@ -28,7 +30,6 @@ class RebalancingHook(Hook):
         burn_in: first iterations, which have no pseudo labels.
         warmup: iterations before pseudo labels enter the pool.
         count_only_pseudo: see `repeat_unlabeled`.
-        checkpoint_interval: the pool is complete on all ranks whenever a checkpoint is written.
     """
 
     def __init__(
@@ -38,10 +39,9 @@ class RebalancingHook(Hook):
         burn_in: int,
         warmup: int,
         count_only_pseudo: bool,
-        checkpoint_interval: int,
     ) -> None:
         self.gamma, self.generations, self.burn_in, self.warmup = gamma, generations, burn_in, warmup
-        self.count_only_pseudo, self.checkpoint_interval = count_only_pseudo, checkpoint_interval
+        self.count_only_pseudo = count_only_pseudo
         self._waiting: list[tuple[list[int], list[int], torch.Tensor, torch.Tensor]] = []
         self.pool: PseudoLabelPool | None = None
 
@@ -72,7 +72,7 @@ class RebalancingHook(Hook):
             images = [self._position[sample.img_id] for sample in frame.view.samples]
             self._waiting.append((images, [len(each) for each in found], labels, margins))
         boundary = done < runner.max_iters and self._generation(done, runner) > self._generation(done - 1, runner)
-        if boundary or done % FLUSH == 0 or done % self.checkpoint_interval == 0:
+        if boundary or done % FLUSH == 0 or checkpoint_due(runner):
             self._flush(runner)
         if boundary:
             self._start_generation(runner, done)
@@ -108,7 +108,7 @@ class RebalancingHook(Hook):
             self.gamma * generation / self.generations,
             self.count_only_pseudo,
         )
-        runner.train_dataloader.sampler.repeat_unlabeled(factors, done)
+        runner.train_dataloader.sampler.repeat(1, factors, done + READ_AHEAD)
         copies = np.ceil(factors)
         runner.logger.info(
             f"CrS generation {generation}: pool covers {pool.coverage:.1%} of D_u, {(copies > 1).mean():.1%} of the "
@@ -118,14 +118,10 @@ class RebalancingHook(Hook):
         runner.message_hub.update_scalar("train/crs_repeated", float((copies > 1).mean()))
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Put the pool and the sampler's factors into the checkpoint."""
-        checkpoint["rebalancing"] = {
-            "pool": self._prepare(runner).state(),
-            "segments": runner.train_dataloader.sampler.segments,
-        }
+        """Put the pool, which is complete on all ranks whenever a checkpoint is written, into the checkpoint."""
+        checkpoint["pool"] = self._prepare(runner).state()
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Take the pool and the sampler's factors from a checkpoint that is resumed."""
-        if runner._resume and "rebalancing" in checkpoint:
-            self._prepare(runner).restore(checkpoint["rebalancing"]["pool"])
-            runner.train_dataloader.sampler.restore(checkpoint["rebalancing"]["segments"])
+        """Take the pool from a checkpoint that is resumed."""
+        if runner._resume and "pool" in checkpoint:
+            self._prepare(runner).restore(checkpoint["pool"])

@@ -93,6 +93,20 @@ class StopwatchHook(Hook):
         self._before = checkpoint.get("seconds", 0.0)
 
 
+@HOOKS.register_module()
+class SamplerStateHook(Hook):
+    """Keeps the repeat factors of images, which methods change as training goes on, in checkpoints."""
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Save those that may be needed from here on."""
+        checkpoint["sampler"] = runner.train_dataloader.sampler.state(runner.iter + 1)
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Go on with them."""
+        if runner._resume:
+            runner.train_dataloader.sampler.restore(checkpoint["sampler"])
+
+
 def frame_of(runner: Any) -> Any:
     """The teacher-student frame of a run, out of the wrapper that distributed training puts around it."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model

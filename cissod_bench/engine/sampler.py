@@ -20,16 +20,21 @@ READ_AHEAD = 16
 """Batches by which loader workers may be ahead of training: two for each of up to eight workers."""
 Indices = NDArray[np.int64]
 Factors = NDArray[np.floating]
+Segment = tuple[int, NDArray[np.int32]]
+"""A batch number, and how often each image comes up in a pass from that batch on."""
 
 
 class ShuffledStream:
     """Endless passes over some images, each pass in an order of its own and without replacement.
 
-    An image with repeat factor r comes up ceil(r) times in a pass (mmdet's and the release's convention).
+    Args:
+        images: (N,) the images.
+        copies: (N,) how often each comes up in a pass.
+        key: what the orders follow from.
     """
 
-    def __init__(self, images: Indices, factors: Factors, key: tuple[int, ...]) -> None:
-        self._images = np.repeat(images, np.ceil(factors).astype(np.int64))
+    def __init__(self, images: Indices, copies: NDArray[np.integer], key: tuple[int, ...]) -> None:
+        self._images = np.repeat(images, copies)
         self._key = key
         self._pass = -1
         self._order = self._images
@@ -61,6 +66,9 @@ class SemiSampler(Sampler[int]):
 
     A draw is encoded as `index + len(dataset) * number`, where no two draws of a run, on any rank, have one number.
 
+    An image with repeat factor r comes up ceil(r) times in a pass through its source (mmdet's and the release's
+    convention), and not at all with factor 0.
+
     All images of a batch have the same orientation (wide or tall), as in mmdet's `GroupMultiSourceSampler`: a batch
     takes an orientation in proportion to the number of images that have it.
 
@@ -89,39 +97,60 @@ class SemiSampler(Sampler[int]):
         self._wide = [_is_wide(source) for source in dataset.datasets]
         self._images = [offset + np.arange(len(wide)) for offset, wide in zip(offsets, self._wide, strict=True)]
         self._wide_fraction = float(np.concatenate(self._wide).mean())
-        factors: Factors = np.ones(len(self._wide[0]))
+        factors: list[Factors] = [np.ones(len(wide)) for wide in self._wide]
         if labeled_repeat is not None:
-            factors = labeled_repeat_factors(dataset.datasets[0], labeled_repeat)
-        self._labeled = self._make_streams(0, factors, start=0)
-        self.segments: list[tuple[int, Factors]] = [(0, np.ones(len(self._wide[1]), np.float32))]
+            factors[0] = labeled_repeat_factors(dataset.datasets[0], labeled_repeat)
+        self._segments: list[list[Segment]] = [[(0, _copies(each))] for each in factors]
         self._place()
 
-    def repeat_unlabeled(self, factors: Factors, done: int) -> None:
-        """Use other repeat factors, (N_u,), for the unlabelled images from batch `done + READ_AHEAD` on.
+    def repeat(self, source: int, factors: Factors, start: int) -> None:
+        """Use other repeat factors for a source from batch `start` on, instead of what was to hold from there.
 
-        Loader workers read ahead, so the next batch may have been taken long ago; a fixed distance gives the same
-        batches with any number of workers. Earlier factors are kept as long as a run may resume in their time.
+        Batches are drawn before they are needed, since loader workers read ahead: a change that is found out when
+        `done` iterations are over has to start at `done + READ_AHEAD`, a fixed distance, so that the batches are the
+        same with any number of workers. A change that is known before may start where it likes.
+
+        Args:
+            source: 0 for labelled, 1 for unlabelled images.
+            factors: (N,) factor of each of its images; 0 leaves an image out.
+            start: number of the first batch.
+
+        Raises:
+            ValueError: the batch has been drawn already, or no image is left.
         """
-        start = done + READ_AHEAD
         if start < self.next_batch:
-            raise ValueError(f"Loader workers are {self.next_batch - done} batches ahead, more than {READ_AHEAD}.")
-        self.segments.append((start, factors.astype(np.float32)))
-        current = max(index for index, (begin, _) in enumerate(self.segments) if begin <= done)
-        self.segments = self.segments[current:]
+            raise ValueError(
+                f"Repeat factors for batch {start} come too late: loader workers have drawn {self.next_batch} batches, "
+                f"more than {READ_AHEAD} ahead."
+            )
+        copies = _copies(factors)
+        if not copies.any():
+            raise ValueError(f"No image is left in source {source} from batch {start} on.")
+        kept = [segment for segment in self._since(source, self.next_batch - READ_AHEAD) if segment[0] < start]
+        self._segments[source] = [*kept, (start, copies)]
         self._place()
 
-    def restore(self, segments: list[tuple[int, Factors]]) -> None:
-        """Take over the repeat factors of a saved run, whose batch `skip` has to go to next."""
-        self.segments = segments
+    def state(self, done: int) -> list[list[Segment]]:
+        """What a run that goes on after `done` iterations has to `restore`."""
+        return [self._since(source, done) for source in range(len(self._segments))]
+
+    def restore(self, state: list[list[Segment]]) -> None:
+        """Take over the repeat factors of a saved run; `skip` has to follow."""
+        self._segments = [list(segments) for segments in state]
+
+    def _since(self, source: int, batch: int) -> list[Segment]:
+        """The segment of a source that `batch` lies in, and those after it."""
+        segments = self._segments[source]
+        current = max((index for index, (start, _) in enumerate(segments) if start <= batch), default=0)
+        return segments[current:]
 
     def _place(self) -> None:
-        """Stand before batch `next_batch` in the segment that it lies in."""
-        current = max(index for index, (start, _) in enumerate(self.segments) if start <= self.next_batch)
-        start, factors = self.segments[current]
-        self._until = self.segments[current + 1][0] if current + 1 < len(self.segments) else None
-        self._streams = [self._labeled, self._make_streams(1, factors, start)]
-        # Items taken of each stream, source x orientation; a new segment starts its unlabelled streams anew.
-        self._taken = np.stack([self._consumed(0, 0), self._consumed(1, start)])
+        """Stand before batch `next_batch` in the segments that it lies in."""
+        ahead = [self._since(source, self.next_batch) for source in range(len(self._segments))]
+        self._until = min((segments[1][0] for segments in ahead if len(segments) > 1), default=None)
+        self._streams = [self._make_streams(source, *segments[0]) for source, segments in enumerate(ahead)]
+        # Items taken of each stream, source x orientation; a new segment starts the streams of its source anew.
+        self._taken = np.stack([self._consumed(source, segments[0][0]) for source, segments in enumerate(ahead)])
 
     def _consumed(self, source: int, start: int) -> Indices:
         """(2,) items of a source taken by orientation in the batches from `start` to `next_batch`."""
@@ -129,15 +158,15 @@ class SemiSampler(Sampler[int]):
         wide = int(self._orientations(start, batches).sum())
         return np.array([batches - wide, wide]) * self.per_source[source] * self.world_size
 
-    def _make_streams(self, source: int, factors: Factors, start: int) -> list[ShuffledStream]:
+    def _make_streams(self, source: int, start: int, copies: NDArray[np.int32]) -> list[ShuffledStream]:
         """Streams by orientation; a source without images of an orientation gives any of its images."""
         streams = []
         for orientation in (0, 1):
-            chosen = self._wide[source] == bool(orientation)
+            chosen = (self._wide[source] == bool(orientation)) & (copies > 0)
             if not chosen.any():
-                chosen = np.ones_like(chosen)
+                chosen = copies > 0
             key = (self.seed, source, orientation, start)
-            streams.append(ShuffledStream(self._images[source][chosen], factors[chosen], key))
+            streams.append(ShuffledStream(self._images[source][chosen], copies[chosen], key))
         return streams
 
     def _orientations(self, start: int, count: int) -> NDArray[np.int64]:
@@ -178,6 +207,10 @@ class SemiSampler(Sampler[int]):
 
     def set_epoch(self, epoch: int) -> None:
         """Nothing to do: the order of every pass follows from the seed and the pass number."""
+
+
+def _copies(factors: Factors) -> NDArray[np.int32]:
+    return np.ceil(factors).astype(np.int32)
 
 
 def labeled_repeat_factors(dataset: Any, threshold: float) -> NDArray[np.float64]:

@@ -81,6 +81,14 @@ def parts(setting: Setting, options: Options) -> Parts:
             "warmup": threshold_warmup,
             "cold_start": options.cold_start,
         }
+    rebalancing = {
+        "type": "RebalancingHook",
+        "gamma": setting.crs_gamma if options.crs_gamma is None else options.crs_gamma,
+        "generations": options.generations,
+        "burn_in": setting.burn_in,
+        "warmup": threshold_warmup,
+        "count_only_pseudo": options.count_only_pseudo,
+    }
     return Parts(
         loss_cls={
             "type": "GradientReweightedFocalLoss",
@@ -97,12 +105,5 @@ def parts(setting: Setting, options: Options) -> Parts:
         },
         threshold=threshold,
         labeled_repeat=setting.rfs_threshold if options.crs else None,
-        rebalancing={
-            "gamma": setting.crs_gamma if options.crs_gamma is None else options.crs_gamma,
-            "generations": options.generations,
-            "warmup": threshold_warmup,
-            "count_only_pseudo": options.count_only_pseudo,
-        }
-        if options.crs
-        else None,
+        hooks=[rebalancing] if options.crs else [],
     )

@@ -5,7 +5,7 @@ file and the registry import nothing heavy, so that the command line can list me
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,18 +58,20 @@ class Parts:
     Attributes:
         loss_cls: configuration of the RoI classification loss.
         bbox_head: what the method changes in the configuration of the RoI head's last part.
+        detector: what it changes elsewhere in the detector's configuration, nested like it.
         threshold: configuration of the threshold policy of pseudo labels.
         refinement: configuration of a refinement of pseudo labels (`refinement.py`), None for none.
         labeled_repeat: oversampling threshold t of repeat factor sampling on D_l, None for uniform sampling.
-        rebalancing: options of class-rebalancing sampling of D_u (`engine/generations.py`), None for uniform sampling.
+        hooks: configurations of mmengine hooks that run around the iterations; classes in `engine/`, by name.
     """
 
     loss_cls: Mapping[str, Any] = field(default_factory=lambda: {"type": "CrossEntropyLoss", "loss_weight": 1.0})
     bbox_head: Mapping[str, Any] = field(default_factory=dict)
+    detector: Mapping[str, Any] = field(default_factory=dict)
     threshold: Mapping[str, Any] = field(default_factory=lambda: {"type": "FixedThreshold", "value": 0.9})
     refinement: Mapping[str, Any] | None = None
     labeled_repeat: float | None = None
-    rebalancing: Mapping[str, Any] | None = None
+    hooks: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import nn
 
+from cissod_bench.engine.config import merged
 from cissod_bench.methods.method import Method, Parts, Setting
 from tests.methods.frames import NUM_CLASSES, detector_config, frame
 
@@ -22,7 +23,7 @@ SETTING = Setting(
 
 def frame_of(parts: Parts, **changes: Any) -> nn.Module:
     """The frame as the engine builds it; `changes` go into the frame's configuration."""
-    detector = detector_config()
+    detector = merged(detector_config(), parts.detector)
     detector["roi_head"]["bbox_head"] |= {**parts.bbox_head, "loss_cls": dict(parts.loss_cls)}
     plugged = {"threshold": dict(parts.threshold), "refinement": parts.refinement and dict(parts.refinement)}
     return frame(detector, **{**plugged, **changes})

@@ -57,15 +57,17 @@ def test_every_image_comes_once_in_a_pass() -> None:
         same = [counts[index] for index in range(10, 50) if ((index - 10) % 4 > 0) is orientation]
         assert max(same) - min(same) <= 1
         assert min(same) > 50
-    stream = ShuffledStream(np.arange(7), np.ones(7), (1,))
+    stream = ShuffledStream(np.arange(7), np.ones(7, np.int32), (1,))
     passes = stream.take(0, 21).reshape(3, 7)
     assert all(sorted(one) == list(range(7)) for one in passes.tolist())
     assert passes.tolist()[0] != passes.tolist()[1]
 
 
 def test_repeat_factors_are_rounded_up() -> None:
-    stream = ShuffledStream(np.array([5, 6, 7]), np.array([1.0, 1.01, 3.0]), (1,))
-    assert Counter(stream.take(0, len(stream)).tolist()) == {5: 1, 6: 2, 7: 3}
+    source = make(labeled=3)
+    source.repeat(0, np.array([1.0, 1.01, 3.0]), 0)
+    counts = Counter(batch[0] for batch in batches(source, 3000))
+    assert counts[2] / counts[1] == pytest.approx(3 / 2, rel=0.01)  # both wide; image 0 is the only tall one
 
 
 def test_labelled_repeat_factors_are_those_of_the_definition() -> None:
@@ -90,7 +92,7 @@ def test_new_repeat_factors_hold_a_fixed_number_of_batches_later() -> None:
     factors[3] = 5.5
     source = make()
     before = batches(source, 100)
-    source.repeat_unlabeled(factors, done=100)
+    source.repeat(1, factors, 100 + READ_AHEAD)
     before += batches(source, READ_AHEAD)
     assert before == batches(make(), 100 + READ_AHEAD)
     after = Counter(index for batch in batches(source, 400) for index in batch)
@@ -100,7 +102,7 @@ def test_new_repeat_factors_hold_a_fixed_number_of_batches_later() -> None:
 
 def test_labelled_images_go_on_as_if_nothing_had_happened() -> None:
     source = make()
-    source.repeat_unlabeled(np.full(40, 3.0), done=0)
+    source.repeat(1, np.full(40, 3.0), READ_AHEAD)
     assert [batch[0] for batch in batches(source, 60)] == [batch[0] for batch in batches(make(), 60)]
 
 
@@ -108,19 +110,19 @@ def test_labelled_images_go_on_as_if_nothing_had_happened() -> None:
 def test_how_far_workers_read_ahead_changes_nothing(ahead: int) -> None:
     source = make()
     taken = batches(source, 50 + ahead)
-    source.repeat_unlabeled(np.linspace(1, 4, 40), done=50)
+    source.repeat(1, np.linspace(1, 4, 40), 50 + READ_AHEAD)
     taken += batches(source, 100 - ahead)
     reference = make()
     expected = batches(reference, 50)
-    reference.repeat_unlabeled(np.linspace(1, 4, 40), done=50)
+    reference.repeat(1, np.linspace(1, 4, 40), 50 + READ_AHEAD)
     assert taken == expected + batches(reference, 100)
 
 
 def test_workers_too_far_ahead_are_an_error() -> None:
     source = make()
     batches(source, 51 + READ_AHEAD)
-    with pytest.raises(ValueError, match="17 batches ahead"):
-        source.repeat_unlabeled(np.ones(40), done=50)
+    with pytest.raises(ValueError, match="drawn 67 batches, more than 16 ahead"):
+        source.repeat(1, np.ones(40), 50 + READ_AHEAD)
 
 
 @pytest.mark.parametrize("resumed", [100, 103, 115, 116, 120, 150])
@@ -128,10 +130,10 @@ def test_a_resumed_run_goes_on_in_its_segment(resumed: int) -> None:
     """Factors set after batch 100, in force from 116; a run resumes before, at and after that."""
     source = make()
     expected = batches(source, 103)
-    source.repeat_unlabeled(np.linspace(1, 4, 40), done=100)
+    source.repeat(1, np.linspace(1, 4, 40), 100 + READ_AHEAD)
     expected += batches(source, 60)
     other = make()
-    other.restore(source.segments)
+    other.restore(source.state(resumed))
     other.skip(resumed * other.batch_size)
     assert batches(other, 10) == expected[resumed : resumed + 10]
 
@@ -142,11 +144,54 @@ def test_several_changes_within_the_distance() -> None:
     expected = []
     for step in range(12):
         expected += batches(source, 3)
-        source.repeat_unlabeled(np.linspace(1, step + 1, 40), done=3 * (step + 1))
+        source.repeat(1, np.linspace(1, step + 1, 40), 3 * (step + 1) + READ_AHEAD)
         if step == 6:
-            resumed.restore(list(source.segments))
+            resumed.restore(source.state(21))
     resumed.skip(21 * resumed.batch_size)
     assert batches(resumed, 15) == expected[21:36]
+
+
+@pytest.mark.parametrize("source", [0, 1])
+def test_images_with_factor_zero_stay_out(source: int) -> None:
+    """Two stages on different images of a source, the change known in advance and exact."""
+    size = (10, 40)[source]
+    first = (np.arange(size) < size // 2).astype(float)
+    sampler = make()
+    sampler.repeat(source, first, 0)
+    sampler.repeat(source, 1 - first, 50)
+    for half in (range(size // 2), range(size // 2, size)):
+        drawn = {index for batch in batches(sampler, 50) for index in batch if (index >= 10) is bool(source)}
+        assert drawn == {10 * source + index for index in half}
+    resumed = make()
+    resumed.restore(sampler.state(70))
+    assert [len(segments) for segments in sampler.state(70)] == [1, 1], "what is over is not kept"
+    resumed.skip(70 * 5)
+    expected = make()
+    expected.repeat(source, first, 0)
+    expected.repeat(source, 1 - first, 50)
+    assert batches(resumed, 10) == batches(expected, 80)[70:]
+
+
+def test_the_orientation_without_images_left_gives_any_that_are_left() -> None:
+    source = make()
+    tall = np.array([index % 3 == 0 for index in range(10)], dtype=float)
+    source.repeat(0, tall, 0)
+    assert {batch[0] for batch in batches(source, 100)} == {0, 3, 6, 9}
+
+
+def test_a_source_without_images_left_is_refused() -> None:
+    source = make()
+    with pytest.raises(ValueError, match="No image is left in source 0 from batch 30 on"):
+        source.repeat(0, np.zeros(10), 30)
+    assert batches(source, 40) == batches(make(), 40)
+
+
+def test_later_word_replaces_what_was_to_hold_from_then_on() -> None:
+    source, expected = make(), make()
+    source.repeat(1, np.full(40, 2.0), 20)
+    source.repeat(1, np.full(40, 3.0), 10)
+    expected.repeat(1, np.full(40, 3.0), 10)
+    assert batches(source, 60) == batches(expected, 60)
 
 
 def test_ranks_share_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def test_a_row_of_table_4_has_the_parts_of_its_title_and_no_others(name: str) ->
     focal = loss["type"] == "GradientReweightedFocalLoss" and loss["gamma"] > 0
     assert focal == ("GbR" in title or "FL" in title)
     assert (made.threshold["type"] == "ClassThreshold") == ("GbT" in title)
-    assert (made.rebalancing is not None) == ("CrS" in title)
+    assert bool(made.hooks) == ("CrS" in title)
     assert (made.labeled_repeat is not None) == ("CrS" in title), "RFS of D_l is a part of CrS"
 
 
