@@ -7,6 +7,7 @@ from mmengine.config import Config
 
 from cissod_bench.engine import data
 from cissod_bench.engine.job import Job
+from cissod_bench.engine.scaling import scaled_length, scaled_momentum
 from cissod_bench.engine.validation import one_size
 
 VALIDATION_IMAGES = "validation_images.json"
@@ -109,7 +110,7 @@ def hooks(job: Job) -> list[dict[str, Any]]:
         {"type": "FiniteLossHook", "interval": log_interval(job)},
         {"type": "StopwatchHook"},
         {"type": "SamplerStateHook"},
-        {"type": "TeacherStudentHook", "momentum": job.detector.ema_momentum},
+        {"type": "TeacherStudentHook", "momentum": scaled_momentum(job.detector.ema_momentum, job.scale)},
         {"type": "ProgressHook"},
         {
             "type": "ObservablesHook",
@@ -164,11 +165,11 @@ def schedule(job: Job) -> dict[str, Any]:
     length = job.iterations
     wrapper: dict[str, Any] = {
         "type": "OptimWrapper",
-        "optimizer": {**job.detector.optimizer, "lr": job.learning_rate},
+        "optimizer": job.optimizer,
     }
     if job.detector.clip is not None:
         wrapper["clip_grad"] = {"max_norm": job.detector.clip, "norm_type": 2}
-    warmup = min(job.detector.warmup, max(1, length // 5))
+    warmup = min(scaled_length(job.detector.warmup, job.scale), max(1, length // 5))
     return {
         "optim_wrapper": wrapper,
         "param_scheduler": [

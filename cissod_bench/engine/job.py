@@ -10,6 +10,7 @@ import msgspec
 
 from cissod_bench.engine.backbone import check_backbone
 from cissod_bench.engine.detectors import Detector, get_detector
+from cissod_bench.engine.scaling import scaled_optimizer
 from cissod_bench.engine.schedules import Schedule, get_schedule
 from cissod_bench.engine.validation import validation_images
 from cissod_bench.errors import UserError, unknown_name
@@ -52,7 +53,7 @@ class Job:
         out: the run folder.
         seed: training seed.
         iterations: length of the run.
-        gpus: number of processes with one GPU each; 1 on a CPU.
+        processes: number of training processes over all nodes, on one GPU each where the device is "cuda".
         device: "cuda" or "cpu".
         workers: loader processes for each of them.
         threads: threads of PyTorch's CPU operators.
@@ -75,7 +76,7 @@ class Job:
     out: Path
     seed: int
     iterations: int
-    gpus: int
+    processes: int
     device: str
     workers: int
     threads: int
@@ -98,15 +99,24 @@ class Job:
 
     @property
     def batch(self) -> tuple[int, int]:
-        """Labelled and unlabelled images in one step over all GPUs."""
+        """Labelled and unlabelled images in one step over all processes."""
         labeled, unlabeled = self.detector.per_gpu
-        return labeled * self.gpus, unlabeled * self.gpus
+        return labeled * self.processes, unlabeled * self.processes
+
+    @property
+    def scale(self) -> float:
+        """Images in a step over those that the preset is meant for, see `scaling.py`."""
+        return self.processes / self.detector.reference_gpus
+
+    @property
+    def optimizer(self) -> dict[str, Any]:
+        """The preset's optimizer configuration, scaled."""
+        return scaled_optimizer(self.detector.optimizer, self.scale)
 
     @property
     def learning_rate(self) -> float:
-        """The preset's learning rate, scaled linearly with the number of images in a step (Goyal et al., 2017)."""
-        reference = sum(self.detector.per_gpu) * self.detector.reference_gpus
-        return float(self.detector.optimizer["lr"]) * sum(self.batch) / reference
+        """The scaled learning rate."""
+        return float(self.optimizer["lr"])
 
 
 def resolve_job(
@@ -127,8 +137,13 @@ def resolve_job(
     workers: int = 2,
     threads: int = 1,
     device: str = "cpu",
+    processes: int = 1,
+    look_for_images: bool = True,
 ) -> Job:
     """Look up and check everything a run needs, before anything is written.
+
+    All but `look_for_images` is what the attributes of `Job` say, or names to look up. That one is whether to look for
+    every image on disk: once a run is enough, however many processes it has.
 
     Raises:
         UserError: something does not exist or does not fit; the message says what to do.
@@ -145,7 +160,8 @@ def resolve_job(
     places = find_data(task_record, split_record, data_root, hidden)
     check_classes(split_record, places.val_annotations)
     images = validation_images(task_record, places.val_annotations)
-    check_images(split_record, places, images)
+    if look_for_images:
+        check_images(split_record, places, images)
     if places.hidden_annotations is not None:
         read_ground_truth(places.hidden_annotations)
     prefix = None
@@ -157,7 +173,8 @@ def resolve_job(
             )
         model = detector_record.model(len(split_record.classes), task_record.max_detections)
         prefix = check_backbone(backbone, model["backbone"], detector_record.backbone_file)
-    length = iterations or schedule_record.length(task_record)
+    check_scale(detector_record, split_record, processes)
+    length = iterations or schedule_record.length(task_record, processes / detector_record.reference_gpus)
     setting = Setting(
         num_classes=len(split_record.classes),
         iterations=length,
@@ -186,7 +203,7 @@ def resolve_job(
         out=out,
         seed=seed,
         iterations=length,
-        gpus=1,
+        processes=processes,
         device=device,
         workers=workers,
         threads=threads,
@@ -196,6 +213,21 @@ def resolve_job(
         backbone_prefix=prefix,
         validation_images=images,
     )
+
+
+def check_scale(detector: Detector, split: Split, processes: int) -> None:
+    """Refuse a number of images in a step for which no rule gives a learning rate.
+
+    Raises:
+        UserError: no rule, or more labelled images in a step than there are.
+    """
+    scaled_optimizer(detector.optimizer, processes / detector.reference_gpus)
+    labeled, available = detector.per_gpu[0] * processes, split.counts["labeled_images"]
+    if labeled > available:
+        raise UserError(
+            f"{processes} processes take {labeled} labelled images a step, and {split.folder} has {available}. "
+            "Use fewer processes."
+        )
 
 
 def read_split(folder: Path, task: Task) -> Split:

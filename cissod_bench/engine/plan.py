@@ -3,6 +3,7 @@
 from typing import Any
 
 from cissod_bench.engine.job import Job
+from cissod_bench.engine.scaling import rule, scaled_length
 
 
 def plan(job: Job) -> dict[str, Any]:
@@ -21,13 +22,14 @@ def plan(job: Job) -> dict[str, Any]:
         "labeled_images": job.split.counts["labeled_images"],
         "unlabeled_images": job.split.counts["unlabeled_images"],
         "device": job.device,
-        "gpus": job.gpus if job.device == "cuda" else 0,
+        "processes": job.processes,
+        "gpus": job.processes if job.device == "cuda" else 0,
         "batch": {"labeled": labeled, "unlabeled": unlabeled},
         "learning_rate": job.learning_rate,
         "learning_rate_steps": steps,
         "schedule": job.schedule.name,
         "iterations": job.iterations,
-        "full_iterations": job.task.iterations,
+        "full_iterations": scaled_length(job.task.iterations, job.scale),
         "estimated_hours": None if seconds is None else seconds * job.iterations / 3600,
         "seed": job.seed,
         "out": str(job.out),
@@ -42,25 +44,33 @@ def plan_lines(job: Job) -> list[str]:
     images = batch["labeled"] + batch["unlabeled"]
     hours = facts["estimated_hours"]
     shortened = f", shortened from {full:,}" if job.iterations < full else ""
-    if job.iterations >= full and job.shortened:
-        shortened = f", but {job.detector.reference_gpus} GPUs would see more images: marked as shortened"
     reference = sum(job.detector.per_gpu) * job.detector.reference_gpus
-    scaled = "" if images == reference else f" ({job.detector.optimizer['lr']:g} for {reference}, scaled linearly)"
+    scaled = same = ""
+    if images != reference:
+        scaled = f" ({job.detector.optimizer['lr']:g} for {reference}, {rule(job.detector.optimizer)})"
+        same = f", full length {job.task.iterations:,} for {reference} images a step, {full:,} for {images}"
     return [
         f"{facts['method']} on {facts['task']}" + (f" with {options}" if options else ""),
         f"  detector   {facts['detector']}, backbone {facts['backbone'] or _from_scratch(job)}",
         f"  split      {facts['split']} (digest {facts['split_digest'][:12]}): {facts['labeled_images']:,} labelled "
         f"and {facts['unlabeled_images']:,} unlabelled images",
         f"  batch      {images} images a step: {batch['labeled']} labelled + {batch['unlabeled']} unlabelled, "
-        + (f"{job.gpus} GPU" if job.device == "cuda" else f"CPU with {job.threads} threads"),
+        + (_machinery(job)),
         f"  rate       {facts['learning_rate']:g} for {images} images a step{scaled}, "
         f"/10 at {facts['learning_rate_steps'][0]:,} and {facts['learning_rate_steps'][1]:,}",
-        f"  length     {job.iterations:,} iterations ({facts['schedule']}{shortened}), "
+        f"  length     {job.iterations:,} iterations ({facts['schedule']}{shortened}{same}), "
         + ("time unknown for this device" if hours is None else f"training about {_duration(hours)}")
         + (" on V100s" if hours is not None and job.device == "cuda" else ""),
         f"  seed       {facts['seed']}",
         f"  run folder {facts['out']}",
     ]
+
+
+def _machinery(job: Job) -> str:
+    if job.device == "cuda":
+        return "1 GPU" if job.processes == 1 else f"{job.processes} GPUs"
+    processes = "" if job.processes == 1 else f"{job.processes} processes "
+    return f"CPU, {processes}with {job.threads} threads" + (" each" if job.processes > 1 else "")
 
 
 def _from_scratch(job: Job) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from cissod_bench.engine.scaling import scaled_length
 from cissod_bench.errors import unknown_name
 from cissod_bench.tasks import Task
 
@@ -14,7 +15,7 @@ class Schedule:
         name: what the command line calls it.
         title: one line for lists.
         fraction: part of the task's full number of iterations, None for a fixed number.
-        iterations: the fixed number, None for a fraction.
+        iterations: the fixed number, whatever the images in a step; None for a fraction.
         evaluations: number of evaluations, evenly spread; the last one is the result.
     """
 
@@ -24,12 +25,12 @@ class Schedule:
     iterations: int | None = None
     evaluations: int = 1
 
-    def length(self, task: Task) -> int:
-        """Number of iterations on that task."""
+    def length(self, task: Task, scale: float = 1.0) -> int:
+        """Number of iterations on that task, with `scale` times as many images in a step as the recipe's."""
         if self.iterations is not None:
             return self.iterations
         assert self.fraction is not None
-        return max(1, round(self.fraction * task.iterations))
+        return scaled_length(max(1, round(self.fraction * task.iterations)), scale)
 
 
 SCHEDULES: dict[str, Schedule] = {
