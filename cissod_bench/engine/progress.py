@@ -54,7 +54,7 @@ class ProgressHook(Hook):
     def __init__(self) -> None:
         self._console = Console(stderr=True)
         self._train: _Phase | None = None
-        self._val: _Phase | None = None
+        self._inner: _Phase | None = None
 
     def before_train(self, runner: Any) -> None:
         """Open the training bar where the run stands."""
@@ -77,21 +77,37 @@ class ProgressHook(Hook):
             self._train = None
 
     def before_val_epoch(self, runner: Any) -> None:
-        """Open an evaluation bar; two bars at once would overwrite each other."""
-        if is_main_process():
-            if self._train is not None:
-                self._train.close()
-            self._val = _Phase(self._console, "Evaluating", len(runner.val_dataloader))
+        """Open an evaluation bar."""
+        self._open("Evaluating", len(runner.val_dataloader))
 
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Move the evaluation bar."""
-        if self._val is not None:
-            self._val.advance(batch_idx + 1)
+        self.after_sweep_batch(runner, batch_idx + 1)
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         """Close the evaluation bar and go on with training."""
-        if self._val is not None:
-            self._val.close()
-            self._val = None
+        self.after_sweep(runner)
+
+    def before_sweep(self, runner: Any, batches: int) -> None:
+        """Open a bar for a sweep of the unlabelled images."""
+        self._open("Labelling the unlabelled images", batches)
+
+    def after_sweep_batch(self, runner: Any, done: int) -> None:
+        """Move that bar."""
+        if self._inner is not None:
+            self._inner.advance(done)
+
+    def after_sweep(self, runner: Any) -> None:
+        """Close that bar and go on with training."""
+        if self._inner is not None:
+            self._inner.close()
+            self._inner = None
         if self._train is not None and runner.iter + 1 < runner.max_iters:
             self._train = _Phase(self._console, "Training", runner.max_iters, runner.iter + 1)
+
+    def _open(self, title: str, total: int) -> None:
+        """Open a bar in place of that of training: two at once would overwrite each other."""
+        if is_main_process():
+            if self._train is not None:
+                self._train.close()
+            self._inner = _Phase(self._console, title, total)

@@ -5,8 +5,10 @@ jitter depend on the seed and the iteration. So a run is the same with any numbe
 exactly as the uninterrupted one.
 """
 
+import contextlib
 import hashlib
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,19 @@ def derived_seed(*parts: int | str) -> int:
     """A seed of 32 bits that depends on all parts and on nothing else."""
     text = "/".join(str(part) for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big")
+
+
+@contextlib.contextmanager
+def preserved_randomness() -> Iterator[None]:
+    """Leave every generator of random numbers as it was before the block."""
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(legacy)  # noqa: NPY002
 
 
 @DATASETS.register_module()

@@ -1,0 +1,133 @@
+"""A sweep against the test loop of single images, and that it leaves no trace."""
+
+import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from torch import distributed, multiprocessing, nn
+
+from cissod_bench.engine import data
+from cissod_bench.engine.detectors import get_detector
+from cissod_bench.engine.sweep import _TestImages, batches_of_one_size, sweep
+from cissod_bench.methods.found_boxes import FoundBoxes
+from cissod_bench.splits.manifest import load_split
+from tests.methods.frames import frame
+
+PIPELINE = data.test_pipeline(get_detector("r18-small"))
+
+
+def images(tiny: Path, annotations: Path, pipeline: list[dict[str, Any]], test: bool) -> Any:
+    classes = load_split(tiny / "split").class_names
+    return DATASETS.build(data.dataset(annotations, tiny / "train", classes, pipeline, test=test))
+
+
+def run_of(model: nn.Module, tiny: Path, batch_size: int = 4, workers: int = 0) -> Any:
+    """As much of a run as a sweep asks for."""
+    annotations = load_split(tiny / "split").unlabeled_file
+    unlabeled = images(tiny, annotations, data.unlabeled_pipeline(get_detector("r18-small")), test=False)
+    return SimpleNamespace(
+        model=model,
+        train_dataloader=SimpleNamespace(dataset=SimpleNamespace(datasets=[None, unlabeled]), num_workers=workers),
+        cfg=Config({"val_dataloader": {"batch_size": batch_size, "dataset": {"pipeline": PIPELINE}}}),
+        call_hook=lambda name, **_: None,
+    )
+
+
+def assert_equal(one: FoundBoxes, other: FoundBoxes) -> None:
+    for mine, theirs in zip(one.columns(), other.columns(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+        assert mine.dtype == theirs.dtype
+
+
+def test_a_sweep_finds_what_the_teacher_finds_at_test_time(tiny: Path) -> None:
+    model = frame()
+    unlabeled = load_split(tiny / "split").unlabeled_file
+    expected = []
+    for item in images(tiny, unlabeled, PIPELINE, test=True):
+        batch = {name: [value] for name, value in item.items()}
+        found = model.test_step(batch)[0].pred_instances
+        expected.append(found[found.scores > 0.13])
+    assert sum(len(found) for found in expected) > 0
+    for batch_size in (1, 4):
+        actual = sweep(run_of(model, tiny, batch_size), 0.13)
+        assert len(actual) == sum(len(found) for found in expected)
+        assert (np.diff(actual.image) >= 0).all()
+        for position, found in enumerate(expected):
+            mine = actual.rows(actual.image == position)
+            np.testing.assert_array_equal(mine.label, found.labels)
+            np.testing.assert_allclose(mine.box, found.bboxes, rtol=1e-4, atol=1e-3)
+            np.testing.assert_allclose(mine.score, found.scores, rtol=1e-4)
+            assert (np.diff(mine.score) <= 0).all()
+
+
+def test_a_sweep_leaves_no_trace(tiny: Path) -> None:
+    model = frame()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    modes = {name: module.training for name, module in model.named_modules()}
+    seeds = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
+    sweep(run_of(model, tiny), 0.13)
+    assert seeds == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
+    assert modes == {name: module.training for name, module in model.named_modules()}
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert model.view is None
+
+
+def test_the_number_of_workers_changes_nothing(tiny: Path) -> None:
+    model = frame()
+    assert_equal(sweep(run_of(model, tiny), 0.13), sweep(run_of(model, tiny, workers=2), 0.13))
+
+
+def test_the_teacher_never_sees_an_annotation(tiny: Path) -> None:
+    """Also where a data set of unlabelled images comes with some."""
+    source = images(tiny, tiny / "train.json", PIPELINE, test=False)
+    assert source.get_data_info(0)["instances"]
+    sample = _TestImages(source, PIPELINE)[0]["data_samples"]
+    assert len(sample.gt_instances) == 0
+    assert not any("bbox" in str(name) or "instances" in str(name) for name in sample.metainfo_keys())
+
+
+def test_batches_hold_images_of_one_size_and_each_image_once() -> None:
+    sizes = np.array([[4, 3], [3, 4], [4, 3], [4, 3], [3, 4], [5, 5]])
+    assert batches_of_one_size(sizes, 2) == [[1, 4], [0, 2], [3], [5]]
+    assert batches_of_one_size(np.full((5, 2), 7), 3) == [[0, 1, 2], [3, 4]]
+
+
+def _rank(rank: int, folder: str, tiny: Path) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    torch.save(sweep(run_of(frame(), tiny, batch_size=3), 0.13), f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_two_ranks_share_the_images_and_both_know_all(tiny: Path, tmp_path: Path) -> None:
+    multiprocessing.spawn(_rank, (str(tmp_path), tiny), nprocs=2)
+    expected = sweep(run_of(frame(), tiny, batch_size=3), 0.13)
+    assert len(expected)
+    for rank in range(2):
+        assert_equal(torch.load(tmp_path / f"{rank}.pt", weights_only=False), expected)
+
+
+def test_tables_join_by_image_and_keep_the_order_within() -> None:
+    parts = [
+        FoundBoxes(
+            np.array(image, "i4"), np.array(label, "i2"), np.zeros((len(image), 4), "f4"), np.ones(len(image), "f4")
+        )
+        for image, label in (([2, 2, 5], [0, 1, 2]), ([], []), ([0, 4], [3, 4]))
+    ]
+    joined = FoundBoxes.joined(parts)
+    assert joined.image.tolist() == [0, 2, 2, 4, 5]
+    assert joined.label.tolist() == [3, 0, 1, 4, 2]
+    assert [joined.of(image) for image in (2, 3)] == [slice(1, 3), slice(3, 3)]
+    assert len(FoundBoxes.joined([])) == 0
+
+
+@pytest.mark.parametrize("column", range(4))
+def test_an_empty_table_has_the_types_of_a_full_one(column: int) -> None:
+    full = FoundBoxes(np.zeros(1, "i4"), np.zeros(1, "i2"), np.zeros((1, 4), "f4"), np.zeros(1, "f4"))
+    assert FoundBoxes.joined([]).columns()[column].dtype == full.columns()[column].dtype
