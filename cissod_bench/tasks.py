@@ -71,7 +71,8 @@ class MinorityRule:
     Attributes:
         random: number of classes chosen at random.
         seed: of that choice; the seed of the draw has no part in it.
-        max_images: classes in at most that many training images.
+        max_images: classes in at most that many training images, those held out included, so that every fold has the
+            same groups.
     """
 
     random: int = 0

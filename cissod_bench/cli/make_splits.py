@@ -144,6 +144,8 @@ def _write_template(path: Path) -> None:
 def _print(made: "list[Made]", *, as_json: bool) -> None:
     import json
 
+    from cissod_bench.splits.statistics import remarks
+
     if as_json:
         found = [
             {
@@ -151,6 +153,8 @@ def _print(made: "list[Made]", *, as_json: bool) -> None:
                 "digest": split.manifest.digest,
                 "unchanged": split.unchanged,
                 "counts": split.manifest.counts,
+                "health": split.statistics["health"],
+                "unmet_floors": split.statistics["unmet_floors"],
             }
             for split in made
         ]
@@ -164,4 +168,5 @@ def _print(made: "list[Made]", *, as_json: bool) -> None:
             f"(D_m {counts['majority_images']:,}, D_s {counts['minority_images']:,})\n"
             f"  unlabelled {counts['unlabeled_images']:>9,} images"
             + (f"\n  held out   {counts['validation_images']:>9,} images" if counts["validation_images"] else "")
+            + "".join(f"\n  {remark}" for remark in remarks(split.statistics))
         )

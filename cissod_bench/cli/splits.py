@@ -1,14 +1,11 @@
 """`splits`: look at, check, compare, export and import splits."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from cissod_bench.cli.make_splits import cached_reader
-
-if TYPE_CHECKING:
-    from cissod_bench.splits.manifest import Split
 
 app = typer.Typer(help="Look at, check, compare, export and import splits.", no_args_is_help=True)
 
@@ -57,12 +54,14 @@ def show(folder: Folder, as_json: AsJson = False) -> None:
     from cissod_bench.splits.verify import statistics_of
 
     split = load_split(folder)
-    statistics = statistics_of(split)
+    statistics = statistics_of(folder)
     beside = co_occurrence(split)
     if as_json:
         _print_json({"digest": split.digest, "counts": dict(split.counts), "co_occurrence": beside, **statistics})
         return
-    _print_split(split, statistics, beside)
+    from cissod_bench.cli.show_split import print_split
+
+    print_split(split, statistics, beside)
 
 
 @app.command()
@@ -79,7 +78,9 @@ def diff(first: Folder, second: Folder, as_json: AsJson = False) -> None:
         typer.echo("The same split.")
         return
     for name, (one, other) in found["fields"].items():
-        typer.echo(f"{name:18} {one}  ->  {other}")
+        if name.endswith("content"):
+            one, other = (str(value)[:12] for value in (one, other))
+        typer.echo(f"{name:18} {one} -> {other}")
     for part, count in found["images"].items():
         typer.echo(
             f"{part:18} {count['first']:,} only in the first, {count['both']:,} in both, "
@@ -106,7 +107,7 @@ def plot(
     if out.exists():
         raise UserError(f"{out} exists already. Choose another name.")
     splits = [load_split(folder, verify=False) for folder in folders]
-    write_figure(plot_figure_4([(split.task, statistics_of(split)) for split in splits]), out)
+    write_figure(plot_figure_4([(split.task, statistics_of(split.folder)) for split in splits]), out)
     typer.echo(f"{out}: written")
 
 
@@ -197,42 +198,3 @@ def _print_json(value: Any) -> None:
     import json
 
     typer.echo(json.dumps(value))
-
-
-def _print_split(split: "Split", statistics: dict[str, Any], beside: dict[str, list[tuple[str, float]]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    counts = split.counts
-    console.print(
-        f"{split.task}, protocol {split.protocol}, seed {split.seed}, digest {split.digest[:12]}\n"
-        f"labelled {counts['labeled_images']:,} images (D_m {counts['majority_images']:,}, D_s "
-        f"{counts['minority_images']:,}) with {counts['labeled_boxes']:,} boxes; "
-        f"unlabelled {counts['unlabeled_images']:,}",
-        highlight=False,
-    )
-    table = Table("group", "class", *(("images", "boxes") * 2), title="left: all training images, right: D_l")
-    columns = ("train_images", "train_boxes", "labeled_images", "labeled_boxes")
-    for name, row in statistics["groups"].items():
-        table.add_row(name, f"[bold]{row['classes']} classes", *(f"[bold]{row[column]:,}" for column in columns))
-    table.add_section()
-    for row in sorted(statistics["classes"], key=lambda row: (-row["labeled_images"], row["name"])):
-        table.add_row(row["group"], row["name"], *(f"{row[column]:,}" for column in columns))
-    for column in table.columns[2:]:
-        column.justify = "right"
-    console.print(table)
-    ratio = statistics["imbalance_ratio"]
-    console.print(
-        f"images of the most over the least frequent class: all {ratio['train']:.4g}, D_l {ratio['labeled']:.4g}"
-    )
-    if statistics["unmet_floors"]:
-        console.print(f"classes with fewer boxes than the floor in all images: {len(statistics['unmet_floors'])}")
-    for found in statistics["health"]:
-        examples = ", ".join(map(str, found["annotation_ids"]))
-        console.print(f"{found['what']}: {found['boxes']:,} boxes {found['handled']}, such as annotation {examples}")
-    if beside:
-        table = Table("class", "in its labelled images most often", title="what the rarest group occurs with")
-        for name, others in beside.items():
-            table.add_row(name, ", ".join(f"{other} {share:.0%}" for other, share in others))
-        console.print(table)

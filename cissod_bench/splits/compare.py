@@ -38,21 +38,25 @@ def difference(first: Split, second: Split) -> dict[str, Any]:
         both, only in the second), `groups` (classes whose group differs) and `labeled_images` (per class that differs:
         labelled images in both).
     """
-    fields = {}
-    for name in ("task", "protocol", "seed", "source"):
-        if getattr(first, name) != getattr(second, name):
-            fields[name] = [getattr(first, name), getattr(second, name)]
-    for name in sorted({*first.options, *second.options}):
-        if first.options.get(name) != second.options.get(name):
-            fields[name] = [first.options.get(name), second.options.get(name)]
+    fields = {
+        name: [getattr(first, name), getattr(second, name)]
+        for name in ("task", "protocol", "seed")
+        if getattr(first, name) != getattr(second, name)
+    }
+    for kind in ("options", "source"):
+        one, other = getattr(first, kind), getattr(second, kind)
+        for name in sorted({*one, *other}):
+            if one.get(name) != other.get(name):
+                fields[name if kind == "options" else f"source {name}"] = [one.get(name), other.get(name)]
     parts = {}
     for part in ("labeled_ids", "majority_ids", "minority_ids", "unlabeled_ids"):
-        one, other = getattr(first, part), getattr(second, part)
-        both = len(np.intersect1d(one, other))
-        parts[part.removesuffix("_ids")] = {"first": len(one) - both, "both": both, "second": len(other) - both}
+        ids, others = getattr(first, part), getattr(second, part)
+        both = len(np.intersect1d(ids, others))
+        parts[part.removesuffix("_ids")] = {"first": len(ids) - both, "both": both, "second": len(others) - both}
     groups = [{name: group for group, names in split.groups.items() for name in names} for split in (first, second)]
     images = [
-        {row["name"]: row["labeled_images"] for row in statistics_of(split)["classes"]} for split in (first, second)
+        {row["name"]: row["labeled_images"] for row in statistics_of(split.folder)["classes"]}
+        for split in (first, second)
     ]
     names_of_both = sorted({*groups[0], *groups[1]})
     return {

@@ -19,6 +19,7 @@ class Flag(IntFlag):
     DUPLICATE = 16
     UNKNOWN_IMAGE = 32
     UNKNOWN_CLASS = 64
+    UNMAPPED = 128
 
 
 MEANING: Mapping[Flag, str] = {
@@ -29,9 +30,10 @@ MEANING: Mapping[Flag, str] = {
     Flag.DUPLICATE: "same box of the same class twice in an image",
     Flag.UNKNOWN_IMAGE: "annotation of an image that the file lacks",
     Flag.UNKNOWN_CLASS: "annotation of a class that the file lacks",
+    Flag.UNMAPPED: "annotation of a class without counterpart in Objects365",
 }
 
-UNUSABLE = Flag.NOT_FINITE | Flag.NO_AREA | Flag.OUTSIDE | Flag.UNKNOWN_IMAGE | Flag.UNKNOWN_CLASS
+UNUSABLE = Flag.NOT_FINITE | Flag.NO_AREA | Flag.OUTSIDE | Flag.UNKNOWN_IMAGE | Flag.UNKNOWN_CLASS | Flag.UNMAPPED
 """Dropped for every task: no trainer can use such a box, so it counts for nothing in the draw either."""
 
 _DROPPED = {"coco": UNUSABLE, "lvis": UNUSABLE}

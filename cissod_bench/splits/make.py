@@ -1,8 +1,9 @@
 """From a task and its annotations to split folders: read, draw, write, each step in its own file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from cissod_bench.errors import UserError
 from cissod_bench.files import write_json
@@ -12,16 +13,18 @@ from cissod_bench.splits.manifest import Manifest, existing_digest, load_split, 
 from cissod_bench.splits.plan import Plan, Variant, plan_split
 from cissod_bench.splits.pools import Read, read_pools
 from cissod_bench.splits.reader import Source, read_coco
+from cissod_bench.splits.verify import statistics_of
 from cissod_bench.splits.write import write_labeled, write_unlabeled
 from cissod_bench.tasks import Task
 
 
 @dataclass(frozen=True)
 class Made:
-    """A finished split: where it lies, its manifest, and whether the folder held the same one before."""
+    """A finished split: where it lies, its manifest and statistics, and whether the folder held it before."""
 
     folder: Path
     manifest: Manifest
+    statistics: Mapping[str, Any]
     unchanged: bool
 
 
@@ -61,7 +64,7 @@ def make_splits(
         before = existing_digest(folder)
         with staged_folder(folder, replace=force) as staging:
             sealed = write_plan(staging, plan, sources, plot=plot)
-        made.append(Made(folder, sealed, unchanged=before == sealed.digest and not force))
+        made.append(Made(folder, sealed, plan.statistics, unchanged=before == sealed.digest and not force))
     return made
 
 
@@ -90,12 +93,13 @@ def make_embedded_split(
     from cissod_bench.splits.shapes import generate
 
     if not force and (same := _same_embedded(task, folder, variant)):
-        return Made(folder, same, unchanged=True)
+        return Made(folder, same, statistics_of(folder), unchanged=True)
     with staged_folder(folder, replace=force) as staging:
         generate(task.name, staging / manifest.DATA, 0, progress=progress)
         pools, sources = read_pools(task, staging / manifest.DATA / "train.json", None, read_coco)
-        sealed = write_plan(staging, plan_split(task, pools, variant), sources, plot=plot)
-    return Made(folder, sealed, unchanged=False)
+        plan = plan_split(task, pools, variant)
+        sealed = write_plan(staging, plan, sources, plot=plot)
+    return Made(folder, sealed, plan.statistics, unchanged=False)
 
 
 def _same_embedded(task: Task, folder: Path, variant: Variant) -> Manifest | None:

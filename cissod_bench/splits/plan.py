@@ -11,7 +11,7 @@ from cissod_bench.splits import health, objects365
 from cissod_bench.splits.columns import Bool, Columns, Int64
 from cissod_bench.splits.draw import DrawKey, Drawn, Pairs, draw_labeled, hold_out, pairs_of
 from cissod_bench.splits.manifest import SplitRecord
-from cissod_bench.splits.statistics import ClassCounts, split_statistics
+from cissod_bench.splits.statistics import split_statistics
 from cissod_bench.splits.write import Part
 from cissod_bench.tasks import Task
 
@@ -84,8 +84,13 @@ def plan_split(task: Task, pools: Pools, variant: Variant, given: Drawn | None =
     held_out = _held_out(task, train, variant)
     available = ~(pools.absent | held_out)
     pairs = pairs_of(train, use)
-    pairs = pairs.only(available[pairs.image])
+    if pools.absent.any():
+        pairs = pairs.only(~pools.absent[pairs.image])
     minority = minority_labels(task, train, pairs)
+    counted: dict[str, list[Pairs]] = {}
+    if held_out.any():
+        counted["validation"] = [pairs.only(held_out[pairs.image])]
+        pairs = pairs.only(~held_out[pairs.image])
     key = DrawKey(task.version, task.name, variant.seed)
 
     if pools.majority is None:
@@ -101,8 +106,11 @@ def plan_split(task: Task, pools: Pools, variant: Variant, given: Drawn | None =
             f"Task {task.name}: of {drawn.majority_candidates} images none would be drawn. Raise the fraction."
         )
     unlabeled = np.setdiff1d(np.flatnonzero(available), np.concatenate([drawn.majority, drawn.minority]))
-    counts = _class_counts(pairs, pools.majority, parts, unlabeled)
-    groups = groups_of(task, train, minority, counts.labeled_images)
+    labeled = [pairs_of(part.columns, part.trained_boxes()) for part in parts]
+    groups = groups_of(task, train, minority, np.sum([part.images_per_class() for part in labeled], axis=0))
+    is_unlabeled = np.zeros(train.num_images, np.bool_)
+    is_unlabeled[unlabeled] = True
+    counted = {"train": [pairs], "labeled": labeled, "unlabeled": [pairs.only(is_unlabeled[pairs.image])], **counted}
     return Plan(
         record=SplitRecord(
             task=task.name,
@@ -137,9 +145,9 @@ def plan_split(task: Task, pools: Pools, variant: Variant, given: Drawn | None =
         },
         statistics=split_statistics(
             train.categories,
-            counts,
+            counted,
             groups,
-            health.report(train, task.dataset),
+            _health(task, pools),
             _unmet_floors(task, train, pairs, minority),
         ),
     )
@@ -222,21 +230,12 @@ def _labeled_part(columns: Columns, use: Bool, minority: Bool, drawn: Drawn, tas
     return Part(columns, rows, use, ignore=hidden)
 
 
-def _class_counts(pairs: Pairs, majority: Columns | None, labeled: list[Part], unlabeled: Int64) -> ClassCounts:
-    """Images and boxes per class in all training images and in D_l; objects that D_l ignores do not count."""
-    everywhere = [pairs] if majority is None else [pairs, pairs_of(majority, health.usable(majority, "coco"))]
-    inside = [pairs_of(part.columns, part.trained_boxes()) for part in labeled]
-    is_unlabeled = np.zeros(pairs.num_images, np.bool_)
-    is_unlabeled[unlabeled] = True
-    hidden = pairs.only(is_unlabeled[pairs.image])
-    return ClassCounts(
-        train_images=np.sum([part.images_per_class() for part in everywhere], axis=0),
-        train_boxes=np.sum([part.boxes_per_class() for part in everywhere], axis=0),
-        labeled_images=np.sum([part.images_per_class() for part in inside], axis=0),
-        labeled_boxes=np.sum([part.boxes_per_class() for part in inside], axis=0),
-        unlabeled_images=hidden.images_per_class(),
-        unlabeled_boxes=hidden.boxes_per_class(),
-    )
+def _health(task: Task, pools: Pools) -> list[dict[str, Any]]:
+    """What is wrong with the annotations, of both data sets where there are two."""
+    found = health.report(pools.train, task.dataset)
+    if pools.majority is not None:
+        found += [{**entry, "data": "coco"} for entry in health.report(pools.majority, "coco")]
+    return found
 
 
 def _unmet_floors(task: Task, columns: Columns, pairs: Pairs, minority: Bool) -> dict[str, int]:

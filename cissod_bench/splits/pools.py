@@ -59,7 +59,7 @@ def map_coco(coco: Columns, target: Columns, file: str) -> Columns:
             raise UserError(f"{file} is not COCO: {unknown_name('class', name, names)}")
     labels = np.array([label_of.get(objects365.FROM_COCO.get(name, -1), -1) for name in names], np.int16)
     box_label = np.where(coco.box_label >= 0, labels[coco.box_label], np.int16(-1))
-    unmapped = np.where(box_label < 0, np.uint8(int(Flag.UNKNOWN_CLASS)), np.uint8(0))
+    unmapped = np.where((coco.box_label >= 0) & (box_label < 0), np.uint8(int(Flag.UNMAPPED)), np.uint8(0))
     located = [f"coco/train2017/{name}" for name in coco.file_names.take(np.arange(coco.num_images))]
     return replace(
         coco,

@@ -1,86 +1,105 @@
-"""How many images and boxes of each class there are before and after the draw."""
+"""How many images and boxes of each class and group there are before and after the draw."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from cissod_bench.splits.columns import Category
+from cissod_bench.splits.columns import Bool, Category, Int64
+from cissod_bench.splits.draw import Counts, Pairs
 
-Counts = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class ClassCounts:
-    """Images and boxes per class, int64 `[C]` each. An image counts for a class that it holds, if only as a crowd.
-
-    Attributes:
-        train_images, train_boxes: in all training images, as the data has them.
-        labeled_images, labeled_boxes: in D_l, as training sees it.
-        unlabeled_images, unlabeled_boxes: in D_u, hidden from training: for people, tables and plots only.
-    """
-
-    train_images: Counts
-    train_boxes: Counts
-    labeled_images: Counts
-    labeled_boxes: Counts
-    unlabeled_images: Counts
-    unlabeled_boxes: Counts
+GROUP_ORDER = ("maj", "min", "f", "c", "r")
+"""In which order groups are shown; files have them by name."""
 
 
 def split_statistics(
     categories: Sequence[Category],
-    counts: ClassCounts,
+    parts: Mapping[str, Sequence[Pairs]],
     groups: Mapping[str, Sequence[str]],
     health: Sequence[Mapping[str, Any]],
     unmet_floors: Mapping[str, int],
 ) -> dict[str, Any]:
     """The content of `statistics.json`.
 
+    An image counts for a class that it holds, if only as a crowd, and once for each group of which it holds a class.
+    Boxes are those that are no crowd.
+
     Args:
         categories: the classes in label order.
-        counts: images and boxes per class.
+        parts: what is counted, as pairs of image and class of each data set in it: `train` (all training images as the
+            data has them; for `coco-o365` those of Objects365), `labeled` (D_l as training sees it), `unlabeled` (D_u,
+            hidden from training: for people, tables and plots only) and, where there is one, `validation` (held out).
         groups: class names by group.
         health: what `health.report` found.
         unmet_floors: classes that have fewer boxes than the floor in all images, with the number that they have.
     """
     group_of = {name: group for group, names in groups.items() for name in names}
-    classes = [
-        {
-            "id": category.id,
-            "name": category.name,
-            "group": group_of[category.name],
-            "official_frequency": category.frequency,
-            "train_images": int(counts.train_images[label]),
-            "train_boxes": int(counts.train_boxes[label]),
-            "labeled_images": int(counts.labeled_images[label]),
-            "labeled_boxes": int(counts.labeled_boxes[label]),
-            "unlabeled_images": int(counts.unlabeled_images[label]),
-            "unlabeled_boxes": int(counts.unlabeled_boxes[label]),
-        }
-        for label, category in enumerate(categories)
-    ]
+    images = {part: _sum([pairs.images_per_class() for pairs in counted]) for part, counted in parts.items()}
+    boxes = {part: _sum([pairs.boxes_per_class() for pairs in counted]) for part, counted in parts.items()}
     return {
-        "classes": classes,
-        "groups": {name: _group_row([row for row in classes if row["group"] == name]) for name in groups},
-        "imbalance_ratio": {
-            "train": _imbalance(counts.train_images),
-            "labeled": _imbalance(counts.labeled_images),
-            "unlabeled": _imbalance(counts.unlabeled_images),
+        "classes": [
+            {
+                "id": category.id,
+                "name": category.name,
+                "group": group_of[category.name],
+                "official_frequency": category.frequency,
+                **{f"{part}_images": int(images[part][label]) for part in parts},
+                **{f"{part}_boxes": int(boxes[part][label]) for part in parts},
+            }
+            for label, category in enumerate(categories)
+        ],
+        "groups": {
+            group: _group_row(np.isin([category.name for category in categories], list(members)), parts, boxes)
+            for group, members in groups.items()
         },
+        "imbalance_ratio": {part: _imbalance(images[part]) for part in parts},
         "health": list(health),
         "unmet_floors": dict(unmet_floors),
     }
 
 
-def _group_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    columns = [f"{part}_{unit}" for part in ("train", "labeled", "unlabeled") for unit in ("images", "boxes")]
-    return {"classes": len(rows), **{column: sum(row[column] for row in rows) for column in columns}}
+def _group_row(inside: Bool, parts: Mapping[str, Sequence[Pairs]], boxes: Mapping[str, Counts]) -> dict[str, int]:
+    """Number of classes, and of images and boxes of each part that are of at least one of them."""
+    return {
+        "classes": int(inside.sum()),
+        **{
+            f"{part}_images": sum(_distinct(pairs.image[inside[pairs.label]]) for pairs in counted)
+            for part, counted in parts.items()
+        },
+        **{f"{part}_boxes": int(boxes[part][inside].sum()) for part in parts},
+    }
+
+
+def _distinct(ascending: Int64) -> int:
+    return int((ascending[1:] != ascending[:-1]).sum()) + bool(len(ascending))
+
+
+def _sum(counts: Sequence[Counts]) -> Counts:
+    total: Counts = np.sum(counts, axis=0)
+    return total
 
 
 def _imbalance(images: Counts) -> float | None:
     """Images of the most frequent class over images of the least frequent one that has any."""
     present = images[images > 0]
     return float(present.max() / present.min()) if len(present) else None
+
+
+def remarks(statistics: Mapping[str, Any]) -> list[str]:
+    """What somebody should know who uses the split, as sentences: faults of the annotations, classes too rare."""
+    found = []
+    for entry in statistics["health"]:
+        where = " of COCO" if entry.get("data") == "coco" else ""
+        examples = ", ".join(map(str, entry["annotation_ids"]))
+        found.append(f"{entry['what']}: {entry['boxes']:,}{where} {entry['handled']}, such as annotation {examples}")
+    unmet = [f"{name} ({boxes})" for name, boxes in sorted(statistics["unmet_floors"].items())]
+    if unmet:
+        found.append(f"all boxes labelled, yet fewer than the floor: {_listed(unmet, 'classes')}")
+    none = [row["name"] for row in statistics["classes"] if not row["labeled_boxes"]]
+    if none:
+        found.append(f"no labelled box: {_listed(none, 'classes')}")
+    return found
+
+
+def _listed(names: Sequence[str], kind: str, most: int = 5) -> str:
+    return f"{len(names)} {kind}: {', '.join(names[:most])}{', ...' if len(names) > most else ''}"

@@ -68,7 +68,7 @@ def verify_split(
     content = manifest.read_manifest(folder)
     labeled, unlabeled = read_coco_file(split.labeled_file), read_coco_file(split.unlabeled_file)
     held_out = read_coco_file(split.validation_file) if split.validation_file else CocoFile([], [])
-    exhausted: dict[str, int] = statistics_of(split)["unmet_floors"]
+    exhausted: dict[str, int] = statistics_of(folder)["unmet_floors"]
     checks = [
         Check("every file has the sha256 of the manifest", _listed(manifest.damaged_files(folder, content))),
         Check("D_m, D_s and D_u share no image", _shared(split)),
@@ -97,13 +97,13 @@ def verify_split(
     return checks
 
 
-def statistics_of(split: Split) -> dict[str, Any]:
-    """The content of `statistics.json`.
+def statistics_of(folder: Path) -> dict[str, Any]:
+    """The content of a split folder's `statistics.json`.
 
     Raises:
         UserError: it is missing or damaged.
     """
-    path = split.folder / manifest.STATISTICS
+    path = folder / manifest.STATISTICS
     try:
         content: dict[str, Any] = msgspec.json.decode(path.read_bytes())
     except (OSError, msgspec.DecodeError) as error:

@@ -26,6 +26,8 @@ validation_fraction = 0.1
 minority = ["rare", "scarce"]
 """
 
+UNITS = ("images", "boxes")
+
 
 def command(*arguments: object) -> str:
     result = CliRunner().invoke(app, ["splits", *(str(argument) for argument in arguments)])
@@ -125,11 +127,25 @@ def test_show_counts_what_the_file_holds(split: Path) -> None:
         row = by_name[category["name"]]
         assert row["labeled_boxes"] == sum(not box["iscrowd"] for box in boxes)
         assert row["labeled_images"] == len({box["image_id"] for box in boxes})
+    for group, ids in (("maj", {9, 2}), ("min", {5, 4})):
+        boxes = [box for box in labeled["annotations"] if box["category_id"] in ids]
+        row = shown["groups"][group]
+        assert row["labeled_boxes"] == sum(not box["iscrowd"] for box in boxes)
+        assert row["labeled_images"] == len({box["image_id"] for box in boxes})  # an image with both counts once
+    assert shown["imbalance_ratio"]["labeled"] == pytest.approx(
+        max(row["labeled_images"] for row in by_name.values()) / min(row["labeled_images"] for row in by_name.values())
+    )
     rare = {box["image_id"] for box in labeled["annotations"] if box["category_id"] == 5}
     common = {box["image_id"] for box in labeled["annotations"] if box["category_id"] == 9}
     assert dict(map(tuple, shown["co_occurrence"]["rare"]))["common"] == pytest.approx(len(rare & common) / len(rare))
     text = command("show", split)
-    assert "scarce" in text
+    row = by_name["scarce"]
+    cells = [
+        row["group"],
+        "scarce",
+        *(f"{row[f'{p}_{u}']:,}" for p in ("train", "labeled", "unlabeled") for u in UNITS),
+    ]
+    assert cells in [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines()]
 
 
 def test_diff(split: Path, tmp_path: Path) -> None:

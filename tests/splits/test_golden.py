@@ -119,6 +119,12 @@ def test_coco_to_objects365(coco: Columns) -> None:
     assert len(made.ids["majority"]) == len(np.unique(coco.box_image[coco.box_label != 32]))  # 32: sports ball
     assert len(taken) + len(made.ids["unlabeled"]) == 1_000
     assert not set(made.ids["majority"].tolist()) & set(range(1, 1_001))
+    # The faults of both data sets are told, and the boxes of sports ball, which Objects365 has not.
+    unmapped = [row for row in made.statistics["health"] if "without counterpart" in row["what"]]
+    assert [(row["boxes"], row["data"]) for row in unmapped] == [(int((coco.box_label == 32).sum()), "coco")]
+    # The original data is Objects365 alone (paper Fig. 4 b).
+    people = [row for row in made.statistics["classes"] if row["name"] == "Person"]
+    assert people[0]["train_boxes"] == total["Person"] < people[0]["labeled_boxes"]
 
 
 def test_groups_and_floor_follow_the_options(coco: Columns) -> None:

@@ -1,0 +1,74 @@
+"""What `splits show` prints."""
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from cissod_bench.splits.manifest import Split
+
+_PARTS = {"train": "original", "labeled": "D_l", "unlabeled": "D_u", "validation": "held out"}
+_WIDE = 160  # columns where nobody's window is the limit
+
+
+def print_split(
+    split: "Split", statistics: Mapping[str, Any], beside: Mapping[str, Sequence[tuple[str, float]]]
+) -> None:
+    """Print counts per group and class, imbalance ratios, remarks, and what classes of the rarest group occur with."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from cissod_bench.splits.statistics import GROUP_ORDER, remarks
+
+    console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
+    counts = split.counts
+    typer.echo(
+        f"{split.task}, protocol {split.protocol}, seed {split.seed}, digest {split.digest[:12]}\n"
+        f"labelled {counts['labeled_images']:,} images (D_m {counts['majority_images']:,}, D_s "
+        f"{counts['minority_images']:,}) with {counts['labeled_boxes']:,} boxes; "
+        f"unlabelled {counts['unlabeled_images']:,}"
+        + (f"; held out {counts['validation_images']:,}" if counts["validation_images"] else "")
+    )
+    parts = [part for part in _PARTS if part in statistics["imbalance_ratio"]]
+    columns = [(part, unit) for part in parts for unit in ("images", "boxes")]
+    official = any(row["official_frequency"] for row in statistics["classes"])
+    table = Table("group", "class", *(["official"] if official else []))
+    for part, unit in columns:
+        table.add_column(f"{_PARTS[part]}\n{unit}", justify="right")
+    groups = sorted(statistics["groups"].items(), key=lambda item: GROUP_ORDER.index(item[0]))
+    for name, row in groups:
+        number = f"{row['classes']} class{'' if row['classes'] == 1 else 'es'}"
+        cells = [f"[bold]{row[f'{part}_{unit}']:,}" for part, unit in columns]
+        table.add_row(name, f"[bold]{number}", *([""] if official else []), *cells)
+    table.add_section()
+    for row in sorted(statistics["classes"], key=lambda row: (-row["labeled_images"], row["name"])):
+        cells = [f"{row[f'{part}_{unit}']:,}" for part, unit in columns]
+        table.add_row(row["group"], row["name"], *([row["official_frequency"] or "-"] if official else []), *cells)
+    console.print(table)
+    ratios = (f"{_PARTS[part]} {_ratio(statistics['imbalance_ratio'][part])}" for part in parts)
+    typer.echo(f"images of the most over those of the least frequent class that is there: {', '.join(ratios)}")
+    if official:
+        _print_official(statistics, [name for name, _ in groups])
+    for remark in remarks(statistics):
+        typer.echo(remark)
+    if beside:
+        table = Table("class", "in its labelled images most often", title="what the rarest group occurs with")
+        for name, others in beside.items():
+            table.add_row(name, ", ".join(f"{other} {share:.0%}" for other, share in others))
+        console.print(table)
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _print_official(statistics: Mapping[str, Any], groups: Sequence[str]) -> None:
+    """LVIS's own group of each class, counted in its whole training set, against the group counted in D_l."""
+    pairs = Counter((row["official_frequency"], row["group"]) for row in statistics["classes"])
+    for frequency in ("f", "c", "r"):
+        found = {group: pairs[frequency, group] for group in groups}
+        inside = ", ".join(f"{count} {group}" for group, count in found.items())
+        typer.echo(f"{sum(found.values())} classes officially {frequency} are in D_l: {inside}")
