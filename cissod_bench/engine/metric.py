@@ -38,7 +38,7 @@ class GroupAP(BaseMetric):
         out_dir: str,
         lvis: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(collect_device="gpu")  # by the process group, gloo's too; "cpu" would write files
         self.ann_file, self.out_dir = Path(ann_file), Path(out_dir)
         self.groups = {name: tuple(members) for name, members in groups.items()}
         self.evaluator, self.max_detections = evaluator, max_detections

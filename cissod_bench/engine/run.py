@@ -12,7 +12,6 @@
     result.json        the record that `report` reads; written last, so a folder with it is a finished run
 """
 
-import contextlib
 import difflib
 import logging
 import os
@@ -22,12 +21,14 @@ from typing import Any
 
 import msgspec
 import torch
+from mmengine.dist import barrier, is_main_process
 from mmengine.runner import Runner
 
 from cissod_bench.engine import plugins
 from cissod_bench.engine.checkpoints import newest_readable
 from cissod_bench.engine.config import VALIDATION_IMAGES, build_config
 from cissod_bench.engine.job import Job
+from cissod_bench.engine.ranks import from_main, main_process_speaks, process_group
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation.groups import load_evaluation
 from cissod_bench.files import write_bytes, write_text
@@ -60,32 +61,58 @@ class QuietRunner(Runner):
 def run_job(job: Job) -> Result:
     """Train, evaluate and record; go on with an unfinished run of the same job; leave a finished one as it is.
 
+    A job of several processes is run by each of them at the same time, see `ranks.py`.
+
     Raises:
         UserError: the run folder holds something else, or another job's run.
     """
     torch.set_num_threads(job.threads)
-    config = build_config(job)
-    if (job.out / RESULT_FILE).exists():
-        check_same(job.out, config.pretty_text)
+    with process_group(job.processes, job.device):
+        config = build_config(job)
+        if from_main((job.out / RESULT_FILE).exists):
+            check_same(job.out, config.pretty_text)
+            return load_result(job.out / RESULT_FILE)
+        config.load_from = from_main(lambda: start_folder(job, config.pretty_text))
+        config.resume = config.load_from is not None
+        if job.processes > 1:
+            config.launcher = "pytorch"
+            config.model_wrapper_cfg = {"type": "MMDistributedDataParallel", "broadcast_buffers": False}
+        with main_process_speaks(job.out / "console.txt"):
+            runner = QuietRunner.from_cfg(config)
+            try:
+                runner.train()
+                barrier()
+                if not (job.out / "per_class.npz").exists():  # interrupted between last checkpoint and evaluation
+                    runner.val_loop.run()
+            except AssertionError as error:
+                if "failed to load image" in str(error):
+                    raise UserError(f"{error}. The file is damaged; replace it and run again.") from error
+                raise
+        if is_main_process():
+            write_result(job.out / RESULT_FILE, record(job, runner.seconds_trained()))
+        barrier()
         return load_result(job.out / RESULT_FILE)
-    config.load_from = prepare_folder(job.out, config.pretty_text)
-    config.resume = config.load_from is not None
+
+
+def start_folder(job: Job, config: str) -> str | None:
+    """Get the run folder ready for training; the checkpoint to go on from, see `prepare_folder`."""
+    checkpoint = prepare_folder(job.out, config)
     for name in ("detections.json", "per_class.npz"):  # of an evaluation on the way: the last one is the result
         (job.out / name).unlink(missing_ok=True)
     classes = [dict(entry) for entry in job.split.classes]
     images = {"images": job.validation_images, "annotations": [], "categories": classes}
     write_bytes(job.out / VALIDATION_IMAGES, msgspec.json.encode(images))
-    with (job.out / "console.txt").open("a") as console, contextlib.redirect_stdout(console):
-        runner = QuietRunner.from_cfg(config)
-        try:
-            runner.train()
-            if not (job.out / "per_class.npz").exists():  # interrupted between the last checkpoint and the evaluation
-                runner.val_loop.run()
-        except AssertionError as error:
-            if "failed to load image" in str(error):
-                raise UserError(f"{error}. The file is damaged; replace it and run again.") from error
-            raise
-    result = make_result(
+    return checkpoint
+
+
+def record(job: Job, seconds: float) -> Result:
+    """The record of a run whose last evaluation is in its folder.
+
+    Args:
+        job: the run.
+        seconds: that training and evaluation took.
+    """
+    return make_result(
         Key(
             task=job.task.name,
             protocol=job.task.version,
@@ -108,12 +135,10 @@ def run_job(job: Job) -> Result:
         files={"config": "config.py", "detections": "detections.json", "per_class": "per_class.npz"},
         environment=describe_environment(),
         split=str(job.split.folder),
-        timing={"train_and_evaluate": runner.seconds_trained()},
+        timing={"train_and_evaluate": seconds},
         gpu_memory_mib=torch.cuda.max_memory_allocated() / 2**20 if job.device == "cuda" else None,
         git=git_state(Path(__file__).parent),
     )
-    write_result(job.out / RESULT_FILE, result)
-    return result
 
 
 def prepare_folder(out: Path, config: str) -> str | None:

@@ -64,7 +64,8 @@ class ShuffledStream:
 class SemiSampler(Sampler[int]):
     """Draws from a `SeededConcatDataset` of the labelled and the unlabelled images, batch after batch, without end.
 
-    A draw is encoded as `index + len(dataset) * number`, where no two draws of a run, on any rank, have one number.
+    A draw is encoded as `index + len(dataset) * number`, where no two draws of a run, on any rank, have one number. The
+    ranks share out the batch that one process with the sum of their batches would take, with its numbers.
 
     An image with repeat factor r comes up ceil(r) times in a pass through its source (mmdet's and the release's
     convention), and not at all with factor 0.
@@ -176,25 +177,26 @@ class SemiSampler(Sampler[int]):
         uniform = np.random.Generator(generator).random(count)
         return (uniform < self._wide_fraction).astype(np.int64)
 
-    def _next_indices(self) -> list[int]:
+    def _next_draws(self) -> list[int]:
         if self.next_batch == self._until:
             self._place()
         orientation = int(self._orientations(self.next_batch, 1)[0])
-        indices: list[int] = []
+        first, draws = self.next_batch * self.batch_size * self.world_size, []
         for source, count in enumerate(self.per_source):
-            start = int(self._taken[source, orientation])
-            taken = self._streams[source][orientation].take(start, count * self.world_size)
-            indices += taken[self.rank * count : (self.rank + 1) * count].tolist()
-            self._taken[source, orientation] += count * self.world_size
+            start, whole = int(self._taken[source, orientation]), count * self.world_size
+            taken = self._streams[source][orientation].take(start, whole)
+            mine = slice(self.rank * count, (self.rank + 1) * count)
+            numbers = np.arange(first, first + whole)[mine]
+            draws += (taken[mine] + len(self) * numbers).tolist()
+            self._taken[source, orientation] += whole
+            first += whole
         self.next_batch += 1
-        return indices
+        return draws
 
     def __iter__(self) -> Iterator[int]:
         """Draws of this rank, batch after batch, from where the sampler stands."""
         while True:
-            first = (self.next_batch * self.world_size + self.rank) * self.batch_size
-            for number, index in enumerate(self._next_indices(), start=first):
-                yield index + len(self) * number
+            yield from self._next_draws()
 
     def skip(self, num_samples: int) -> None:
         """Go to where this rank has taken `num_samples` since the start of the run (mmengine calls this on resume)."""

@@ -1,0 +1,93 @@
+"""One run as several processes: who they are, and what they say to each other besides gradients.
+
+A process knows its place from the environment: torchrun's variables (which `launch.py` sets too), or Slurm's inside
+`srun`. The main process alone prints and writes the run folder; what it decides goes to the others. All processes need
+the run folder, and the data, under the same paths.
+"""
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from mmengine.dist import broadcast_object_list, is_main_process
+
+from cissod_bench.errors import UserError
+
+T = TypeVar("T")
+PORT = 29500
+"""Where the processes of an `srun` meet unless MASTER_PORT says otherwise; torch.distributed's default."""
+
+
+def group_size(environment: Mapping[str, str]) -> int:
+    """Number of processes that this one was started together with, 1 if it was started alone."""
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        return int(environment["WORLD_SIZE"])
+    # Of the job step: in a batch script and in an interactive shell it is 1, whatever the job has.
+    if "SLURM_PROCID" in environment:
+        return int(environment.get("SLURM_STEP_NUM_TASKS", "1"))
+    return 1
+
+
+def place_from_slurm(environment: Mapping[str, str]) -> dict[str, str]:
+    """torchrun's variables for a process of an `srun`.
+
+    Raises:
+        UserError: Slurm cannot say what the first node is called.
+    """
+    nodes = environment.get("SLURM_STEP_NODELIST", environment.get("SLURM_NODELIST", ""))
+    try:
+        first = subprocess.run(["scontrol", "show", "hostnames", nodes], check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise UserError(f"scontrol cannot expand the node list {nodes!r} ({error}). Set MASTER_ADDR.") from error
+    return {
+        "RANK": environment["SLURM_PROCID"],
+        "LOCAL_RANK": environment["SLURM_LOCALID"],
+        "WORLD_SIZE": environment["SLURM_STEP_NUM_TASKS"],
+        "MASTER_ADDR": environment.get("MASTER_ADDR") or first.stdout.split()[0],
+        "MASTER_PORT": environment.get("MASTER_PORT", str(PORT)),
+    }
+
+
+@contextlib.contextmanager
+def process_group(size: int, device: str) -> Iterator[None]:
+    """Be one of `size` processes: NCCL on GPUs, gloo on CPUs. Leave when the others are done as well.
+
+    Raises:
+        UserError: the port is taken by another program, or the group does not come together.
+    """
+    if size == 1 or torch.distributed.is_initialized():
+        yield
+        return
+    if "RANK" not in os.environ:
+        os.environ |= place_from_slurm(os.environ)
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    try:
+        torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+    except torch.distributed.DistNetworkError as error:
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise UserError(
+            f"The processes cannot meet at {where} ({str(error).splitlines()[0]}). If another program has the port, "
+            "set MASTER_PORT to a free one."
+        ) from error
+    yield  # after an error the group is left as it is: nobody may be there to take part
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def from_main(decide: Callable[[], T]) -> T:
+    """What the main process decides, on all processes; the others wait for it."""
+    values = [decide() if is_main_process() else None]
+    broadcast_object_list(values)
+    return values[0]  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def main_process_speaks(console: Path) -> Iterator[None]:
+    """What libraries print goes to a file on the main process and nowhere on the others."""
+    with (console if is_main_process() else Path(os.devnull)).open("a") as file, contextlib.redirect_stdout(file):
+        yield
