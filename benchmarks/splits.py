@@ -28,13 +28,13 @@ PROGRAM = [sys.executable, "-m", "cissod_bench.cli.main"]
 BARE = """
 import gc, sys, msgspec
 from pathlib import Path
-from cissod_bench.splits.reader import _Box, _Image
+from cissod_bench.splits.pieces import _Box, _Image
 from cissod_bench.splits.stream import JsonObject, opened
 gc.disable()
 path = Path(sys.argv[1])
 decoders = {"images": msgspec.json.Decoder(list[_Image]).decode, "annotations": msgspec.json.Decoder(list[_Box]).decode}
-with opened(path) as (read_into, _):
-    document = JsonObject(read_into, path)
+with opened(path) as content:
+    document = JsonObject(content, path)
     for key in document.keys():
         if key in decoders:
             for _ in document.elements(decoders[key]):

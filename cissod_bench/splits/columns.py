@@ -15,6 +15,8 @@ Bool = npt.NDArray[np.bool_]
 UInt64 = npt.NDArray[np.uint64]
 Bytes = npt.NDArray[np.uint8]
 
+_BLOCK = 1 << 16
+
 
 class Category(msgspec.Struct, frozen=True):
     """One class of the data: its id and name, and what LVIS says about its frequency in the whole training set."""
@@ -51,6 +53,20 @@ class Strings:
         encoded = [string.encode("utf-8", "surrogatepass") for string in strings]
         lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
         return cls(np.frombuffer(b"".join(encoded), np.uint8), np.cumsum(lengths))
+
+    def rows(self, rows: Int64) -> "Strings":
+        """The strings of these rows, packed."""
+        starts = np.concatenate([[0], self.ends[:-1]])[rows] if len(self.ends) else self.ends
+        lengths = self.ends[rows] - starts
+        ends = np.cumsum(lengths)
+        data = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8)
+        for first in range(0, len(rows), _BLOCK):
+            part = slice(first, first + _BLOCK)
+            begin, end = ends[first] - lengths[first], ends[part][-1]
+            # Of every byte its place in the old block: how far its string has moved, and its place in the new one.
+            moved = np.repeat(starts[part] - ends[part] + lengths[part], lengths[part])
+            data[begin:end] = self.data[moved + np.arange(begin, end)]
+        return Strings(data, ends)
 
     def take(self, rows: Int64) -> list[str]:
         """The strings of these rows."""

@@ -11,7 +11,9 @@ import numpy.typing as npt
 from cissod_bench.files import canonical_json
 from cissod_bench.splits.columns import Bool, Category, Float64, Int32, Int64, Strings, UInt64
 
-_BLOCK = 1 << 20
+Sums = tuple[int, int]
+
+_LANES = (0x9E3779B97F4A7C15, 0xD1B54A32D192ED03)
 
 
 def _mix(value: UInt64) -> UInt64:
@@ -30,15 +32,29 @@ def _bits(column: npt.NDArray[Any]) -> UInt64:
 
 def box_hashes(image_ids: Int64, category_ids: Int32, boxes: Float64) -> UInt64:
     """One 64-bit hash a box over image, class and coordinates: equal for duplicates, uint64 `[M]`."""
-    hashes = np.empty(len(boxes), np.uint64)
     with np.errstate(over="ignore"):
-        for start in range(0, len(boxes), _BLOCK):
-            part = slice(start, start + _BLOCK)
-            block = _mix(_bits(image_ids[part]) + np.uint64(0x9E3779B97F4A7C15))
-            for column in (category_ids[part], *boxes[part].T):
-                block = _mix(block + _bits(column))
-            hashes[part] = block
+        hashes = _mix(_bits(image_ids) + np.uint64(0x9E3779B97F4A7C15))
+        for column in (category_ids, *boxes.T):
+            hashes = _mix(hashes + _bits(column))
     return hashes
+
+
+def box_sums(hashes: UInt64, box_ids: Int64, crowd: Bool, areas: Float64) -> Sums:
+    """Two sums of mixed 64-bit hashes over everything that is known of the boxes, modulo 2^64.
+
+    A sum does not depend on the order of its terms, so nothing as large as the boxes has to be sorted; and the sums of
+    the parts of a file add up to those of the whole (`added`).
+    """
+    with np.errstate(over="ignore"):
+        for column in (box_ids, crowd, areas):
+            hashes = _mix(hashes + _bits(column))
+        first, second = (int(_mix(hashes ^ np.uint64(key)).sum(dtype=np.uint64)) for key in _LANES)
+    return first, second
+
+
+def added(first: Sums, second: Sums) -> Sums:
+    """Sums over the boxes of two parts together."""
+    return (first[0] + second[0]) % 2**64, (first[1] + second[1]) % 2**64
 
 
 def content_digest(
@@ -48,24 +64,10 @@ def content_digest(
     file_names: Strings,
     extras: Strings,
     categories: Sequence[Category],
-    hashes: UInt64,
-    box_ids: Int64,
-    crowd: Bool,
-    areas: Float64,
+    num_boxes: int,
+    sums: Sums,
 ) -> str:
-    """SHA-256 over the images (ascending by id), the classes, and two sums of mixed 64-bit hashes over the boxes.
-
-    A sum does not depend on the order of its terms, so nothing as large as the boxes has to be sorted.
-    """
-    sums = [0, 0]
-    with np.errstate(over="ignore"):
-        for start in range(0, len(hashes), _BLOCK):
-            part = slice(start, start + _BLOCK)
-            block = hashes[part]
-            for column in (box_ids[part], crowd[part], areas[part]):
-                block = _mix(block + _bits(column))
-            for lane, key in enumerate((0x9E3779B97F4A7C15, 0xD1B54A32D192ED03)):
-                sums[lane] = (sums[lane] + int(_mix(block ^ np.uint64(key)).sum(dtype=np.uint64))) % 2**64
+    """SHA-256 over the images (ascending by id), the classes, and the number and the sums of the boxes."""
     digest = hashlib.sha256()
     images: tuple[npt.NDArray[Any], ...] = (
         image_ids,
@@ -77,7 +79,7 @@ def content_digest(
         extras.data,
     )
     for column in images:
-        digest.update(np.ascontiguousarray(column).astype(column.dtype.newbyteorder("<")).tobytes())
+        digest.update(np.ascontiguousarray(column, column.dtype.newbyteorder("<")).data)
     digest.update(canonical_json([msgspec.to_builtins(category) for category in categories]).encode())
-    digest.update(canonical_json([len(image_ids), len(hashes), *sums]).encode())
+    digest.update(canonical_json([len(image_ids), num_boxes, *sums]).encode())
     return digest.hexdigest()

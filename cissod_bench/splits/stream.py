@@ -7,11 +7,13 @@ strings and nested arrays it holds. So the parser's own speed is kept, and only 
 """
 
 import gzip
+import io
 import lzma
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,15 +24,17 @@ from cissod_bench.errors import UserError
 Decoded = TypeVar("Decoded")
 Decode = Callable[[memoryview], Decoded]
 ReadInto = Callable[[memoryview], int]
+Ahead = Callable[[int], Iterable[tuple[Decoded, int]]]
+"""Decodes elements elsewhere, from the one at an offset on; yields them with the offset of the next one."""
 
-PIECE = 4 * 2**20
+PIECE = 2**21
 """Bytes decoded at once: large enough for the parser's speed, small enough for the processor's cache."""
 
 _LARGEST_ELEMENT = 512 * 2**20
 _WRONG_CUTS = 50
 _LONGEST_NUMBER = 512
 _SPACE = re.compile(rb"[ \t\r\n]*")
-_BETWEEN_ELEMENTS = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*(?=\{)")
+BETWEEN_ELEMENTS = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*(?=\{)")
 # A bracket, or a string. One that the buffer cuts off is matched too, up to the buffer's end and without group 1, so
 # that no bracket within it is ever taken for one.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:(")|\\?\Z)|([\[\]{}])', re.DOTALL)
@@ -38,13 +42,24 @@ _SCALAR = re.compile(rb"([^ \t\r\n,\]}]*)(?=[ \t\r\n,\]}])")
 _BYTE = re.compile(r"\(byte (\d+)\)")
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[tuple[ReadInto, Callable[[], int]]]:
-    """Open a plain, gzip or xz file, told apart by their first bytes, for reading its content.
+@dataclass(frozen=True)
+class Content:
+    """The content of an open file.
 
-    Yields:
-        A function that fills a buffer with content and returns the number of bytes, and one that tells how many bytes
-        of the file have been read.
+    Attributes:
+        read_into: fills a buffer with further content, returns the number of bytes, 0 at the end.
+        raw: the file itself.
+        plain: the content is that of the file itself, so that its parts can be read in any order.
+    """
+
+    read_into: ReadInto
+    raw: io.FileIO
+    plain: bool
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Content]:
+    """Open a plain, gzip or xz file, told apart by their first bytes, for reading its content.
 
     Raises:
         UserError: on reading, if compressed data is damaged or cut off.
@@ -67,20 +82,20 @@ def opened(path: Path) -> Iterator[tuple[ReadInto, Callable[[], int]]]:
             except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
                 raise UserError(f"{path}: the compressed data is damaged or cut off ({error}).") from None
 
-        yield read_into, raw.tell
+        yield Content(read_into, raw, plain=content is None)
 
 
 class JsonObject:
     """Cursor over one JSON object that is read piece by piece.
 
     Args:
-        read_into: fills a buffer with further content, returns the number of bytes, 0 at the end.
+        content: what to read.
         path: named in the messages.
         piece: bytes decoded at once.
     """
 
-    def __init__(self, read_into: ReadInto, path: Path, piece: int = PIECE) -> None:
-        self._read_into = read_into
+    def __init__(self, content: Content, path: Path, piece: int = PIECE) -> None:
+        self._content = content
         self._path = path
         self._piece = piece
         # Content lies between `position` and `end`. At least one byte lies before it, since a piece of an array is
@@ -117,11 +132,12 @@ class JsonObject:
         if self._peek() != b"":
             raise self._malformed("data after the end of the JSON object")
 
-    def elements(self, decode: Decode[Decoded]) -> Iterator[Decoded]:
+    def elements(self, decode: Decode[Decoded], ahead: Ahead[Decoded] | None = None) -> Iterator[Decoded]:
         """Decode the array that comes next, one run of whole elements at a time.
 
         Args:
             decode: takes the text of a JSON list; raises `msgspec.DecodeError` if it is not one.
+            ahead: asked before each run for elements that have been decoded elsewhere; only for plain content.
 
         Raises:
             UserError: not an array, malformed or cut off.
@@ -134,6 +150,9 @@ class JsonObject:
         self._position -= 1
         size = self._piece
         while True:
+            for decoded, offset in ahead(self._offset + self._position) if ahead else ():
+                self._seek(offset)
+                yield decoded
             self._fill(size)
             run = self._decode_run(decode)
             if run is not None:
@@ -216,7 +235,7 @@ class JsonObject:
         while end > self._position and tried < _WRONG_CUTS:
             start = max(self._position, end - width)
             # A gap may straddle the border of two searched parts: look a little beyond the right one.
-            gaps = _BETWEEN_ELEMENTS.finditer(self._buffer, start, min(self._end, end + 256))
+            gaps = BETWEEN_ELEMENTS.finditer(self._buffer, start, min(self._end, end + 256))
             for first, last in reversed([gap.span() for gap in gaps]):
                 if first < end:
                     yield first + 1, last
@@ -298,11 +317,18 @@ class JsonObject:
             self._position, self._end = 1, 1 + len(rest)
         with memoryview(self._buffer) as view:
             while self._end < self._position + size:
-                count = self._read_into(view[self._end : self._position + size])
+                count = self._content.read_into(view[self._end : self._position + size])
                 if count == 0:
                     self._ended = True
                     break
                 self._end += count
+
+    def _seek(self, offset: int) -> None:
+        """Go on at an offset in plain content."""
+        self._content.raw.seek(offset)
+        self._position = self._end = 1
+        self._offset = offset - 1
+        self._ended = False
 
     def _malformed(self, what: str) -> UserError:
         return UserError(f"{self._path} is damaged: {what} at byte {self._offset + self._position}.")

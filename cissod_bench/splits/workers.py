@@ -1,0 +1,216 @@
+"""Parts of a large annotation file decoded by other processes, in the order of the file.
+
+The file is divided at round offsets. A worker looks for the first gap between two elements behind either end of its
+part and decodes what lies between. Where a gap is has to be guessed, since `}, {` may also stand in a string or in a
+nested list; the guess is proved as in `stream.py`: text that starts at an element and decodes as a list ends between
+two elements of the same list. So the first part, whose start is known, proves the start of the second, and so on. A
+part that cannot be decoded, or that does not start where the one before it ended, ends the run: it is dropped with all
+that come after it, and the caller goes on from there itself. A wrong guess costs time and never changes an element.
+
+Workers are programs of their own, not forks, so that threads of the caller do no harm. They end with the connection to
+their caller, however that one ends.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
+
+import msgspec
+
+from cissod_bench.errors import UserError
+from cissod_bench.splits.pieces import Boxes, FileNames, Images, Pieces
+from cissod_bench.splits.stream import BETWEEN_ELEMENTS
+
+_BEYOND = 2**18  # bytes behind a part within which its last gap must lie
+_WAITING = 2  # parts that a worker has at a time, so that it need not wait for the next one
+_MOST_FAILURES = 3
+_PROGRAM = (
+    "import sys; sys.path[:] = {path!r}; from cissod_bench.splits.workers import serve; "
+    "serve({file}, {channel}, {file_names!r})"
+)
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One part of one run: the list that it belongs to, and the offsets behind which its first and last gap lie."""
+
+    run: int
+    number: int
+    key: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Elements of a list, with the offset of the first one and of the one behind the last."""
+
+    elements: Boxes | Images
+    start: int
+    end: int
+
+
+class Workers:
+    """Processes that decode parts of one file.
+
+    Args:
+        file: descriptor of the open, uncompressed file.
+        path: named in the messages.
+        file_names: as in `Pieces`.
+        processes: how many.
+        part: bytes that one of them decodes at once.
+    """
+
+    def __init__(self, file: int, path: Path, file_names: FileNames, processes: int, part: int) -> None:
+        self._path = path
+        self._part = part
+        self._size = os.fstat(file).st_size
+        self._run = self._failures = 0
+        self._processes: dict[Connection, subprocess.Popen[bytes]] = {}
+        for _ in range(processes):
+            channel, other = Pipe()
+            with other:
+                program = _PROGRAM.format(path=sys.path, file=file, channel=other.fileno(), file_names=file_names)
+                self._processes[channel] = subprocess.Popen(
+                    [sys.executable, "-c", program], stdin=subprocess.DEVNULL, pass_fds=(file, other.fileno())
+                )
+        self._busy = dict.fromkeys(self._processes, 1)  # parts that each has; its start counts as one
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for channel, process in self._processes.items():
+            channel.close()
+            process.terminate()
+        for process in self._processes.values():
+            process.wait()
+
+    def ready(self) -> bool:
+        """Whether it is worth calling `decoded`: a worker has started, and the guesses have not been wrong before."""
+        return self._failures < _MOST_FAILURES and (self._run > 0 or bool(wait(self._processes, timeout=0)))
+
+    def decoded(self, key: str, start: int) -> Iterator[tuple[Boxes | Images, int]]:
+        """Decode elements of a list, for as long as the guesses prove right.
+
+        Args:
+            key: `images` or `annotations`.
+            start: offset of an element of that list.
+
+        Yields:
+            Elements in the order of the file, each time with the offset of the one behind them.
+
+        Raises:
+            UserError: a worker was killed.
+        """
+        self._run += 1
+        self._failures += 1
+        results: dict[int, Decoded | None] = {}
+        number = given = 0
+        expected = start
+        while start + number * self._part < self._size:
+            given = self._give(key, start, given, number)
+            if number not in results:
+                for channel in wait(self._processes):
+                    assert isinstance(channel, Connection)
+                    run, received, decoded = self._receive(channel)
+                    if run == self._run:
+                        results[received] = decoded
+                continue
+            found = results.pop(number)
+            if found is None or found.start != expected:
+                return
+            self._failures = 0
+            number += 1
+            expected = found.end
+            yield found.elements, expected
+
+    def _give(self, key: str, start: int, given: int, number: int) -> int:
+        """Hand out parts of this run to workers that have too few; returns how many are handed out then."""
+        # A part that takes long must not let the results behind it pile up.
+        while start + given * self._part < self._size and given < number + 2 * _WAITING * len(self._processes):
+            channel = min(self._busy, key=self._busy.__getitem__)
+            if self._busy[channel] >= _WAITING:
+                break
+            first = start + given * self._part
+            try:
+                channel.send(_Part(self._run, given, key, first, first + self._part))
+            except OSError:
+                raise self._killed(channel) from None
+            self._busy[channel] += 1
+            given += 1
+        return given
+
+    def _receive(self, channel: Connection) -> tuple[int, int, Decoded | None]:
+        try:
+            run, number, decoded = channel.recv()
+        except (EOFError, OSError):
+            raise self._killed(channel) from None
+        self._busy[channel] -= 1
+        return run, number, decoded
+
+    def _killed(self, channel: Connection) -> UserError:
+        status = self._processes[channel].wait()
+        what = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        return UserError(
+            f"{self._path} was not read: a process that helps reading it {what}. If memory has run out, make room "
+            "for it, then run the command again."
+        )
+
+
+def serve(file: int, channel: int, file_names: FileNames) -> None:
+    """Decode the parts that arrive on a connection until it is closed: what a worker does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller hears it too, and closes the connection
+    pieces = Pieces(Path(), file_names)
+    try:
+        with Connection(channel) as caller:
+            caller.send((0, 0, None))
+            while True:
+                part = caller.recv()
+                exact = part.number == 0
+                decoded = decode_part(file, getattr(pieces, _METHODS[part.key]), part.start, part.end, exact=exact)
+                caller.send((part.run, part.number, decoded))
+    except (EOFError, OSError):
+        return
+
+
+_METHODS = {"images": "images", "annotations": "boxes"}
+
+
+def decode_part(
+    file: int, decode: Callable[[bytes, int], Boxes | Images], start: int, end: int, *, exact: bool
+) -> Decoded | None:
+    """Decode elements from the first gap behind `start` to the first gap behind `end`, None where that fails.
+
+    Args:
+        file: descriptor of the file.
+        decode: one of the methods of `Pieces`.
+        start: where to look for the first gap.
+        end: where to look for the last gap.
+        exact: an element starts at `start`.
+    """
+    text = os.pread(file, end - start + _BEYOND, start)
+    first = 0
+    if not exact:
+        gap = BETWEEN_ELEMENTS.search(text)
+        if gap is None:
+            return None
+        first = gap.end()
+    gap = BETWEEN_ELEMENTS.search(text, end - start)
+    if gap is None or gap.start() < first:
+        return None
+    try:
+        elements = decode(b"".join((b"[", memoryview(text)[first : gap.start() + 1], b"]")), 0)
+    except (UserError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None  # decoded again by the caller, who knows the place for the message
+    return Decoded(elements, start + first, start + gap.end())
