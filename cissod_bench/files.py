@@ -59,7 +59,12 @@ def write_json(target: Path, value: Any) -> None:
 
 def sha256_text(text: str) -> str:
     """Hexadecimal SHA-256 of the UTF-8 bytes of `text`."""
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return sha256_bytes(text.encode("utf-8"))
+
+
+def sha256_bytes(content: bytes) -> str:
+    """Hexadecimal SHA-256 of some bytes."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def sha256_file(path: Path) -> str:

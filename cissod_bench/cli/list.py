@@ -14,13 +14,19 @@ app = typer.Typer(
 
 @app.command("methods")
 def methods(as_json: Json = False) -> None:
-    """Methods that `run --method` takes."""
+    """Methods that `run --method` takes, besides method files."""
+    from cissod_bench.methods import user
     from cissod_bench.methods.registry import METHODS
 
     rows = [
         {"name": method.name, "family": method.family, "title": method.title, "citation": method.citation}
         for method in METHODS.values()
     ]
+    for name, entry in user.installed().items():  # named by their packages alone: importing one takes seconds
+        title = f"{entry.value}, of the installed package {user.package_of(entry)}"
+        if name in METHODS:
+            title = f"NOT USED, the name is a built-in method's: {title}"
+        rows.append({"name": name, "family": "installed", "title": title, "citation": ""})
     show(rows, ("name", "family", "title"), as_json)
 
 

@@ -15,7 +15,10 @@ from cissod_bench.cli.options import DataRoot, Json, split_folder
 
 def run(
     task: Annotated[str, typer.Option(help="A built-in task (`list tasks`), or a task file (.toml).")],
-    method: Annotated[str | None, typer.Option(help="A method (`list methods`).", show_default=False)] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="A method (`list methods`), or a method file (.py, `create method`).", show_default=False),
+    ] = None,
     ablation: Annotated[
         str | None,
         typer.Option(help="A row of the paper's Tables 4 and 5 (`list ablations`), instead of a method."),
@@ -74,7 +77,7 @@ def run(
     with quiet_imports():
         from cissod_bench.engine.job import resolve_job
         from cissod_bench.engine.plan import plan, plan_lines
-        from cissod_bench.engine.run import default_threads, pick_device, run_job
+        from cissod_bench.engine.run import check_method, default_threads, pick_device, run_job
     from cissod_bench.files import canonical_json
     from cissod_bench.tasks import get_task
 
@@ -102,6 +105,8 @@ def run(
         threads=threads or default_threads(),
         device=chosen,
     )
+    if plan_only:
+        check_method(job)
     if as_json and plan_only:
         typer.echo(canonical_json(plan(job)))
     elif not as_json:
@@ -136,6 +141,7 @@ def choose_method(
     from cissod_bench.errors import UserError
     from cissod_bench.methods.ablations import get_ablation
     from cissod_bench.methods.presets import preset_options
+    from cissod_bench.methods.registry import get_method
 
     if (method is None) == (ablation is None):
         raise UserError("run needs either --method (see `list methods`) or --ablation (see `list ablations`).")
@@ -145,7 +151,7 @@ def choose_method(
         method, label, named = chosen.method, ablation, dict(chosen.options)
     else:
         assert method is not None
-        label = method
+        label = get_method(method).name
     if preset is not None:
         if method != "gbs":
             raise UserError(f"--preset {preset} is for gbs; {label} has no presets.")

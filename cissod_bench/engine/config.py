@@ -12,6 +12,8 @@ from cissod_bench.engine.validation import one_size
 
 VALIDATION_IMAGES = "validation_images.json"
 """Image list of the run folder that the validation data set reads; annotations are for the evaluator alone."""
+METHOD_FILE = "method.py"
+"""Copy of a user's own method in the run folder."""
 
 
 def build_config(job: Job) -> Config:
@@ -57,7 +59,7 @@ def build_config(job: Job) -> Config:
     return Config(
         {
             "default_scope": "mmdet",
-            "custom_imports": {"imports": ["cissod_bench.engine.plugins"], "allow_failed_imports": False},
+            **own_method(job),
             "work_dir": str(job.out),
             "randomness": {"seed": job.seed},
             "env_cfg": {
@@ -91,6 +93,18 @@ def build_config(job: Job) -> Config:
             "resume": False,
         }
     )
+
+
+def own_method(job: Job) -> dict[str, Any]:
+    """What has to be imported before anything is built, and which state of a user's own code it was.
+
+    The file of a user's method is imported by the frame, out of the run folder: a file has no name to import it by.
+    """
+    imports = ["cissod_bench.engine.plugins"]
+    if job.method.package is not None:
+        imports.append(job.method.module)
+    found: dict[str, Any] = {"custom_imports": {"imports": imports, "allow_failed_imports": False}}
+    return found if job.method.digest is None else {**found, "method_digest": job.method.digest}
 
 
 def log_interval(job: Job) -> int:
@@ -137,8 +151,10 @@ def model(job: Job) -> dict[str, Any]:
         # group normalisation, and nothing is frozen.
         norm = {"type": "GN", "num_groups": 32, "requires_grad": True}
         detector["backbone"] |= {"norm_cfg": norm, "norm_eval": False, "frozen_stages": -1}
+    by_path = job.method.file is not None and job.method.package is None
     return {
         "type": "TeacherStudent",
+        **({"method_file": str(job.out / METHOD_FILE)} if by_path else {}),
         "detector": detector,
         "data_preprocessor": {
             "type": "MultiBranchDataPreprocessor",

@@ -8,6 +8,7 @@
     checkpoints/       the last checkpoints; an unfinished run goes on from the newest one
     detections.json    detections on the validation images, COCO's results format
     per_class.npz      unrounded precision and recall arrays of every class
+    method.py          the source of a user's own method
     observables.jsonl  weights, thresholds and quality of pseudo labels over time (`observables.py`)
     result.json        the record that `report` reads; written last, so a folder with it is a finished run
 """
@@ -21,17 +22,19 @@ from typing import Any
 
 import msgspec
 import torch
+from mmdet.registry import HOOKS, MODELS
 from mmengine.dist import barrier, is_main_process
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from cissod_bench.engine import plugins
 from cissod_bench.engine.checkpoints import newest_readable
-from cissod_bench.engine.config import VALIDATION_IMAGES, build_config
+from cissod_bench.engine.config import METHOD_FILE, VALIDATION_IMAGES, build_config
 from cissod_bench.engine.job import Job
 from cissod_bench.engine.ranks import from_main, main_process_speaks, process_group
-from cissod_bench.errors import UserError, unknown_name
+from cissod_bench.errors import UserError, blaming, unknown_name
 from cissod_bench.evaluation.groups import load_evaluation
-from cissod_bench.files import write_bytes, write_text
+from cissod_bench.files import sha256_bytes, write_bytes, write_text
 from cissod_bench.leaderboard.records import (
     RESULT_FILE,
     Key,
@@ -72,6 +75,7 @@ def run_job(job: Job) -> Result:
         if from_main((job.out / RESULT_FILE).exists):
             check_same(job.out, config.pretty_text)
             return load_result(job.out / RESULT_FILE)
+        check_method(job)
         config.load_from = from_main(lambda: start_folder(job, config.pretty_text))
         config.resume = config.load_from is not None
         if job.processes > 1:
@@ -96,7 +100,10 @@ def run_job(job: Job) -> Result:
 
 def start_folder(job: Job, config: str) -> str | None:
     """Get the run folder ready for training; the checkpoint to go on from, see `prepare_folder`."""
+    source = method_source(job)
     checkpoint = prepare_folder(job.out, config)
+    if source is not None:
+        write_bytes(job.out / METHOD_FILE, source)
     for name in ("detections.json", "per_class.npz"):  # of an evaluation on the way: the last one is the result
         (job.out / name).unlink(missing_ok=True)
     classes = [dict(entry) for entry in job.split.classes]
@@ -121,6 +128,7 @@ def record(job: Job, seconds: float) -> Result:
             train_seed=job.seed,
             method=job.method.name,
             method_options=job.changed_options,
+            method_digest=job.method.digest,
             schedule=job.schedule.name,
             iterations=job.iterations,
             shortened=job.shortened,
@@ -132,13 +140,42 @@ def record(job: Job, seconds: float) -> Result:
             rules="lvis" if job.task.dataset == "lvis" else "coco",
         ),
         load_evaluation(job.out / "per_class.npz"),
-        files={"config": "config.py", "detections": "detections.json", "per_class": "per_class.npz"},
-        environment=describe_environment(),
+        files={"config": "config.py", "detections": "detections.json", "per_class": "per_class.npz"}
+        | ({} if job.method.file is None else {"method": METHOD_FILE}),
+        environment=describe_environment()
+        | ({} if job.method.package is None else dict([job.method.package.rsplit(" ", 1)])),
         split=str(job.split.folder),
         timing={"train_and_evaluate": seconds},
         gpu_memory_mib=torch.cuda.max_memory_allocated() / 2**20 if job.device == "cuda" else None,
         git=git_state(Path(__file__).parent),
     )
+
+
+def check_method(job: Job) -> None:
+    """Build model and hooks of a user's own method once: what does not fit is said before anything is written.
+
+    Raises:
+        UserError: the parts name a class that is not registered, or give it arguments that it does not take.
+    """
+    if job.method.file is not None:
+        with blaming(job.method.file), DefaultScope.overwrite_default_scope("mmdet"):
+            MODELS.build({**build_config(job).model, "method_file": None})
+            for hook in job.parts.hooks:
+                HOOKS.build(dict(hook))
+
+
+def method_source(job: Job) -> bytes | None:
+    """The source of a user's own method, None for a built-in one.
+
+    Raises:
+        UserError: the file has been edited since it was imported.
+    """
+    if job.method.file is None:
+        return None
+    source = job.method.file.read_bytes()
+    if sha256_bytes(source) != job.method.digest:
+        raise UserError(f"{job.method.file}: edited while the run was being prepared. Run again.")
+    return source
 
 
 def prepare_folder(out: Path, config: str) -> str | None:

@@ -38,7 +38,9 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         split_digest: digest of the split folder's manifest.
         split_seed: seed that drew the split; None where the split was not drawn by this program.
         train_seed: seed of the training; None where it is not known. Such a run is never averaged with others.
-        method: name of the method; `method_options` what was changed from its defaults.
+        method: name of the method; `method_options` what was changed from its defaults. `method_digest` is the SHA-256
+            of the source of a user's own method, None for the methods of this package: two files that give their
+            methods one name are two methods.
         schedule: name of the schedule; `iterations` its length.
         shortened: trained for less than the protocol asks; such rows are marked.
         batch: labelled and unlabelled images in a step over all GPUs; None where it is not known.
@@ -64,6 +66,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     rules: Literal["coco", "lvis"] = "coco"
     batch: tuple[int, int] | None = None
     backbone: str | None = None
+    method_digest: str | None = None
 
 
 class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -151,7 +154,7 @@ def comparison_key(key: Key) -> str:
 
 def comparison_fields(key: Key) -> dict[str, Any]:
     """The fields that must agree for runs to stand in one table."""
-    apart = ("method", "method_options", "train_seed")
+    apart = ("method", "method_options", "method_digest", "train_seed")
     return {name: value for name, value in msgspec.to_builtins(key).items() if name not in apart}
 
 

@@ -51,7 +51,8 @@ class Entry:
     """One row: runs that differ in the training seed alone, or a single run that must not be averaged.
 
     Attributes:
-        method: name of the method; `options` what was changed from its defaults.
+        method: name of the method, of a user's own one with the digest of its source; `options` what was changed from
+            its defaults.
         runs: by training seed.
         problem: why the runs are not averaged, empty for a regular row.
     """
@@ -171,7 +172,7 @@ def _section(runs: Sequence[Run]) -> Section:
         members, repeated = _without_copies(members)
         notes += [f"{run.path}: the same run with the same numbers is counted once." for run in repeated]
         problem = _problem(members, {seed for seed in expected if seed is not None})
-        method, options = members[0].result.key.method, members[0].result.key.method_options
+        method, options = _method_name(members[0].result.key), members[0].result.key.method_options
         if problem:
             apart += [Entry(method, options, (run,), problem) for run in members]
             notes.append(f"{Entry(method, options, ()).label}: {problem}; its runs are not averaged and not ranked.")
@@ -185,6 +186,11 @@ def _section(runs: Sequence[Run]) -> Section:
         "class_groups": " ".join(f"{group}={result.groups[group].classes}" for group in groups),
     }
     return Section(fields, groups, (*regular, *apart), tuple(notes))
+
+
+def _method_name(key: Key) -> str:
+    """The method's name; a user's own file carries its digest, since another file may have the same name."""
+    return key.method if key.method_digest is None else f"{key.method}@{key.method_digest[:8]}"
 
 
 def _problem(members: Sequence[Run], expected: set[int]) -> str:

@@ -4,14 +4,16 @@ A method's file holds its options, its modules and one function `parts`; the reg
 file and the registry import nothing heavy, so that the command line can list methods at once.
 """
 
+import contextlib
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from cissod_bench.errors import UserError, unknown_name
+from cissod_bench.errors import UserError, blaming, unknown_name
 
 
 @dataclass(frozen=True)
@@ -84,16 +86,23 @@ class Method:
             (classification), CI-SSOD (the task itself).
         title: one line for lists and tables.
         citation: the paper.
-        module: the file, which defines `Options` (a frozen msgspec.Struct) and `parts(setting, options) -> Parts`.
+        module: the file, which defines `Options` (a frozen msgspec.Struct) and `parts(setting, options) -> Parts`;
+            filled in for a user's own method.
         paper_name: its row in the paper's tables, None where the paper has none.
+        file: the source file of a user's own method (`user.py`), None for the methods of this package.
+        digest: SHA-256 of that file.
+        package: name and version of the installed package that the file belongs to, None for a file by itself.
     """
 
     name: str
     family: str
     title: str
     citation: str
-    module: str
+    module: str = ""
     paper_name: str | None = None
+    file: Path | None = None
+    digest: str | None = None
+    package: str | None = None
 
     def options(self, given: Mapping[str, Any]) -> Any:
         """The method's options with the given ones set.
@@ -112,6 +121,14 @@ class Method:
             raise UserError(f"Option of method {self.name!r}: {error}.") from error
 
     def parts(self, setting: Setting, options: Any) -> Parts:
-        """What the method plugs into the frame of one run."""
-        parts: Parts = importlib.import_module(self.module).parts(setting, options)
+        """What the method plugs into the frame of one run.
+
+        Raises:
+            UserError: a user's own method raises an exception, or returns something else than `Parts`.
+        """
+        module = importlib.import_module(self.module)
+        with contextlib.nullcontext() if self.file is None else blaming(self.file):
+            parts: Parts = module.parts(setting, options)
+        if not isinstance(parts, Parts):
+            raise UserError(f"{self.file or self.module}: parts() returned {type(parts).__name__}, not Parts.")
         return parts

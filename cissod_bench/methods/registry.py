@@ -1,6 +1,12 @@
-"""The methods, one line each. A new method is a file in `baselines/` (or here) and a line in this table."""
+"""The methods, one line each. A new method is a file in `baselines/` (or here) and a line in this table.
 
-from cissod_bench.errors import unknown_name
+A user's own method is a file anywhere, or an entry point of an installed package (`user.py`).
+"""
+
+from pathlib import Path
+
+from cissod_bench.errors import UserError, unknown_name
+from cissod_bench.methods import user
 from cissod_bench.methods.method import Method
 
 METHODS: dict[str, Method] = {
@@ -82,11 +88,19 @@ METHODS: dict[str, Method] = {
 
 
 def get_method(name: str) -> Method:
-    """The method of that name.
+    """The method of that name, built in or installed, or the one in the Python file at that path.
 
     Raises:
-        UserError: no such method.
+        UserError: no such method, or a user's own one that does not keep to the interface.
     """
-    if name not in METHODS:
-        raise unknown_name("method", name, METHODS)
-    return METHODS[name]
+    if name in METHODS:
+        return METHODS[name]
+    if name.endswith(".py"):
+        method = user.load_file(Path(name))
+        if method.name in METHODS:
+            raise UserError(f"{name}: METHOD.name {method.name!r} is a built-in method's name. Choose another one.")
+        return method
+    installed = user.installed()
+    if name in installed:
+        return user.load_installed(installed[name])
+    raise unknown_name("method", name, [*METHODS, *installed])

@@ -12,6 +12,7 @@ two equal. What differs is what a method needs and a GPU likes:
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 
 from cissod_bench.methods.passes import serving
 from cissod_bench.methods.refinement import Refinement
+from cissod_bench.methods.user import import_file
 
 Losses = dict[str, Any]
 
@@ -59,6 +61,8 @@ class TeacherStudent(SemiBaseDetector):
         detector: configuration of a two-stage detector, built twice.
         threshold: configuration of a threshold policy; `num_classes` is filled in.
         refinement: configuration of a `Refinement` of pseudo labels; `num_classes` and `channels` are filled in.
+        method_file: a user's own Python file, imported before anything is built: it registers what the other
+            arguments, and the configuration around them, name.
         semi_train_cfg: mmdet's keys for Soft Teacher, and `burn_in`, the number of first iterations on labelled images
             alone (0 in the paper).
         semi_test_cfg: mmdet's keys.
@@ -74,8 +78,11 @@ class TeacherStudent(SemiBaseDetector):
         semi_test_cfg: dict[str, Any],
         data_preprocessor: dict[str, Any] | None = None,
         refinement: dict[str, Any] | None = None,
+        method_file: str | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
+        if method_file is not None:
+            import_file(Path(method_file))
         super().__init__(detector, semi_train_cfg, semi_test_cfg, data_preprocessor, init_cfg)
         head = self.student.roi_head.bbox_head
         self.threshold = MODELS.build({**threshold, "num_classes": head.num_classes})

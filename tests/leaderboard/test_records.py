@@ -114,11 +114,13 @@ OTHER = {
 @pytest.mark.parametrize("field", msgspec.structs.fields(records.Key), ids=lambda field: field.name)
 def test_every_field_of_the_key_decides_as_documented(field):
     """The method and its options make another row; the training seed alone makes a replicate; all else, a table."""
-    other = {**OTHER, "method": "rfs", "method_options": {"t": 0.1}, "train_seed": 1}[field.name]
+    other = {
+        **OTHER, "method": "rfs", "method_options": {"t": 0.1}, "method_digest": "a" * 64, "train_seed": 1,
+    }[field.name]  # fmt: skip
     here, there = make_record().key, make_record(**{field.name: other}).key
     assert (records.replicate_key(here) == records.replicate_key(there)) == (field.name == "train_seed")
     one_table = records.comparison_key(here) == records.comparison_key(there)
-    assert one_table == (field.name in {"train_seed", "method", "method_options"})
+    assert one_table == (field.name in {"train_seed", "method", "method_options", "method_digest"})
 
 
 def test_a_record_is_made_from_an_evaluation(tmp_path):

@@ -1,0 +1,50 @@
+"""`cissod-bench create`: a file to start a method of one's own from."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Write a file to start from.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def create() -> None:
+    """Write a file to start from."""
+
+
+@app.command("method")
+def method(
+    name: Annotated[str, typer.Argument(help="Name of the method: small letters, digits and hyphens.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The file. Default: NAME.py, with _ for -, here.", show_default=False)
+    ] = None,
+) -> None:
+    """Write a complete method that trains, with every seam of the frame explained, for `run --method FILE`."""
+    from cissod_bench.errors import UserError
+    from cissod_bench.files import write_text
+    from cissod_bench.methods.registry import METHODS
+    from cissod_bench.methods.user import NAME
+
+    if not NAME.fullmatch(name):
+        raise UserError(f"{name}: use small letters, digits and single hyphens; the name is part of folder names.")
+    if name in METHODS:
+        raise UserError(f"{name}: a built-in method has this name. Choose another one.")
+    file = out or Path(f"{name.replace('-', '_')}.py")
+    if file.suffix != ".py":
+        raise UserError(f"--out {file}: give a file name that ends with .py.")
+    if file.exists():
+        raise UserError(f"{file} exists already. Choose another --out.")
+    write_text(file, template(name))
+    typer.echo(f"{file}: try it with `cissod-bench run --task shapes --method {file} --schedule smoke`.")
+
+
+def template(name: str) -> str:
+    """The text of a method file for a method of that name."""
+    from importlib.resources import files
+
+    text = (files("cissod_bench.methods") / "template.py").read_text(encoding="utf-8")
+    camel = "".join(part.capitalize() for part in re.split("-", name))
+    camel = camel if camel[0].isalpha() else f"Method{camel}"
+    return text.replace("my-method", name).replace("MyMethod", camel)

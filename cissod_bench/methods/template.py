@@ -1,0 +1,106 @@
+"""my-method: what the idea is, and which paper it comes from.
+
+Written by `cissod-bench create method`. As it stands it is Soft Teacher with a cross entropy that keeps a count of the
+classes that it has seen. Put your idea in; what `parts` does not set stays Soft Teacher's.
+
+    cissod-bench run --task shapes --split SPLIT --method THIS_FILE --schedule short -o power=0.5
+"""
+
+import msgspec
+import torch
+from mmdet.models.losses.utils import weight_reduce_loss
+from mmdet.registry import MODELS
+from mmengine.dist import all_reduce
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cissod_bench.methods.method import Method, Parts, Setting, fixed_threshold, repeat_threshold
+
+METHOD = Method(
+    name="my-method",  # in tables and in the names of run folders
+    family="own",
+    title="what it does, in one line",
+    citation="author, title, venue, year",
+)
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What `-o NAME=VALUE` sets; every option has a default. Values that differ from it go into the record."""
+
+    power: float = 0.5
+    """Classes are weighed by their count to the power of minus this; 0 is plain cross entropy."""
+
+
+def parts(setting: Setting, options: Options) -> Parts:
+    """What the method plugs into the frame.
+
+    `setting` holds what a method may know of the run: the number of classes and iterations, the labelled boxes of each
+    class, the task's thresholds and more (`cissod_bench/methods/method.py`).
+    """
+    return Parts(
+        # The RoI classification loss: a class of this file, or any of mmdet's.
+        loss_cls={"type": "MyMethodLoss", "num_classes": setting.num_classes, "power": options.power},
+        # Changes to the configuration of mmdet's Shared2FCBBoxHead, such as {"type": "MyMethodHead"}.
+        bbox_head={},
+        # Which pseudo labels count: one threshold here; a class of your own with `update` and `thresholds` as in
+        # cissod_bench/methods/thresholds.py; or one of those there.
+        threshold=fixed_threshold(setting, None),
+        # Changes pseudo labels before the threshold, and may add a loss: cissod_bench/methods/refinement.py.
+        refinement=None,
+        # Repeat factor sampling of labelled images with the task's threshold; None samples them uniformly.
+        labeled_repeat=repeat_threshold(setting, None),
+    )
+
+
+@MODELS.register_module()
+class MyMethodLoss(nn.Module):
+    """Cross entropy weighed by class counts.
+
+    Args:
+        num_classes: number of foreground classes n; label n is the background.
+        power: strength of the weights.
+    """
+
+    counts: Tensor
+    pending: Tensor
+
+    def __init__(self, num_classes: int, power: float) -> None:
+        super().__init__()
+        self.power = power
+        # The frame says which pass a call serves: "sup" (labelled), "unsup" (pseudo-labelled) or "off" (neither).
+        self.serving = "off"
+        # State lies in buffers, so that an interrupted run goes on exactly.
+        self.register_buffer("counts", torch.ones(num_classes + 1))
+        self.register_buffer("pending", torch.zeros(num_classes + 1), persistent=False)
+
+    def forward(
+        self,
+        cls_score: Tensor,
+        labels: Tensor,
+        label_weights: Tensor | None = None,
+        avg_factor: float | Tensor | None = None,
+        reduction_override: str | None = None,
+    ) -> Tensor:
+        """The loss of (R, n + 1) logits.
+
+        Args:
+            cls_score: logits, background last.
+            labels: (R,) int64 targets.
+            label_weights: (R,) weights; on pseudo-labelled images the teacher's background score for background RoIs.
+            avg_factor: what the sum is divided by.
+            reduction_override: as in mmdet's losses.
+        """
+        logits = cls_score.float()
+        if self.serving != "off":
+            self.pending.index_add_(0, labels, torch.ones_like(logits[:, 0]))
+        weights = self.counts.clamp(min=1) ** -self.power
+        losses = functional.cross_entropy(logits, labels, weights / weights.mean(), reduction="none")
+        loss: Tensor = weight_reduce_loss(losses, label_weights, reduction_override or "mean", avg_factor)
+        return loss
+
+    @torch.no_grad()
+    def end_iteration(self, iteration: int) -> None:
+        """Called once per iteration after both passes, on all ranks in step; optional."""
+        all_reduce(self.pending)
+        self.counts += self.pending
+        self.pending.zero_()

@@ -1,0 +1,180 @@
+"""Methods from files and entry points: what loads, and what an error names."""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cissod_bench.cli.create import template
+from cissod_bench.cli.main import app
+from cissod_bench.errors import UserError
+from cissod_bench.methods import user
+from cissod_bench.methods.method import Parts
+from cissod_bench.methods.registry import METHODS, get_method
+from tests.baselines.plain import SETTING
+
+GOOD = """
+import msgspec
+from cissod_bench.methods.method import Method, Parts
+
+METHOD = Method(name="mine", family="own", title="a title", citation="nobody")
+
+
+class Options(msgspec.Struct, frozen=True):
+    value: float = 0.5
+
+
+def parts(setting, options):
+    return Parts(labeled_repeat=options.value)
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "mine.py"
+
+
+def test_a_file_is_a_method_with_options_and_a_digest(file: Path) -> None:
+    file.write_text(GOOD)
+    method = get_method(str(file))
+    assert (method.name, method.file, method.package) == ("mine", file, None)
+    assert method.parts(SETTING, method.options({"value": "0.25"})) == Parts(labeled_repeat=0.25)
+    with pytest.raises(UserError, match=r"option of method 'mine'.*Did you mean 'value'"):
+        method.options({"valu": 1})
+    with pytest.raises(UserError, match=r"Option of method 'mine': Expected `float`"):
+        method.options({"value": "much"})
+    assert get_method(str(file)) == method
+    assert "__pycache__" not in {path.name for path in file.parent.iterdir()}
+
+    file.write_text(GOOD.replace("0.5", "0.7"))
+    edited = get_method(str(file))
+    assert edited.digest != method.digest
+    assert edited.parts(SETTING, edited.options({})).labeled_repeat == 0.7
+    assert method.parts(SETTING, method.options({})).labeled_repeat == 0.5, "the first one is what it was"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("METHOD = ", "LINE = ", r"mine.py: a method's file defines METHOD, Options, parts; it lacks METHOD\. `cissod"),
+        ("def parts", "def part", r"it lacks parts\."),
+        ("class Options", "class Option", r"it lacks Options\."),
+        ('METHOD = Method(name="mine", ', "METHOD = dict(", r"METHOD is of type dict, not a .*Method"),
+        ("METHOD = Method", 'METHOD = "mine"  #', r"METHOD is of type str"),
+        ('name="mine"', 'name="gbs"', r"METHOD.name 'gbs' is a built-in method's name. Choose another"),
+        ('name="mine"', 'name="my/method"', r"METHOD.name is 'my/method'; use small letters"),
+        ("(msgspec.Struct, frozen=True)", "", r"Options is the class Options, not a sub-class of msgspec.Struct"),
+        ("value: float = 0.5", "value: float", r"Options.value has no default value"),
+        ("def parts", "parts = 3\n\n\ndef other", r"parts is of type int"),
+        ("import msgspec", "import msgspec\n\n1 / 0", r"mine.py, line 4: ZeroDivisionError: division by zero"),
+        ("def parts(", "def parts(:", r"mine.py, line 12: SyntaxError"),
+        ("import msgspec", "import helpers_of_mine", r"mine.py, line 2: ModuleNotFoundError: .*helpers_of_mine"),
+        ("import msgspec", "import msgspec\nraise SystemExit(1)", r"mine.py, line 3: SystemExit"),
+        ('name="mine", ', "", r"mine.py, line 5: TypeError: .*name"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_or_wrong_is_named(file: Path, before: str, after: str, message: str) -> None:
+    assert before in GOOD
+    file.write_text(GOOD.replace(before, after))
+    with pytest.raises(UserError, match=message):
+        get_method(str(file))
+
+
+def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere.py: cannot be read \(No such file"):
+        get_method(str(tmp_path / "nowhere.py"))
+    (tmp_path / "folder.py").mkdir()
+    with pytest.raises(UserError, match=r"folder.py: cannot be read \(Is a directory"):
+        get_method(str(tmp_path / "folder.py"))
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return {'labeled_repeat': 1}", r"mine.py: parts\(\) returned dict, not Parts"),
+        ("pass", r"parts\(\) returned NoneType"),
+        ("return Parts(labelled_repeat=1)", r"mine.py, line 13: TypeError: .*labelled_repeat"),
+        ("return Parts(labeled_repeat=setting.no_such)", r"mine.py, line 13: AttributeError: .*no_such"),
+    ],
+)
+def test_what_goes_wrong_in_parts_is_named(file: Path, body: str, message: str) -> None:
+    file.write_text(GOOD.replace("return Parts(labeled_repeat=options.value)", body))
+    method = get_method(str(file))
+    with pytest.raises(UserError, match=message):
+        method.parts(SETTING, method.options({}))
+
+
+def entry(name: str, value: str, package: str = "mine 1.2") -> Any:
+    title, version = package.split()
+    return SimpleNamespace(name=name, value=value, dist=SimpleNamespace(name=title, version=version))
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Put modules where Python finds them, and entry points where this program does."""
+
+    def doing(*entries: Any, **modules: str) -> None:
+        for name, text in modules.items():
+            (tmp_path / f"{name}.py").write_text(text)
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.setattr(
+            "importlib.metadata.entry_points", lambda group: [e for e in entries if group == user.GROUP]
+        )
+
+    return doing
+
+
+def test_an_installed_method_is_found_by_its_entry_point(install: Any, tmp_path: Path) -> None:
+    install(entry("mine", "installed_mine"), installed_mine=GOOD)
+    method = get_method("mine")
+    assert (method.module, method.package, method.file) == (
+        "installed_mine",
+        "mine 1.2",
+        tmp_path / "installed_mine.py",
+    )
+    assert method.digest
+    assert method.parts(SETTING, method.options({})) == Parts(labeled_repeat=0.5)
+    with pytest.raises(UserError, match=r"Unknown method 'mne'. Did you mean 'mine'\?.*gbs, mine"):
+        get_method("mne")
+
+
+def test_installed_methods_are_listed_without_importing_them(install: Any) -> None:
+    install(entry("mine", "no_such_module"), entry("gbs", "no_such_module"))
+    rows = json.loads(CliRunner().invoke(app, ["list", "methods", "--json"], catch_exceptions=False).stdout)
+    titles = {row["name"]: row["title"] for row in rows if row["family"] == "installed"}
+    assert titles["mine"] == "no_such_module, of the installed package mine 1.2"
+    assert titles["gbs"].startswith("NOT USED, the name is a built-in method's")
+    assert get_method("gbs") is METHODS["gbs"]
+
+
+def test_wrong_entry_points_are_named(install: Any) -> None:
+    install(
+        entry("other", "named_otherwise"), entry("gone", "no_such_module"), entry("builtin", "math"),
+        entry("lacking", "lacks_parts"), named_otherwise=GOOD, lacks_parts=GOOD.replace("def parts", "def part"),
+    )  # fmt: skip
+    for name, message in (
+        ("other", r"entry point other = named_otherwise of mine 1.2: .* calls its method 'mine'"),
+        ("gone", r"entry point gone = no_such_module of mine 1.2: ModuleNotFoundError"),
+        ("builtin", r"entry point builtin = math .* is no Python source"),
+        ("lacking", r"lacks_parts.py: .* it lacks parts"),
+    ):
+        with pytest.raises(UserError, match=message):
+            get_method(name)
+    install(entry("mine", "one", "a 1"), entry("mine", "two", "b 2"))
+    with pytest.raises(UserError, match=r"Two installed packages have a method 'mine': a 1 and b 2"):
+        get_method("mine")
+
+
+def test_the_template_is_a_method(file: Path) -> None:
+    file.write_text(template("my-2nd-idea"))
+    method = get_method(str(file))
+    assert method.name == "my-2nd-idea"
+    assert method.parts(SETTING, method.options({})).loss_cls["type"] == "My2ndIdeaLoss"
+    assert not METHODS.keys() & {"my-method", "my-2nd-idea"}
+    file.write_text(template("3d"))
+    assert get_method(str(file)).parts(SETTING, method.options({})).loss_cls["type"] == "Method3dLoss"
