@@ -42,6 +42,8 @@ def parts(setting: Setting, options: Options) -> Parts:
         loss_cls={"type": "MyMethodLoss", "num_classes": setting.num_classes, "power": options.power},
         # Changes to the configuration of mmdet's Shared2FCBBoxHead, such as {"type": "MyMethodHead"}.
         bbox_head={},
+        # Changes anywhere else in the detector's configuration, nested like it: {"train_cfg": {"rcnn": {...}}}.
+        detector={},
         # Which pseudo labels count: one threshold here; a class of your own with `update` and `thresholds` as in
         # cissod_bench/methods/thresholds.py; or one of those there.
         threshold=fixed_threshold(setting, None),
@@ -49,6 +51,9 @@ def parts(setting: Setting, options: Options) -> Parts:
         refinement=None,
         # Repeat factor sampling of labelled images with the task's threshold; None samples them uniformly.
         labeled_repeat=repeat_threshold(setting, None),
+        # mmengine hooks around the iterations, registered in mmdet's HOOKS: [{"type": "MyMethodHook"}]. They reach the
+        # frame by `frame_of` (cissod_bench/engine/hooks.py) and the sampler by `runner.train_dataloader.sampler`.
+        hooks=[],
     )
 
 
