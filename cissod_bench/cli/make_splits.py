@@ -84,7 +84,7 @@ def make_splits(
             force=force,
             plot=plot,
         )
-    _print(made, as_json=as_json)
+    print_made(made, as_json=as_json)
 
 
 def cached_reader(dataset: str, folder: Path | None = None, *, off: bool = False) -> "Read":
@@ -141,7 +141,8 @@ def _write_template(path: Path) -> None:
     typer.echo(f"{path}: fill it in, then run `cissod-bench make-splits --task {path} --out FOLDER`.")
 
 
-def _print(made: "list[Made]", *, as_json: bool) -> None:
+def print_made(made: "list[Made]", *, as_json: bool) -> None:
+    """Print where splits lie, their digests and counts, and what somebody should know who uses them."""
     import json
 
     from cissod_bench.splits.statistics import remarks

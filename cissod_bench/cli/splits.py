@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cissod_bench.cli.make_splits import cached_reader
+from cissod_bench.cli.make_splits import cached_reader, print_made
 
 app = typer.Typer(help="Look at, check, compare, export and import splits.", no_args_is_help=True)
 
@@ -125,7 +125,7 @@ def export(
     from cissod_bench.errors import UserError, unknown_name
     from cissod_bench.splits import exchange
     from cissod_bench.splits.manifest import load_split
-    from cissod_bench.splits.progress import read_with_bar
+    from cissod_bench.tasks import dataset_of
 
     if form not in exchange.FORMS:
         raise unknown_name("form", form, exchange.FORMS)
@@ -137,7 +137,9 @@ def export(
             raise UserError(
                 "unbiased-teacher lists positions in the training annotations: give them with --annotations."
             )
-        exchange.export_unbiased_teacher(splits, out, read_with_bar("coco")(annotations)[0])
+        columns = cached_reader(dataset_of(splits[0].task))(annotations)[0]
+        for percentage, seed in exchange.export_unbiased_teacher(splits, out, columns):
+            typer.echo(f"DATALOADER.SUP_PERCENT {percentage} DATALOADER.RANDOM_DATA_SEED {seed}")
     elif len(splits) > 1:
         raise UserError(f"The form {form} holds one split; {len(splits)} are given.")
     elif form == "ids":
@@ -151,47 +153,65 @@ def export(
 def import_split(
     task: Annotated[str, typer.Option(help="Name of a built-in task, or path of a task file (.toml).")],
     annotations: Annotated[Path, typer.Option(help="Training annotations, COCO form.")],
-    ids: Annotated[Path, typer.Option(help="Labelled images: ids, or Unbiased Teacher's JSON.")],
+    ids: Annotated[
+        Path, typer.Option(help="Labelled images: ids, Unbiased Teacher's JSON, or paths of images as for YOLO.")
+    ],
     out: Annotated[Path, typer.Option(help="Split folder to make.")],
     minority_ids: Annotated[
         Path | None, typer.Option(help="Those that are D_s, where minority objects of the others are hidden.")
     ] = None,
     percentage: Annotated[str | None, typer.Option(help="Which list of a JSON file.")] = None,
-    list_seed: Annotated[str | None, typer.Option(help="Which list of a JSON file.")] = None,
+    list_seed: Annotated[
+        str | None, typer.Option(help="Which list of a JSON file; the split takes the number as its seed.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the training images: check that every image is there.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace another split in the output folder.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a split from a list of labelled images drawn elsewhere, so that an existing protocol can be run here.
 
-    Without --minority-ids every object in the listed images is annotated.
+    Without --minority-ids every object in the listed images is annotated. All other images are unlabelled, but for
+    those that the task holds out for validation.
     """
     from dataclasses import replace
 
     import numpy as np
 
     from cissod_bench.errors import UserError
+    from cissod_bench.splits.columns import Columns
+    from cissod_bench.splits.draw import Drawn
     from cissod_bench.splits.exchange import given_draw, read_ids
-    from cissod_bench.splits.make import write_plan
-    from cissod_bench.splits.manifest import staged_folder
-    from cissod_bench.splits.plan import Variant, plan_split
-    from cissod_bench.splits.pools import read_pools
-    from cissod_bench.splits.progress import read_with_bar
+    from cissod_bench.splits.make import make_splits
+    from cissod_bench.splits.plan import Variant
     from cissod_bench.tasks import get_task
 
     chosen = get_task(task)
     if chosen.dataset == "objects365":
         raise UserError(f"Task {task} draws from two data sets; lists of ids for it cannot be imported.")
-    pools, sources = read_pools(chosen, annotations, None, read_with_bar(chosen.dataset))
-    columns = pools.train
-    labeled = read_ids(ids, columns, percentage=percentage, seed=list_seed)
-    minority = read_ids(minority_ids, columns) if minority_ids else np.empty(0, np.int64)
+    if chosen.files is None:
+        raise UserError(f"Task {task} makes its own images; lists of ids for it cannot be imported.")
     if minority_ids is None:
         chosen = replace(chosen, draw=replace(chosen.draw, minority_objects="keep"))
-    plan = plan_split(
-        replace(chosen, validation_fraction=0.0), pools, Variant(), given_draw(labeled, minority, columns.num_images)
+
+    def given(columns: Columns) -> Drawn:
+        labeled = read_ids(ids, columns, percentage=percentage, seed=list_seed)
+        minority = read_ids(minority_ids, columns) if minority_ids else np.empty(0, np.int64)
+        return given_draw(labeled, minority, columns.num_images)
+
+    variant = Variant(int(list_seed) if list_seed and list_seed.isdecimal() else 0)
+    made = make_splits(
+        chosen,
+        annotations,
+        [(out, variant)],
+        images=images,
+        read=cached_reader(chosen.dataset),
+        given=given,
+        force=force,
+        plot=True,
     )
-    with staged_folder(out, replace=force) as staging:
-        sealed = write_plan(staging, plan, sources, plot=True)
-    typer.echo(f"{out}: written, digest {sealed.digest[:12]}, {sealed.counts['labeled_images']:,} labelled images")
+    print_made(made, as_json=as_json)
 
 
 def _print_json(value: Any) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from cissod_bench.errors import UserError
 from cissod_bench.files import write_json
 from cissod_bench.splits import manifest
+from cissod_bench.splits.columns import Columns
+from cissod_bench.splits.draw import Drawn
 from cissod_bench.splits.images import check_images
 from cissod_bench.splits.manifest import Manifest, existing_digest, load_split, read_manifest, staged_folder
 from cissod_bench.splits.plan import Plan, Variant, plan_split
@@ -36,6 +38,7 @@ def make_splits(
     majority_annotations: Path | None = None,
     images: Path | None = None,
     read: Read = read_coco,
+    given: Callable[[Columns], Drawn] | None = None,
     force: bool = False,
     plot: bool = False,
 ) -> list[Made]:
@@ -48,6 +51,7 @@ def make_splits(
         majority_annotations: annotations that D_m comes from, where they are another data set.
         images: folder of the training images; if given, every image must be there.
         read: reads an annotation file.
+        given: labelled images that are not drawn but given, from the annotations that they are of.
         force: replace other splits that lie in these folders.
         plot: draw the distribution of the classes too.
 
@@ -58,7 +62,7 @@ def make_splits(
     pools, sources = read_pools(task, annotations, majority_annotations, read)
     made = []
     for folder, variant in folders:
-        plan = plan_split(task, pools, variant)
+        plan = plan_split(task, pools, variant, given(pools.train) if given else None)
         if images is not None:
             check_images(images, [*plan.labeled, plan.unlabeled, *([plan.validation] if plan.validation else [])])
         before = existing_digest(folder)

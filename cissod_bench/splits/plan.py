@@ -81,7 +81,7 @@ def plan_split(task: Task, pools: Pools, variant: Variant, given: Drawn | None =
     """
     train = pools.train
     use = health.usable(train, task.dataset)
-    held_out = _held_out(task, train, variant)
+    held_out = _held_out(task, train, variant, given)
     available = ~(pools.absent | held_out)
     pairs = pairs_of(train, use)
     if pools.absent.any():
@@ -191,15 +191,21 @@ def groups_of(task: Task, columns: Columns, minority: Bool, labeled_images: Int6
     }
 
 
-def _held_out(task: Task, columns: Columns, variant: Variant) -> Bool:
-    """Training images that become validation images; the same for every seed, so that results compare."""
+def _held_out(task: Task, columns: Columns, variant: Variant, given: Drawn | None) -> Bool:
+    """Training images that become validation images; the same for every seed, so that results compare.
+
+    Images that somebody else has drawn for D_l are never held out.
+    """
     key = DrawKey(task.version, task.name, 0)
     if variant.folds:
         return hold_out(columns.image_ids, variant.folds, variant.fold, key)
     held: Bool = np.zeros(columns.num_images, np.bool_)
     count = round(task.validation_fraction * columns.num_images)
     if count:
-        held[key.order(columns.image_ids, "validation")[:count]] = True
+        order = key.order(columns.image_ids, "validation")
+        if given is not None:
+            order = order[~np.isin(order, np.concatenate([given.majority, given.minority]))]
+        held[order[:count]] = True
     return held
 
 

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_make import TOY, make_split, toy_data
 from typer.testing import CliRunner
 
 from cissod_bench.cli.main import app
 from cissod_bench.errors import UserError
-from cissod_bench.splits.exchange import detectron2_images
+from cissod_bench.splits.exchange import detectron2_images, read_ids, supervision_percentage
 from cissod_bench.splits.manifest import MANIFEST, load_split, manifest_digest
 from cissod_bench.splits.reader import read_coco
 from cissod_bench.splits.verify import verify_split
@@ -180,29 +182,119 @@ def test_ids_go_out_and_come_back(split: Path, tmp_path: Path) -> None:
     assert broken(tmp_path / "again") == []
 
 
+def taken_by_unbiased_teacher(
+    content: dict[str, dict[str, list[int]]], listed: int, percentage: float, seed: int
+) -> Any:
+    """The check of `divide_label_unlabel` in `ubteacher/data/build.py`."""
+    positions = content[str(percentage)][str(seed)]
+    assert len(positions) == int(percentage / 100.0 * listed)
+    return positions
+
+
 def test_positions_go_out_and_come_back(split: Path, tmp_path: Path) -> None:
-    # Positions exist for images with a box that is no crowd only, so let all D_l images have one.
     target, annotations = tmp_path / "positions.json", tmp_path / "toy.json"
-    command("export", split, "--form", "unbiased-teacher", "--annotations", annotations, "--out", target)
+    make_split(TOY, annotations, tmp_path / "other", seed=3)
+    said = command(
+        "export", split, tmp_path / "other", "--form", "unbiased-teacher", "--annotations", annotations, "--out", target
+    )
     content = json.loads(target.read_text())
-    assert list(content) == ["10.0"]
     listed = sorted({box["image_id"] for box in toy_data()["annotations"] if not box["iscrowd"]})
     assert detectron2_images(read_coco(annotations)[0]).tolist() == listed
-    assert [listed[position] for position in content["10.0"]["0"]] == load_split(split).labeled_ids.tolist()
-    arguments = ("--task", tmp_path / "toy.toml", "--annotations", annotations, "--ids", target)
-    with pytest.raises(UserError, match=r"--percentage; there are 10\.0"):
+    assert said.count("SUP_PERCENT") == 2
+    for folder, seed in ((split, 0), (tmp_path / "other", 3)):
+        ids = load_split(folder).labeled_ids.tolist()
+        percentage = next(key for key, seeds in content.items() if str(seed) in seeds)
+        assert f"SUP_PERCENT {percentage} DATALOADER.RANDOM_DATA_SEED {seed}" in said
+        positions = taken_by_unbiased_teacher(content, len(listed), float(percentage), seed)
+        assert [listed[position] for position in positions] == ids
+        arguments = ("--task", tmp_path / "toy.toml", "--annotations", annotations, "--ids", target)
+        which = ("--percentage", percentage, "--list-seed", seed)
+        command("import", *arguments, *which, "--out", tmp_path / f"back{seed}")
+        back = load_split(tmp_path / f"back{seed}")
+        assert (back.labeled_ids.tolist(), back.seed) == (ids, seed)
+        assert broken(tmp_path / f"back{seed}") == []
+    with pytest.raises(UserError, match=r"--percentage; there are "):
         command("import", *arguments, "--out", tmp_path / "back")
-    which = ("--percentage", "10.0", "--list-seed", "0")
-    command("import", *arguments, *which, "--out", tmp_path / "back")
-    assert load_split(tmp_path / "back").labeled_ids.tolist() == load_split(split).labeled_ids.tolist()
+    with pytest.raises(UserError, match=r"are there already"):
+        command(
+            "export", split, split, "--form", "unbiased-teacher", "--annotations", annotations, "--out", tmp_path / "x"
+        )
 
 
-def test_yolo_lists(split: Path, tmp_path: Path) -> None:
+@given(numbers=st.integers(1, 2_000_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_unbiased_teacher_takes_every_percentage(numbers: tuple[int, int]) -> None:
+    labeled, listed = numbers
+    percentage = supervision_percentage(labeled, listed)
+    taken_by_unbiased_teacher({percentage: {"0": list(range(labeled))}}, listed, float(percentage), 0)
+
+
+def test_percentages_of_the_published_lists() -> None:
+    # Lengths of the lists in dataseed/COCO_supervision.txt: `int` of the percentage of 117,266.
+    lengths = {"0.01": 11, "0.1": 117, "0.5": 586, "1.0": 1172, "2.0": 2345, "5.0": 5863, "10.0": 11726}
+    assert {supervision_percentage(labeled, 117_266): labeled for labeled in lengths.values()} == lengths
+
+
+def test_yolo_lists_go_out_and_come_back(split: Path, tmp_path: Path) -> None:
     command("export", split, "--form", "yolo", "--images", "data/images/", "--out", tmp_path / "lists")
     names = {image["id"]: image["file_name"] for image in toy_data()["images"]}
     for name, ids in (("labeled", load_split(split).labeled_ids), ("unlabeled", load_split(split).unlabeled_ids)):
         lines = (tmp_path / "lists" / f"{name}.txt").read_text().splitlines()
         assert lines == [f"data/images/{names[image_id]}" for image_id in np.sort(ids).tolist()]
+    arguments = ("--task", tmp_path / "toy.toml", "--annotations", tmp_path / "toy.json")
+    command("import", *arguments, "--ids", tmp_path / "lists" / "labeled.txt", "--out", tmp_path / "back")
+    assert load_split(tmp_path / "back").labeled_ids.tolist() == load_split(split).labeled_ids.tolist()
+
+
+@pytest.mark.parametrize(
+    ("lines", "rows"),
+    [
+        ("b/1.jpg\na/1.jpg\n", [0, 1]),
+        ("\n  /data/set/a/1.jpg  \nC:\\set\\a\\2 b.jpg\r\n", [0, 2]),
+        ("2 b.jpg", [2]),
+        ("1.jpg", "fits 2 images"),
+        ("c/1.jpg", "is no image"),
+        ("a/1.jpg\nx/a/1.jpg", "more than once"),
+    ],
+)
+def test_paths_are_matched_from_their_end(tmp_path: Path, lines: str, rows: Any) -> None:
+    names = ["a/1.jpg", "b/1.jpg", "a/2 b.jpg"]
+    content = {
+        "images": [{"id": number, "file_name": name} for number, name in enumerate(names)],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "a"}],
+    }
+    (tmp_path / "names.json").write_text(json.dumps(content))
+    columns = read_coco(tmp_path / "names.json")[0]
+    (tmp_path / "list.txt").write_text(lines)
+    if isinstance(rows, str):
+        with pytest.raises(UserError, match=rows):
+            read_ids(tmp_path / "list.txt", columns)
+    else:
+        assert read_ids(tmp_path / "list.txt", columns).tolist() == rows
+
+
+def test_imported_splits_hold_out_what_the_task_holds_out(tmp_path: Path) -> None:
+    """The task's own images, save those that the list labels."""
+    (tmp_path / "toy.json").write_text(json.dumps(toy_data()))
+    (tmp_path / "toy.toml").write_text(TASK)
+    task = ("--task", tmp_path / "toy.toml", "--annotations", tmp_path / "toy.json")
+
+    def held_out(folder: str) -> set[int]:
+        file = load_split(tmp_path / folder).validation_file
+        assert file is not None
+        return {image["id"] for image in json.loads(file.read_text())["images"]}
+
+    CliRunner().invoke(app, ["make-splits", *map(str, task), "--out", str(tmp_path / "made"), "--no-plot"])
+    command("export", tmp_path / "made", "--out", tmp_path / "ids.txt")
+    command("import", *task, "--ids", tmp_path / "ids.txt", "--out", tmp_path / "back")
+    assert held_out("back") == held_out("made")
+    listed = sorted(held_out("made"))[:5]
+    (tmp_path / "others.txt").write_text("\n".join(map(str, listed)))
+    command("import", *task, "--ids", tmp_path / "others.txt", "--out", tmp_path / "others")
+    assert len(held_out("others")) == len(held_out("made"))
+    assert held_out("others") >= held_out("made") - set(listed)
+    assert not held_out("others") & set(listed)
+    assert broken(tmp_path / "others") == []
 
 
 @pytest.mark.parametrize(
