@@ -11,7 +11,8 @@ from mmengine.hooks import Hook
 from cissod_bench.engine.checkpoints import checkpoint_due
 from cissod_bench.engine.hooks import frame_of
 from cissod_bench.engine.sampler import READ_AHEAD
-from cissod_bench.methods.rebalancing import PseudoLabelPool, repeat_unlabeled
+from cissod_bench.engine.sweep import sweep
+from cissod_bench.methods.rebalancing import PseudoLabelPool, generation_factors
 
 FLUSH = 50
 """Iterations between two transfers of pseudo labels from the device, so that no step waits for one."""
@@ -21,15 +22,17 @@ FLUSH = 50
 class RebalancingHook(Hook):
     """Class-rebalancing sampling (CrS, paper sec. 3.4) in the training loop.
 
-    Pseudo labels come from the teacher's training-time outputs (release), most recent visit; epsilon rises by
-    generation from 0, so the first generation is uniform. The sampler takes the new factors without a new loader.
+    Pseudo labels come from the teacher's training-time outputs (release), most recent visit, or from a sweep over D_u
+    at each boundary; epsilon rises by generation from 0, so the first generation is uniform. The sampler takes the new
+    factors without a new loader.
 
     Args:
         gamma: range coefficient of eq. (10).
         generations: number N_t of equal generations after the burn-in; the last may be a part of one.
         burn_in: first iterations, which have no pseudo labels.
         warmup: iterations before pseudo labels enter the pool.
-        count_only_pseudo: see `repeat_unlabeled`.
+        count_only_pseudo: see `generation_factors`.
+        sweep: at each boundary, fill the pool from the teacher's detections on all unlabelled images.
     """
 
     def __init__(
@@ -39,9 +42,10 @@ class RebalancingHook(Hook):
         burn_in: int,
         warmup: int,
         count_only_pseudo: bool,
+        sweep: bool = False,
     ) -> None:
         self.gamma, self.generations, self.burn_in, self.warmup = gamma, generations, burn_in, warmup
-        self.count_only_pseudo = count_only_pseudo
+        self.count_only_pseudo, self.sweep = count_only_pseudo, sweep
         self._waiting: list[tuple[list[int], list[int], torch.Tensor, torch.Tensor]] = []
         self.pool: PseudoLabelPool | None = None
 
@@ -74,6 +78,8 @@ class RebalancingHook(Hook):
         boundary = done < runner.max_iters and self._generation(done, runner) > self._generation(done - 1, runner)
         if boundary or done % FLUSH == 0 or checkpoint_due(runner):
             self._flush(runner)
+        if boundary and self.sweep and runner.iter >= self.warmup:
+            self._sweep(runner)
         if boundary:
             self._start_generation(runner, done)
 
@@ -98,10 +104,19 @@ class RebalancingHook(Hook):
             if entry is not None:
                 pool.add(*entry)
 
+    def _sweep(self, runner: Any) -> None:
+        """Fill the pool with what the teacher finds on every unlabelled image now, above today's thresholds."""
+        frame, pool = frame_of(runner), self._prepare(runner)
+        found = sweep(runner, frame.semi_train_cfg.pseudo_label_initial_score_thr)
+        margins = found.score - frame.view.thresholds.cpu().numpy()[found.label]
+        kept = margins >= 0
+        counts = np.bincount(found.image[kept], minlength=pool.num_images)
+        pool.add(np.arange(pool.num_images), counts, found.label[kept], margins[kept])
+
     def _start_generation(self, runner: Any, done: int) -> None:
         pool = self._prepare(runner)
         generation = self._generation(done, runner)
-        factors = repeat_unlabeled(
+        classes, factors = generation_factors(
             pool,
             self._labeled_with_class,
             self._num_labeled,
@@ -109,6 +124,7 @@ class RebalancingHook(Hook):
             self.count_only_pseudo,
         )
         runner.train_dataloader.sampler.repeat(1, factors, done + READ_AHEAD)
+        frame_of(runner).observed["repeat_factors"] = torch.from_numpy(classes)
         copies = np.ceil(factors)
         runner.logger.info(
             f"CrS generation {generation}: pool covers {pool.coverage:.1%} of D_u, {(copies > 1).mean():.1%} of the "
@@ -120,8 +136,11 @@ class RebalancingHook(Hook):
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Put the pool, which is complete on all ranks whenever a checkpoint is written, into the checkpoint."""
         checkpoint["pool"] = self._prepare(runner).state()
+        checkpoint["repeat_factors"] = frame_of(runner).observed.get("repeat_factors")
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Take the pool from a checkpoint that is resumed."""
         if runner._resume and "pool" in checkpoint:
             self._prepare(runner).restore(checkpoint["pool"])
+            if checkpoint["repeat_factors"] is not None:
+                frame_of(runner).observed["repeat_factors"] = checkpoint["repeat_factors"]

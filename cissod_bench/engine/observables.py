@@ -94,8 +94,9 @@ class ObservablesHook(Hook):
             line["gradient_ratio"] = _numbers(gradient_ratio(loss.matrix, loss.weights))
         if frame.view is not None:
             line["thresholds"] = _numbers(frame.view.thresholds)
-        for name in ("weights", "gradient_ratio", "thresholds"):
-            for group, members in self.groups.items() if name in line else ():
+        line |= {name: _numbers(values) for name, values in frame.observed.items()}
+        for name in [name for name in line if name != "step"]:
+            for group, members in self.groups.items():
                 known = [line[name][label] for label in members if line[name][label] is not None]
                 if known:
                     runner.message_hub.update_scalar(f"train/{name}_{group}", float(np.mean(known)))

@@ -13,7 +13,12 @@ from cissod_bench.leaderboard.curves import Curve, metric_curves
 from cissod_bench.leaderboard.observables import group_curve, pseudo_label_quality, read_observables
 from cissod_bench.leaderboard.sections import Entry, Section
 
-OBSERVED = {"weights": "class weights", "thresholds": "thresholds", "gradient_ratio": "gradient ratio"}
+OBSERVED = {
+    "weights": "class weights",
+    "thresholds": "thresholds",
+    "gradient_ratio": "gradient ratio",
+    "repeat_factors": "repeat factors of unlabelled images",
+}
 """What methods log per class (`observables.PER_CLASS`), in words."""
 
 

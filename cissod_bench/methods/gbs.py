@@ -58,6 +58,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Number N_t of generations (paper sec. 4.2); not whole where the release's, of 16,000 iterations, do not fit."""
     count_only_pseudo: bool = False
     """Count only unlabelled images with pseudo labels in eq. (10), as the release does, instead of all."""
+    sweep: bool = False
+    """At each generation, take the pseudo labels for CrS from a sweep of the teacher over all unlabelled images instead
+    of its most recent visits (release); for short runs, which visit few images in a generation."""
 
 
 def parts(setting: Setting, options: Options) -> Parts:
@@ -88,6 +91,7 @@ def parts(setting: Setting, options: Options) -> Parts:
         "burn_in": setting.burn_in,
         "warmup": threshold_warmup,
         "count_only_pseudo": options.count_only_pseudo,
+        "sweep": options.sweep,
     }
     return Parts(
         loss_cls={

@@ -140,10 +140,10 @@ class PseudoLabelPool:
             setattr(self, name, value)
 
 
-def repeat_unlabeled(
+def generation_factors(
     pool: PseudoLabelPool, labeled_with_class: Int, num_labeled: int, epsilon: float, count_only_pseudo: bool = False
-) -> Float:
-    """Repeat factors of all unlabelled images for the next generation.
+) -> tuple[Float, Float]:
+    """Repeat factors of the next generation, of the classes and of all unlabelled images.
 
     Args:
         pool: pseudo labels of the images visited so far.
@@ -153,15 +153,16 @@ def repeat_unlabeled(
         count_only_pseudo: N_u counts images with pseudo labels only (release) instead of all (paper).
 
     Returns:
-        (N_u,) factors >= 1.
+        (n,) and (N_u,) factors >= 1.
     """
     present = labeled_with_class + pool.images_with_class(len(labeled_with_class))
     unlabeled = pool.images_with_labels() if count_only_pseudo else pool.num_images
     factors = class_factors(present, num_labeled + unlabeled, epsilon)
-    return image_factors(
+    images = image_factors(
         pool.num_images,
         pool.image.astype(np.int64),
         pool.label.astype(np.int64),
         pool.margin.astype(np.float64),
         factors,
     )
+    return factors, images

@@ -92,6 +92,7 @@ class TeacherStudent(SemiBaseDetector):
             self.refinement = MODELS.build({**refinement, **sizes})
         self.iteration = 0  # set by the engine before each iteration
         self.view: TeacherView | None = None  # of the current iteration; for hooks
+        self.observed: dict[str, Tensor] = {}  # (n,) numbers by class that hooks let be logged, by name
 
     @property
     def loss_cls(self) -> nn.Module:

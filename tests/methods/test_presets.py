@@ -30,9 +30,9 @@ def test_the_values_of_the_release(dataset: str) -> None:
     assert parts.threshold["policy"] == policy
     assert parts.threshold["warmup"] == thresholds
     assert (parts.threshold["eta"], parts.threshold["cold_start"]) == (0.999, "count")
-    assert parts.rebalancing is not None
-    assert iterations / parts.rebalancing["generations"] == pytest.approx(generation)
-    assert parts.rebalancing["count_only_pseudo"]
+    (rebalancing,) = parts.hooks
+    assert iterations / rebalancing["generations"] == pytest.approx(generation)
+    assert rebalancing["count_only_pseudo"]
 
 
 def test_one_update_an_iteration_forgets_as_much_as_the_releases_two() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cissod_bench.errors import UserError
-from cissod_bench.methods.rebalancing import PseudoLabelPool, class_factors, image_factors, repeat_unlabeled
+from cissod_bench.methods.rebalancing import PseudoLabelPool, class_factors, generation_factors, image_factors
 
 
 def test_the_numbers_of_the_release() -> None:
@@ -56,14 +56,16 @@ def test_pool_and_factors_against_a_dictionary(
     epsilon, num_labeled = 0.3, 8
     present = [int(labeled[c]) + sum(any(label == c for label, _ in rows) for rows in naive.values()) for c in range(4)]
     unlabeled = sum(bool(rows) for rows in naive.values()) if only_pseudo else 10
+    sizes = [max(1.0, math.sqrt(epsilon * (num_labeled + unlabeled) / m)) if m else 1.0 for m in present]
     expected = []
     for image in range(10):
         factor = 1.0
         for label, margin in naive.get(image, []):
-            size = max(1.0, math.sqrt(epsilon * (num_labeled + unlabeled) / present[label]))
-            factor = max(factor, size * margin)
+            factor = max(factor, sizes[label] * margin)
         expected.append(factor)
-    np.testing.assert_allclose(repeat_unlabeled(pool, labeled, num_labeled, epsilon, only_pseudo), expected, rtol=1e-6)
+    classes, images = generation_factors(pool, labeled, num_labeled, epsilon, only_pseudo)
+    np.testing.assert_allclose(classes, sizes, rtol=1e-6)
+    np.testing.assert_allclose(images, expected, rtol=1e-6)
 
 
 def test_a_saved_pool_goes_on_as_if_nothing_had_happened() -> None:
@@ -73,8 +75,9 @@ def test_a_saved_pool_goes_on_as_if_nothing_had_happened() -> None:
     other.restore(pool.state())
     for each in (pool, other):
         each.add(np.array([2]), np.array([0]), np.array([], dtype=np.int64), np.array([]))
-    for factors in (repeat_unlabeled(each, np.array([1, 1]), 2, 9.0) for each in (pool, other)):
-        assert factors.tolist() == repeat_unlabeled(pool, np.array([1, 1]), 2, 9.0).tolist()
+    one, two = (generation_factors(each, np.array([1, 1]), 2, 9.0) for each in (pool, other))
+    assert one[0].tolist() == two[0].tolist()
+    assert one[1].tolist() == two[1].tolist()
     assert other.images_with_labels() == 1
 
 
@@ -84,7 +87,7 @@ def test_a_pool_of_another_split_is_refused() -> None:
 
 
 def test_no_pseudo_label_for_a_whole_generation_leaves_sampling_uniform() -> None:
-    assert repeat_unlabeled(PseudoLabelPool(5), np.array([3, 0]), 4, 0.45).tolist() == [1.0] * 5
+    assert generation_factors(PseudoLabelPool(5), np.array([3, 0]), 4, 0.45)[1].tolist() == [1.0] * 5
 
 
 def test_memory_of_a_pool_of_objects365_size() -> None:
