@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from cissod_bench.files import sha256_file, sha256_text, write_bytes
 from cissod_bench.splits.columns import Category, Columns, Strings
@@ -137,15 +138,17 @@ def _load(entry: Path) -> Columns | None:
     """The columns of an entry, mapped into memory; None if there is no whole entry."""
     try:
         about = msgspec.json.decode((entry / "entry.json").read_bytes(), type=_Entry)
-        values: dict[str, Any] = {name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+        values: dict[str, Any] = {name: _mapped(entry / f"{name}.npy") for name in _ARRAYS}
         values |= {
-            name: Strings(
-                np.load(entry / f"{name}.data.npy", mmap_mode="r"), np.load(entry / f"{name}.ends.npy", mmap_mode="r")
-            )
-            for name in _STRINGS
+            name: Strings(_mapped(entry / f"{name}.data.npy"), _mapped(entry / f"{name}.ends.npy")) for name in _STRINGS
         }
     except (OSError, ValueError, EOFError, msgspec.DecodeError):
         shutil.rmtree(entry, ignore_errors=True)
         return None
     assert {*_ARRAYS, *_STRINGS, "categories", "content"} == {field.name for field in fields(Columns)}
     return Columns(**values, categories=tuple(about.categories), content=about.content)
+
+
+def _mapped(path: Path) -> npt.NDArray[Any]:
+    # As a plain array: every operation on `np.memmap` makes another one, which takes time.
+    return np.asarray(np.load(path, mmap_mode="r"))

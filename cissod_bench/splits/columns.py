@@ -15,8 +15,6 @@ Bool = npt.NDArray[np.bool_]
 UInt64 = npt.NDArray[np.uint64]
 Bytes = npt.NDArray[np.uint8]
 
-_BLOCK = 1 << 16
-
 
 class Category(msgspec.Struct, frozen=True):
     """One class of the data: its id and name, and what LVIS says about its frequency in the whole training set."""
@@ -54,18 +52,47 @@ class Strings:
         lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
         return cls(np.frombuffer(b"".join(encoded), np.uint8), np.cumsum(lengths))
 
+    def starts(self) -> Int64:
+        """Start of each string in `data`, int64 `[N]`."""
+        return np.concatenate([np.zeros(1, np.int64), self.ends])[:-1]
+
     def rows(self, rows: Int64) -> "Strings":
         """The strings of these rows, packed."""
-        starts = np.concatenate([[0], self.ends[:-1]])[rows] if len(self.ends) else self.ends
-        lengths = self.ends[rows] - starts
-        ends = np.cumsum(lengths)
+        starts = self.starts()[rows]
+        return self._cut(starts, self.ends[rows] - starts, b"")
+
+    def last_parts(self, parts: int, prefix: str) -> "Strings":
+        """Of each string, a path, the last `parts` names with `prefix` before them."""
+        starts = self.starts()
+        slashes = np.concatenate([np.full(parts, -1), np.flatnonzero(self.data == ord("/"))])
+        # The slash to cut behind may be one of a string before: then there are fewer parts than wanted.
+        starts = np.maximum(starts, slashes[np.searchsorted(slashes, self.ends) - parts] + 1)
+        return self._cut(starts, self.ends - starts, prefix.encode())
+
+    def with_prefix(self, prefix: str) -> "Strings":
+        """Every string with `prefix` before it."""
+        starts = self.starts()
+        return self._cut(starts, self.ends - starts, prefix.encode())
+
+    def find(self, text: str) -> Int64:
+        """Rows of the strings that are equal to `text`."""
+        wanted = text.encode()
+        rows = np.flatnonzero(self.ends - self.starts() == len(wanted))
+        for place, byte in enumerate(reversed(wanted), 1):
+            rows = rows[self.data[self.ends[rows] - place] == byte]
+        return rows
+
+    def _cut(self, starts: Int64, lengths: Int64, prefix: bytes) -> "Strings":
+        """Strings that lie at these places of `data`, with `prefix` before each."""
+        ends = np.cumsum(lengths + len(prefix))
         data = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8)
-        for first in range(0, len(rows), _BLOCK):
-            part = slice(first, first + _BLOCK)
-            begin, end = ends[first] - lengths[first], ends[part][-1]
-            # Of every byte its place in the old block: how far its string has moved, and its place in the new one.
-            moved = np.repeat(starts[part] - ends[part] + lengths[part], lengths[part])
-            data[begin:end] = self.data[moved + np.arange(begin, end)]
+        if prefix and len(ends):
+            _windows(data, len(prefix))[ends - lengths - len(prefix)] = np.frombuffer(prefix, np.uint8)
+        # Strings of one length are copied at once; a data set's file names have few lengths.
+        by_length = np.argsort(lengths, kind="stable")
+        for rows in np.split(by_length, np.flatnonzero(np.diff(lengths[by_length])) + 1):
+            if len(rows) and (length := int(lengths[rows[0]])):
+                _windows(data, length)[ends[rows] - length] = _windows(self.data, length)[starts[rows]]
         return Strings(data, ends)
 
     def take(self, rows: Int64) -> list[str]:
@@ -76,6 +103,11 @@ class Strings:
             str(data[start:end], "utf-8", "surrogatepass")
             for start, end in zip(starts.tolist(), self.ends[rows].tolist(), strict=True)
         ]
+
+
+def _windows(data: Bytes, length: int) -> Bytes:
+    """All parts of `length` bytes, by their start, as a view."""
+    return np.lib.stride_tricks.sliding_window_view(data, length, writeable=data.flags.writeable)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ Protocol: paper sec. 3.1 and 4.1. Scenario 1: D_m and D_s. Scenario 2: one long-
 import hashlib
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,22 +80,23 @@ class Pairs:
 def pairs_of(columns: Columns, use: Bool) -> Pairs:
     """Collect the pairs of image and class over the boxes where `use` is true."""
     num_classes = len(columns.categories)
-    # Image, class and crowd flag in one number: sorting it in place takes a third of the memory of sorting by key.
-    keys = columns.box_image[use].astype(np.int64)
+    # Image, class and crowd flag in one number: sorting it in place takes a third of the memory of sorting by key, and
+    # half the time of that where 32 bits hold it.
+    small = 2 * columns.num_images * num_classes < 2**32
+    keys: npt.NDArray[Any] = columns.box_image[use].astype(np.uint32 if small else np.uint64)
     keys *= num_classes
-    keys += columns.box_label[use]
+    keys += columns.box_label[use].astype(keys.dtype)
     keys *= 2
     keys += columns.crowd[use]
     keys.sort()
-    crowd = (keys & 1).astype(np.bool_)
+    crowd = np.flatnonzero(keys & 1)
     keys //= 2
-    if not len(keys):
-        return Pairs(keys, keys, keys, columns.num_images, num_classes)
-    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    everything = np.diff(np.append(starts, len(keys)))
+    starts = np.flatnonzero(np.concatenate([np.ones(min(1, len(keys)), np.bool_), keys[1:] != keys[:-1]]))
+    boxes = np.diff(np.append(starts, len(keys)))
+    boxes -= np.bincount(np.searchsorted(starts, crowd, side="right") - 1, minlength=len(starts))
     unique = keys[starts]
-    boxes = everything - np.add.reduceat(crowd, starts, dtype=np.int64)
-    return Pairs(unique // num_classes, unique % num_classes, boxes, columns.num_images, num_classes)
+    image, label = np.divmod(unique, keys.dtype.type(num_classes))
+    return Pairs(image.astype(np.int64), label.astype(np.int64), boxes, columns.num_images, num_classes)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ UNUSABLE = Flag.NOT_FINITE | Flag.NO_AREA | Flag.OUTSIDE | Flag.UNKNOWN_IMAGE | 
 
 _DROPPED = {"coco": UNUSABLE, "lvis": UNUSABLE}
 _TOLERANCE = 1.0
-_BLOCK = 1 << 20
+_BLOCK = 1 << 14  # boxes whose intermediate results fit into the processor's cache
 
 
 def dropped(dataset: str) -> Flag:
@@ -65,14 +65,15 @@ def box_flags(
     reach one pixel over the border, since official boxes do by rounding.
     """
     flags = np.zeros(len(boxes), np.uint8)
+    widths, heights = np.append(widths, np.int32(0)), np.append(heights, np.int32(0))  # for row -1, an unknown image
     for start in range(0, len(boxes), _BLOCK):
         part = slice(start, start + _BLOCK)
-        x, y, width, height = boxes[part].T
+        corners = np.ascontiguousarray(boxes[part].T)
+        x, y, width, height = corners
         rows = box_image[part]
         known = rows >= 0
-        finite = np.isfinite(boxes[part]).all(axis=1)
-        image_width = np.where(known, widths[rows], 0) if len(widths) else np.zeros(len(rows), np.int32)
-        image_height = np.where(known, heights[rows], 0) if len(heights) else np.zeros(len(rows), np.int32)
+        finite = np.isfinite(corners).all(axis=0)
+        image_width, image_height = widths[rows], heights[rows]
         sized = finite & (image_width > 0) & (image_height > 0)
         with np.errstate(invalid="ignore"):
             no_area = finite & ~((width > 0) & (height > 0))

@@ -8,7 +8,7 @@ import numpy as np
 
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.splits import objects365
-from cissod_bench.splits.columns import Columns, Strings
+from cissod_bench.splits.columns import Columns
 from cissod_bench.splits.health import Flag
 from cissod_bench.splits.plan import Pools
 from cissod_bench.splits.reader import Source
@@ -18,6 +18,9 @@ Read = Callable[[Path], tuple[Columns, Source]]
 
 COCO_ID_OFFSET = 1_000_000_000
 """Added to COCO's image ids where they stand beside those of Objects365, which run over the same numbers."""
+
+_O365_FOLDER = "objects365/train/"
+_COCO_FOLDER = "coco/train2017/"
 
 
 def read_pools(task: Task, train: Path, majority: Path | None, read: Read) -> tuple[Pools, list[Source]]:
@@ -39,9 +42,10 @@ def read_pools(task: Task, train: Path, majority: Path | None, read: Read) -> tu
         raise UserError(f"Task {task.name} needs the COCO annotations too: give them with --majority-annotations.")
     objects365.check_classes(columns.categories, str(train))
     coco, coco_source = read(majority)
-    names = objects365.unpacked_names(columns.file_names.take(np.arange(columns.num_images)))
-    absent = np.array([name in objects365.ABSENT_FILES for name in names], np.bool_)
-    located = Strings.of([f"objects365/train/{name}" for name in names])
+    located = columns.file_names.last_parts(2, _O365_FOLDER)  # as `objects365.unpacked_names`
+    absent = np.zeros(columns.num_images, np.bool_)
+    for name in objects365.ABSENT_FILES:
+        absent[located.find(_O365_FOLDER + name)] = True
     pools = Pools(replace(columns, file_names=located), absent, map_coco(coco, columns, str(majority)))
     return pools, [source, coco_source]
 
@@ -60,11 +64,10 @@ def map_coco(coco: Columns, target: Columns, file: str) -> Columns:
     labels = np.array([label_of.get(objects365.FROM_COCO.get(name, -1), -1) for name in names], np.int16)
     box_label = np.where(coco.box_label >= 0, labels[coco.box_label], np.int16(-1))
     unmapped = np.where((coco.box_label >= 0) & (box_label < 0), np.uint8(int(Flag.UNMAPPED)), np.uint8(0))
-    located = [f"coco/train2017/{name}" for name in coco.file_names.take(np.arange(coco.num_images))]
     return replace(
         coco,
         image_ids=coco.image_ids + COCO_ID_OFFSET,
-        file_names=Strings.of(located),
+        file_names=coco.file_names.with_prefix(_COCO_FOLDER),
         categories=target.categories,
         box_label=box_label,
         health=coco.health | unmapped,

@@ -125,25 +125,22 @@ def _image_blocks(parts: Sequence[Part], *, federated: bool) -> Iterator[list[_I
         rows = np.sort(part.rows)
         for start in range(0, len(rows), _BLOCK):
             block = rows[start : start + _BLOCK]
-            extras = columns.extras.take(block) if federated else [""] * len(block)
-            yield [
-                _image(image_id, name, width, height, extra)
-                for image_id, name, width, height, extra in zip(
+            extras = columns.extras.take(block) if federated else []
+            images = list(
+                map(
+                    _Image,
                     columns.image_ids[block].tolist(),
                     columns.file_names.take(block),
                     columns.widths[block].tolist(),
                     columns.heights[block].tolist(),
-                    extras,
-                    strict=True,
                 )
-            ]
-
-
-def _image(image_id: int, name: str, width: int, height: int, extra: str) -> _Image:
-    if not extra:
-        return _Image(image_id, name, width, height)
-    fields = msgspec.json.decode(extra, type=_Extra)
-    return _Image(image_id, name, width, height, fields.neg_category_ids, fields.not_exhaustive_category_ids)
+            )
+            if any(extras):
+                for image, extra in zip(images, extras, strict=True):
+                    fields = msgspec.json.decode(extra or "{}", type=_Extra)
+                    image.neg_category_ids = fields.neg_category_ids
+                    image.not_exhaustive_category_ids = fields.not_exhaustive_category_ids
+            yield images
 
 
 def _annotations(part: Part) -> Iterator[_Annotation]:
