@@ -62,6 +62,13 @@ def run(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads of PyTorch. Default: OMP_NUM_THREADS, or all cores.")
     ] = None,
+    amp: Annotated[
+        str | None,
+        typer.Option(help="Mixed precision: bf16 or fp16. Default: single precision.", show_default=False),
+    ] = None,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile backbone and neck (torch.compile); pads images to 128.")
+    ] = False,
     plan_only: Annotated[
         bool, typer.Option("--plan", help="Check everything and print the plan; do not train.")
     ] = False,
@@ -104,6 +111,8 @@ def run(
         workers=workers if workers is not None else (4 if chosen == "cuda" else 0),
         threads=threads or default_threads(),
         device=chosen,
+        amp=amp,
+        compile=compile,
     )
     if plan_only:
         check_method(job)

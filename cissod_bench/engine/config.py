@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.config import Config
 
 from cissod_bench.engine import data
+from cissod_bench.engine.compiled import PADDING
 from cissod_bench.engine.job import Job
 from cissod_bench.engine.scaling import scaled_length, scaled_momentum
 from cissod_bench.engine.validation import one_size
@@ -44,6 +45,7 @@ def build_config(job: Job) -> Config:
         seed=job.seed,
         workers=job.workers,
         labeled_repeat=job.parts.labeled_repeat,
+        pin_memory=job.device == "cuda",
         test_batch=job.detector.test_batch if one_size(job.validation_images) else 1,
     )
     evaluator = {
@@ -75,6 +77,7 @@ def build_config(job: Job) -> Config:
             "val_cfg": {"type": "ValLoop"},
             "test_cfg": {"type": "TestLoop"},
             "default_hooks": {
+                "runtime_info": {"type": "ScalarsHook", "interval": log_interval(job)},
                 "timer": {"type": "IterTimerHook"},
                 "logger": {"type": "LoggerHook", "interval": log_interval(job), "log_metric_by_epoch": False},
                 "param_scheduler": {"type": "ParamSchedulerHook"},
@@ -135,6 +138,7 @@ def hooks(job: Job) -> list[dict[str, Any]]:
             "hidden": None if job.places.hidden_annotations is None else str(job.places.hidden_annotations),
         },
         *(dict(hook) for hook in job.parts.hooks),
+        *([{"type": "CompileHook"}] if job.compile else []),
     ]
 
 
@@ -143,6 +147,9 @@ def model(job: Job) -> dict[str, Any]:
     detector = job.detector.model(len(job.split.classes), job.task.max_detections)
     detector = merged(detector, job.parts.detector)
     detector["roi_head"]["bbox_head"] |= {**job.parts.bbox_head, "loss_cls": dict(job.parts.loss_cls)}
+    detector["data_preprocessor"]["non_blocking"] = job.device == "cuda"  # from the loader's pinned memory
+    if job.compile:
+        detector["data_preprocessor"]["pad_size_divisor"] = PADDING
     if job.backbone is not None:
         weights = {"type": "Pretrained", "checkpoint": str(job.backbone), "prefix": job.backbone_prefix}
         detector["backbone"]["init_cfg"] = weights
@@ -180,8 +187,10 @@ def schedule(job: Job) -> dict[str, Any]:
     """Optimiser, learning rate steps at 75 % and 90 % of the run (paper sec. 4.2), warm-up, evaluation interval."""
     length = job.iterations
     wrapper: dict[str, Any] = {
-        "type": "OptimWrapper",
+        "type": "FrameOptimWrapper",
         "optimizer": job.optimizer,
+        "amp": job.amp,
+        "device": job.device,
     }
     if job.detector.clip is not None:
         wrapper["clip_grad"] = {"max_norm": job.detector.clip, "norm_type": 2}

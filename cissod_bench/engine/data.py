@@ -94,22 +94,22 @@ def loaders(labeled: Config, unlabeled: Config, validation: Config, **options: A
         labeled: data set of D_l.
         unlabeled: data set of D_u.
         validation: data set to evaluate on.
-        options: `per_gpu`, `test_batch`, `seed`, `workers` and `labeled_repeat`, see `Detector` and `SemiSampler`.
+        options: `per_gpu`, `test_batch`, `seed`, `workers`, `pin_memory` and `labeled_repeat`, see `Detector` and
+            `SemiSampler`.
     """
     per_gpu, workers = options["per_gpu"], options["workers"]
+    processes = {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": options["pin_memory"]}
     validation_loader = {
+        **processes,
         "batch_size": options["test_batch"],
-        "num_workers": workers,
-        "persistent_workers": workers > 0,
         "drop_last": False,
         "sampler": {"type": "DefaultSampler", "shuffle": False},
         "dataset": validation,
     }
     return {
         "train_dataloader": {
+            **processes,
             "batch_size": sum(per_gpu),
-            "num_workers": workers,
-            "persistent_workers": workers > 0,
             "sampler": {
                 "type": "SemiSampler",
                 "batch_size": sum(per_gpu),

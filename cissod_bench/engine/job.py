@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 
 from cissod_bench.engine.backbone import check_backbone
+from cissod_bench.engine.compiled import check_compiler
 from cissod_bench.engine.detectors import Detector, get_detector
+from cissod_bench.engine.precision import Amp, check_amp
 from cissod_bench.engine.scaling import scaled_optimizer
 from cissod_bench.engine.schedules import Schedule, get_schedule
 from cissod_bench.engine.validation import validation_images
@@ -57,6 +59,8 @@ class Job:
         device: "cuda" or "cpu".
         workers: loader processes for each of them.
         threads: threads of PyTorch's CPU operators.
+        amp: mixed precision, see `precision.py`; None for single precision.
+        compile: whether backbone and neck are compiled, see `compiled.py`.
         evaluator: evaluation backend.
         backbone: file with backbone weights, None for training from scratch.
         backbone_digest: its SHA-256.
@@ -80,6 +84,8 @@ class Job:
     device: str
     workers: int
     threads: int
+    amp: Amp
+    compile: bool
     evaluator: str
     backbone: Path | None
     backbone_digest: str | None
@@ -139,6 +145,8 @@ def resolve_job(
     device: str = "cpu",
     processes: int = 1,
     look_for_images: bool = True,
+    amp: str | None = None,
+    compile: bool = False,
 ) -> Job:
     """Look up and check everything a run needs, before anything is written.
 
@@ -152,6 +160,9 @@ def resolve_job(
     detector_record = get_detector(detector or task_record.detector)
     if evaluator not in ("hotcoco", "pycocotools"):
         raise unknown_name("evaluator", evaluator, ("hotcoco", "pycocotools"))
+    precision = check_amp(amp, device)
+    if compile:
+        check_compiler(device)
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file. Give the folder for the run.")
     split_record = read_split(split, task_record)
@@ -207,6 +218,8 @@ def resolve_job(
         device=device,
         workers=workers,
         threads=threads,
+        amp=precision,
+        compile=compile,
         evaluator=evaluator,
         backbone=backbone,
         backbone_digest=None if backbone is None else sha256_file(backbone),

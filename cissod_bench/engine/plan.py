@@ -24,6 +24,8 @@ def plan(job: Job) -> dict[str, Any]:
         "device": job.device,
         "processes": job.processes,
         "gpus": job.processes if job.device == "cuda" else 0,
+        "amp": job.amp,
+        "compile": job.compile,
         "batch": {"labeled": labeled, "unlabeled": unlabeled},
         "learning_rate": job.learning_rate,
         "learning_rate_steps": steps,
@@ -55,7 +57,8 @@ def plan_lines(job: Job) -> list[str]:
         f"  split      {facts['split']} (digest {facts['split_digest'][:12]}): {facts['labeled_images']:,} labelled "
         f"and {facts['unlabeled_images']:,} unlabelled images",
         f"  batch      {images} images a step: {batch['labeled']} labelled + {batch['unlabeled']} unlabelled, "
-        + (_machinery(job)),
+        + _machinery(job),
+        f"  precision  {job.amp or 'fp32'}" + (", backbone and neck compiled" if job.compile else ""),
         f"  rate       {facts['learning_rate']:g} for {images} images a step{scaled}, "
         f"/10 at {facts['learning_rate_steps'][0]:,} and {facts['learning_rate_steps'][1]:,}",
         f"  length     {job.iterations:,} iterations ({facts['schedule']}{shortened}{same}), "

@@ -3,12 +3,25 @@
 from mmdet.utils import register_all_modules
 
 from cissod_bench.baselines import c2am, daso, eqlv2, focal, seesaw
-from cissod_bench.engine import checkpoints, generations, hooks, metric, observables, progress, randomness, sampler
+from cissod_bench.engine import (
+    checkpoints,
+    compiled,
+    generations,
+    hooks,
+    metric,
+    observables,
+    precision,
+    progress,
+    randomness,
+    sampler,
+    scalars,
+)
 from cissod_bench.methods import rank_threshold, reweighting, teacher_student, thresholds
 
 __all__ = [
     "c2am",
     "checkpoints",
+    "compiled",
     "daso",
     "eqlv2",
     "focal",
@@ -16,11 +29,13 @@ __all__ = [
     "hooks",
     "metric",
     "observables",
+    "precision",
     "progress",
     "randomness",
     "rank_threshold",
     "reweighting",
     "sampler",
+    "scalars",
     "seesaw",
     "teacher_student",
     "thresholds",

@@ -135,6 +135,8 @@ def record(job: Job, seconds: float) -> Result:
             backbone=job.backbone_digest,
             detector=job.detector.name,
             batch=job.batch,
+            amp=job.amp,
+            compile=job.compile,
             evaluator=job.evaluator,
             max_detections=job.task.max_detections,
             rules="lvis" if job.task.dataset == "lvis" else "coco",

@@ -46,6 +46,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         batch: labelled and unlabelled images in a step over all GPUs; None where it is not known.
         detector: name of the detector preset.
         backbone: SHA-256 of the file with the backbone's first weights, None for training from scratch.
+        amp: mixed precision of the training, None for single precision.
+        compile: whether the detector's backbone was compiled, which pads images more.
         evaluator: backend of the evaluation; `rules` whose matching rules it followed.
         max_detections: detections per image that counted.
     """
@@ -67,6 +69,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     batch: tuple[int, int] | None = None
     backbone: str | None = None
     method_digest: str | None = None
+    amp: Literal["bf16", "fp16"] | None = None
+    compile: bool = False
 
 
 class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
