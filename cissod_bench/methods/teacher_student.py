@@ -20,13 +20,15 @@ from mmdet.models.detectors.semi_base import SemiBaseDetector
 from mmdet.models.utils import rename_loss_dict, reweight_loss_dict
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmdet.structures.bbox import bbox2roi, bbox_project
+from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from cissod_bench.methods.lean import keep_anchors_on, make_lean
 from cissod_bench.methods.passes import serving
 from cissod_bench.methods.refinement import Refinement
 from cissod_bench.methods.user import import_file
+from cissod_bench.methods.views import chosen, homographies, project, send
 
 Losses = dict[str, Any]
 
@@ -38,7 +40,7 @@ class TeacherView:
     Attributes:
         features: feature maps of the neck.
         samples: meta information of the views.
-        matrices: for each image the (3, 3) homography from the original image to the view.
+        matrices: (B, 3, 3) homographies from the original images to the views, on the host.
         detections: for each image everything found (after NMS, before any filter) in the view's coordinates.
         pseudo: for each image the detections above the initial threshold in the original image's coordinates, with
             `reg_uncs`, the (K,) uncertainty of the boxes.
@@ -47,7 +49,7 @@ class TeacherView:
 
     features: tuple[Tensor, ...]
     samples: list[DetDataSample]
-    matrices: list[Tensor]
+    matrices: Tensor
     detections: list[InstanceData]
     pseudo: list[InstanceData]
     thresholds: Tensor
@@ -90,6 +92,8 @@ class TeacherStudent(SemiBaseDetector):
         if refinement is not None:
             sizes = {"num_classes": head.num_classes, "channels": head.shared_out_channels}
             self.refinement = MODELS.build({**refinement, **sizes})
+        for part in (self.student, self.teacher):
+            make_lean(part)
         self.iteration = 0  # set by the engine before each iteration
         self.view: TeacherView | None = None  # of the current iteration; for hooks
         self.observed: dict[str, Tensor] = {}  # (n,) numbers by class that hooks let be logged, by name
@@ -126,6 +130,8 @@ class TeacherStudent(SemiBaseDetector):
         Returns:
             Scalar losses (or lists of them, per feature level), named as mmdet names them.
         """
+        for part in (self.student, self.teacher):
+            keep_anchors_on(part, multi_batch_inputs["sup"].device)
         if self.refinement is not None:
             labels = [sample.gt_instances for sample in multi_batch_data_samples["sup"]]
             self.refinement.observe(self.teacher, multi_batch_inputs["sup"], labels)
@@ -162,16 +168,25 @@ class TeacherStudent(SemiBaseDetector):
             torch.cat([found.scores for found in detections]),
             [len(found) for found in detections],
         )
-        initial = self.semi_train_cfg.pseudo_label_initial_score_thr
-        pseudo = [found[found.scores > initial] for found in detections]
-        matrices = [torch.from_numpy(sample.homography_matrix).to(batch_inputs.device) for sample in samples]
+        counts = [len(found) for found in detections]
+        scores = torch.cat([found.scores for found in detections])
+        (kept,), (sizes,) = chosen((scores > self.semi_train_cfg.pseudo_label_initial_score_thr)[None], counts)
+        offsets = [sum(counts[:image]) for image in range(len(counts))]
+        pseudo = [
+            found[index - offset]
+            for found, index, offset in zip(detections, torch.split(kept, sizes), offsets, strict=True)
+        ]
+        features = tuple(level.float() for level in features)  # once for all RoI passes to come
         uncertainties = self.box_uncertainty(features, samples, pseudo)
         for found, uncertainty in zip(pseudo, uncertainties, strict=True):
             found.reg_uncs = uncertainty
         if self.refinement is not None:
             self.refinement.refine(self.teacher, features, pseudo, self.iteration)
-        for found, matrix, sample in zip(pseudo, matrices, samples, strict=True):
-            found.bboxes = bbox_project(found.bboxes, matrix.inverse(), sample.ori_shape)
+        matrices = homographies(samples)
+        boxes = torch.cat([found.bboxes for found in pseudo])
+        boxes = project(boxes, sizes, torch.linalg.inv(matrices), [sample.ori_shape for sample in samples])
+        for found, original in zip(pseudo, torch.split(boxes, sizes), strict=True):
+            found.bboxes = original
         thresholds = self.threshold.thresholds(self.iteration, getattr(self.loss_cls, "weights", None))
         return TeacherView(features, samples, matrices, detections, pseudo, thresholds)
 
@@ -184,34 +199,53 @@ class TeacherStudent(SemiBaseDetector):
             For each image the (K,) mean over the four coordinates of the standard deviation, in units of box size.
         """
         times, scale = self.semi_train_cfg.jitter_times, self.semi_train_cfg.jitter_scale
-        jittered = []
-        for found in pseudo:
-            size = (found.bboxes[:, 2:] - found.bboxes[:, :2]).clamp(min=1).repeat(1, 2)
-            noise = torch.randn(times, *found.bboxes.shape, device=found.bboxes.device)
-            jittered.append(InstanceData(bboxes=(found.bboxes + noise * size * scale).reshape(-1, 4)))
-        metas = [sample.metainfo for sample in samples]
-        results = self.teacher.roi_head.predict_bbox(features, metas, jittered, rcnn_test_cfg=None, rescale=False)
+        boxes, labels = torch.cat([found.bboxes for found in pseudo]), torch.cat([found.labels for found in pseudo])
+        counts, count = [len(found) for found in pseudo], len(boxes)
+        if count == 0:
+            return [found.scores.new_zeros(0) for found in pseudo]
+        # For each box the number of its image, and the image's width and height twice.
+        shapes = [sample.img_shape for sample in samples]
+        table = torch.tensor([[image, *(width, height) * 2] for image, (height, width) in enumerate(shapes)])
+        table = send(table.float()[torch.repeat_interleave(torch.tensor(counts))], boxes.device)
 
-        uncertainties = []
-        for found, result in zip(pseudo, results, strict=True):
-            count = len(found)
-            if count == 0:
-                uncertainties.append(found.scores.new_zeros(0))
-                continue
-            boxes = result.bboxes.reshape(times, count, -1, 4)  # last but one: classes, or 1 if class-agnostic
-            column = found.labels if boxes.shape[2] > 1 else torch.zeros_like(found.labels)
-            boxes = boxes[:, torch.arange(count, device=column.device), column]
-            mean = boxes.mean(dim=0)
-            size = (mean[:, 2:] - mean[:, :2]).clamp(min=1.0).repeat(1, 2)
-            uncertainties.append((boxes.std(dim=0) / size).mean(dim=-1))
-        return uncertainties
+        size = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1).repeat(1, 2)
+        noise = torch.cat([torch.randn(times, each, 4, device=boxes.device) for each in counts], dim=1)
+        jittered = boxes + noise * size * scale
+        rois = torch.cat([table[:, :1].expand(times, count, 1), jittered], dim=-1).reshape(-1, 5)
+        roi_head = self.teacher.roi_head
+        deltas = roi_head._bbox_forward(features, rois)["bbox_pred"].view(times, count, -1, 4)
+        # Last but one: classes, or 1 if class-agnostic.
+        column = labels if deltas.shape[2] > 1 else torch.zeros_like(labels)
+        deltas = deltas.gather(2, column[:, None, None].expand(times, count, 1, 4))
+        found = roi_head.bbox_head.bbox_coder.decode(rois[:, 1:], deltas.view(-1, 4)).view(times, count, 4)
+        found = torch.minimum(found.clamp(min=0), table[:, 1:])
+        mean = found.mean(dim=0)
+        size = (mean[:, 2:] - mean[:, :2]).clamp(min=1.0).repeat(1, 2)
+        return list(torch.split((found.std(dim=0) / size).mean(dim=-1), counts))
 
     def loss_by_pseudo_labels(self, batch_inputs: Tensor, samples: list[DetDataSample], view: TeacherView) -> Losses:
         """Losses of the strongly augmented views (B, 3, H, W) of the images in `view`, with prefix `unsup_`."""
         labels = self.project(view, samples)
+        scores, classes = torch.cat([found.scores for found in labels]), torch.cat([found.labels for found in labels])
+        masks = [
+            scores > self.semi_train_cfg.rpn_pseudo_thr,
+            scores > view.thresholds[classes],
+            torch.cat([found.reg_uncs for found in labels]) < self.semi_train_cfg.reg_pseudo_thr,
+        ]
+        indices, counts = chosen(torch.stack(masks), [len(found) for found in labels])
+        boxes = torch.cat([found.bboxes for found in labels])
+        for_rpn, confident, certain = (
+            [
+                InstanceData(bboxes=each, labels=label)
+                for each, label in zip(
+                    torch.split(boxes[index], count), torch.split(classes[index], count), strict=True
+                )
+            ]
+            for index, count in zip(indices, counts, strict=True)
+        )
         features = self.student.extract_feat(batch_inputs)
-        losses, proposals = self.rpn_loss(features, samples, labels)
-        losses |= self.roi_loss(features, proposals, samples, labels, view)
+        losses, proposals = self.rpn_loss(features, samples, for_rpn)
+        losses |= self.roi_loss(features, proposals, samples, confident, certain, view)
         losses = dict(rename_loss_dict("unsup_", reweight_loss_dict(losses, self.semi_train_cfg.unsup_weight)))
         if self.refinement is not None:
             losses |= self.refinement.loss(self.student, features, labels, self.iteration)
@@ -220,15 +254,17 @@ class TeacherStudent(SemiBaseDetector):
     def project(self, view: TeacherView, samples: list[DetDataSample]) -> list[InstanceData]:
         """Pseudo labels in the coordinates of the student's views, without those that fall outside."""
         smallest_width, smallest_height = self.semi_train_cfg.min_pseudo_bbox_wh
-        projected = []
-        for found, sample in zip(view.pseudo, samples, strict=True):
-            matrix = torch.from_numpy(sample.homography_matrix).to(found.bboxes.device)
-            boxes = bbox_project(found.bboxes, matrix, sample.img_shape)
-            width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-            inside = (width > smallest_width) & (height > smallest_height)
-            moved = found[inside]
+        counts = [len(found) for found in view.pseudo]
+        boxes = torch.cat([found.bboxes for found in view.pseudo])
+        boxes = project(boxes, counts, homographies(samples), [sample.img_shape for sample in samples])
+        width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+        (index,), (sizes,) = chosen(((width > smallest_width) & (height > smallest_height))[None], counts)
+        projected, offset = [], 0
+        for found, inside in zip(view.pseudo, torch.split(index, sizes), strict=True):
+            moved = found[inside - offset]
             moved.bboxes = boxes[inside]
             projected.append(moved)
+            offset += len(found)
         return projected
 
     def rpn_loss(
@@ -237,9 +273,8 @@ class TeacherStudent(SemiBaseDetector):
         """Class-agnostic RPN losses on confident pseudo boxes, and the student's proposals."""
         targets = []
         for sample, found in zip(samples, labels, strict=True):
-            boxes = found.bboxes[found.scores > self.semi_train_cfg.rpn_pseudo_thr]
             target = DetDataSample(metainfo=sample.metainfo)
-            target.gt_instances = InstanceData(bboxes=boxes, labels=boxes.new_zeros(len(boxes), dtype=torch.long))
+            target.gt_instances = InstanceData(bboxes=found.bboxes, labels=torch.zeros_like(found.labels))
             targets.append(target)
         proposal_cfg = self.student.train_cfg.get("rpn_proposal", self.student.test_cfg.rpn)
         losses, proposals = self.student.rpn_head.loss_and_predict(features, targets, proposal_cfg=proposal_cfg)
@@ -250,12 +285,11 @@ class TeacherStudent(SemiBaseDetector):
         features: tuple[Tensor, ...],
         proposals: list[InstanceData],
         samples: list[DetDataSample],
-        labels: list[InstanceData],
+        confident: list[InstanceData],
+        certain: list[InstanceData],
         view: TeacherView,
     ) -> Losses:
         """Classification loss on pseudo labels above their thresholds, regression loss on those with certain boxes."""
-        confident = [found[found.scores > view.thresholds[found.labels]] for found in labels]
-        certain = [found[found.reg_uncs < self.semi_train_cfg.reg_pseudo_thr] for found in labels]
         for_class = self.sample_rois(features, proposals, confident)
         for_box = self.sample_rois(features, proposals, certain)
 
@@ -310,11 +344,10 @@ class TeacherStudent(SemiBaseDetector):
         Returns:
             (sum of R,) scores in [0, 1].
         """
-        projected = []
-        for boxes, sample, matrix, seen in zip(rois, samples, view.matrices, view.samples, strict=True):
-            student = torch.from_numpy(sample.homography_matrix).to(matrix.device)
-            projected.append(bbox_project(boxes, matrix @ student.inverse(), seen.img_shape))
-        output = self.teacher.roi_head._bbox_forward(view.features, bbox2roi(projected))
+        counts = [len(boxes) for boxes in rois]
+        matrices = view.matrices @ torch.linalg.inv(homographies(samples))
+        boxes = project(torch.cat(rois), counts, matrices, [seen.img_shape for seen in view.samples])
+        output = self.teacher.roi_head._bbox_forward(view.features, bbox2roi(torch.split(boxes, counts)))
         return self.class_scores(output["cls_score"])[:, -1]
 
     def class_scores(self, cls_score: Tensor) -> Tensor:
