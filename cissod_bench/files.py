@@ -1,10 +1,10 @@
 """Files written whole or not at all, and their digests."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,24 +15,55 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """Give a temporary path beside `target` that replaces it when the block ends without an error.
 
     The temporary file is flushed to disk before the rename, so that after a crash `target` is either the old file or
-    the whole new one. On an error the temporary file is removed.
+    the whole new one. On an error the temporary file is removed. Its name depends on `target` alone, so what a killed
+    process left is overwritten by the next one, and two processes that write the same file do it one after the other.
+
+    Raises:
+        OSError: `target` cannot be written; the error names it.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    # The suffix is kept for writers that go by it.
+    temporary = target.with_name(f".{target.stem}.partial{target.suffix}")
     try:
-        yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        # mkstemp makes private files; give the usual permissions of the user instead.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle = _lock_file(temporary)
+    except OSError as error:
+        raise _named(error, target) from error
+    try:
+        try:
+            yield temporary
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise _named(error, target) from error
+    finally:
+        os.close(handle)
+
+
+def _lock_file(path: Path) -> int:
+    """Open an empty file under a lock that ends when it is closed, and wait for other writers of it."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            # The writer that held the lock has renamed or removed its file meanwhile: that one is not ours.
+            if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+                os.ftruncate(handle, 0)
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _named(error: OSError, target: Path) -> OSError:
+    """The error with the name of the file that was to be written, which a failed write does not know."""
+    if error.errno is None:
+        return error
+    return OSError(error.errno, os.strerror(error.errno), str(target))
 
 
 def write_bytes(target: Path, content: bytes) -> None:

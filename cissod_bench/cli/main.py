@@ -1,5 +1,6 @@
 """The `cissod-bench` program: registration of the commands, and nothing else."""
 
+import errno
 import sys
 
 import typer
@@ -41,8 +42,17 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        typer.secho(f"Error: {error}", err=True, fg=typer.colors.RED)
-        sys.exit(2)
+        _stop(str(error))
+    except OSError as error:
+        # A full disk or no permission; without a file's name it was standard output, or is a fault of the program.
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _stop(f"{error.filename or 'standard output'}: {error.strerror}.")
+
+
+def _stop(message: str) -> None:
+    typer.secho(f"Error: {message}", err=True, fg=typer.colors.RED)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@
 """
 
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -32,10 +33,18 @@ def export_ids(split: Split, target: Path) -> None:
 
 
 def export_yolo(split: Split, target: Path, images: str) -> None:
-    """Write `labeled.txt` and `unlabeled.txt` into the folder `target`: paths of images under `images`."""
-    for name, file in (("labeled.txt", split.labeled_file), ("unlabeled.txt", split.unlabeled_file)):
-        prefix = f"{images.rstrip('/')}/" if images else ""
-        write_text(target / name, "".join(f"{prefix}{image.file_name}\n" for image in read_coco_file(file).images))
+    """Make the folder `target` with `labeled.txt` and `unlabeled.txt`: paths of images under `images`."""
+    prefix = f"{images.rstrip('/')}/" if images else ""
+    staging = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(staging, ignore_errors=True)  # what a killed process left
+    try:
+        for name, file in (("labeled.txt", split.labeled_file), ("unlabeled.txt", split.unlabeled_file)):
+            listed = "".join(f"{prefix}{image.file_name}\n" for image in read_coco_file(file).images)
+            write_text(staging / name, listed)
+        staging.rename(target)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
 
 
 def export_unbiased_teacher(splits: Sequence[Split], target: Path, columns: Columns) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """make-splits that runs out of disk or is killed: the previous split intact, nothing left after the next run."""
 
+import ctypes
 import json
 import os
 import resource
@@ -14,6 +15,7 @@ from test_make import toy_data
 
 from cissod_bench.splits.manifest import load_split
 
+PROGRAM = [sys.executable, "-m", "cissod_bench.cli.main"]
 TASK = """
 name = "toy"
 [data]
@@ -33,7 +35,6 @@ def folder(tmp_path: Path) -> Path:
 
 
 def arguments(folder: Path, *more: str) -> list[str]:
-    program = [sys.executable, "-m", "cissod_bench.cli.main", "make-splits", "--no-plot"]
     files = [
         "--task",
         str(folder / "toy.toml"),
@@ -42,7 +43,7 @@ def arguments(folder: Path, *more: str) -> list[str]:
         "--out",
         str(folder / "out"),
     ]
-    return [*program, *files, *more]
+    return [*PROGRAM, "make-splits", "--no-plot", *files, *more]
 
 
 def names(folder: Path) -> set[str]:
@@ -60,13 +61,64 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(folder: Path) -> None:
     assert names(folder) == {"toy.json", "toy.toml"}
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written(folder: Path) -> None:
-    folder.chmod(0o500)
-    result = subprocess.run(arguments(folder), capture_output=True, text=True)
-    folder.chmod(0o700)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("export", "out", "--out", "ids.txt"),
+        ("export", "out", "--form", "yolo", "--out", "lists"),
+        ("plot", "out", "--out", "plot.svg"),
+        ("import", "--task", "toy.toml", "--annotations", "toy.json", "--ids", "out/ids/majority.txt", "--out", "back"),
+    ],
+)
+def test_a_full_disk_while_something_else_is_written(folder: Path, command: tuple[str, ...]) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
+
+    assert subprocess.run(arguments(folder), capture_output=True).returncode == 0
+    result = subprocess.run(
+        [*PROGRAM, "splits", *command], cwd=folder, preexec_fn=limit, capture_output=True, text=True
+    )
     assert result.returncode == 2
-    assert "cannot be written" in result.stderr
+    assert "File too large" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert names(folder) == {"toy.json", "toy.toml", "out"}
+
+
+def without_privileges() -> None:
+    """Let the rules of files hold for root too: it gives up to pass over them (Linux, `capabilities(7)`)."""
+    if os.geteuid() == 0:
+        libc = ctypes.CDLL(None, use_errno=True)
+        for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+            if libc.prctl(24, capability, 0, 0, 0):  # PR_CAPBSET_DROP
+                raise OSError(ctypes.get_errno(), "capabilities cannot be given up")
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "message"),
+    [
+        ("", 0o500, "out cannot be written: Permission denied"),
+        ("toy.json", 0o000, "toy.json' is not readable"),
+        ("toy.toml", 0o000, "toy.toml cannot be read: Permission denied"),
+    ],
+)
+def test_no_permission(folder: Path, name: str, mode: int, message: str) -> None:
+    before = (folder / name).stat().st_mode
+    (folder / name).chmod(mode)
+    result = subprocess.run(arguments(folder), preexec_fn=without_privileges, capture_output=True, text=True)
+    (folder / name).chmod(before)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert names(folder) == {"toy.json", "toy.toml"}
+
+
+def test_a_split_that_may_not_be_read(folder: Path) -> None:
+    assert subprocess.run(arguments(folder), capture_output=True).returncode == 0
+    (folder / "out" / "labeled.json").chmod(0)
+    verify = [*PROGRAM, "splits", "verify", str(folder / "out")]
+    result = subprocess.run(verify, preexec_fn=without_privileges, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "labeled.json cannot be read: Permission denied" in result.stderr
 
 
 def test_killed_at_any_moment(folder: Path) -> None:

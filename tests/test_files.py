@@ -1,0 +1,85 @@
+"""Files written whole or not at all, by one process or by several at once, on a full disk and after a kill."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cissod_bench.files import atomic_path, write_bytes
+
+WRITE = "import sys; from pathlib import Path; from cissod_bench.files import write_bytes; "
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_an_error_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a.json", b"old")
+
+    def fail() -> None:
+        with atomic_path(tmp_path / "a.json") as temporary:
+            temporary.write_bytes(b"half")
+            assert temporary.suffix == ".json"
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        fail()
+    assert (tmp_path / "a.json").read_bytes() == b"old"
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_what_a_killed_process_left_is_overwritten(tmp_path: Path) -> None:
+    killed = (
+        "import os, signal; from cissod_bench.files import atomic_path; from pathlib import Path\n"
+        f"with atomic_path(Path({str(tmp_path / 'a')!r})) as t:\n"
+        "    t.write_bytes(b'long half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", killed]).returncode == -signal.SIGKILL
+    assert names(tmp_path) == [".a.partial"]
+    write_bytes(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
+    assert names(tmp_path) == ["a"]
+
+
+def test_several_writers_at_once(tmp_path: Path) -> None:
+    """Each writes many times; the file is always one of theirs, whole."""
+    program = WRITE + "[write_bytes(Path(sys.argv[1]), sys.argv[2].encode() * 100_000) for _ in range(30)]"
+    writers = [
+        subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "a"), letter]) for letter in ("x", "y", "z")
+    ]
+    while any(writer.poll() is None for writer in writers):
+        if (tmp_path / "a").exists():
+            content = (tmp_path / "a").read_bytes()
+            assert len(content) == 100_000
+            assert len(set(content)) == 1
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a", b"old")
+    program = WRITE + "write_bytes(Path(sys.argv[1]), bytes(9_000))"
+    result = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "a")],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000)),
+        capture_output=True,
+        text=True,
+    )
+    assert f"File too large: '{tmp_path / 'a'}'" in result.stderr
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_files_have_the_usual_permissions(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_bytes(tmp_path / "a", b"")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
