@@ -11,6 +11,22 @@ class UserError(Exception):
     """Input that cannot be used. The message names the file, the item and what to do."""
 
 
+class Stopped(Exception):
+    """A run that was asked to stop and left a checkpoint; the message says where it goes on.
+
+    Attributes:
+        exit_code: 128 and the number of the signal, as shells report it.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal
+
+
+class ProcessDied(Exception):
+    """One of a run's processes died; the message names it and gives its own error."""
+
+
 def unknown_name(kind: str, name: str, available: Iterable[str]) -> UserError:
     """Error for a name that a registry lacks, with the closest one that it has.
 

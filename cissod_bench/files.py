@@ -102,3 +102,27 @@ def sha256_file(path: Path) -> str:
     """Hexadecimal SHA-256 of a file, read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Lock a file within the block; the lock goes with the process, however it ends.
+
+    Raises:
+        BlockingIOError: another process has it.
+    """
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def in_use(path: Path) -> bool:
+    """Whether a process of this machine has the lock of a file."""
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

@@ -15,7 +15,8 @@ from cissod_bench.cli.make_splits import make_splits
 from cissod_bench.cli.report import report
 from cissod_bench.cli.run import run
 from cissod_bench.cli.splits import app as splits_app
-from cissod_bench.errors import UserError
+from cissod_bench.cli.sweep import sweep
+from cissod_bench.errors import ProcessDied, Stopped, UserError
 
 app = typer.Typer(
     name="cissod-bench",
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.command("make-splits")(make_splits)
 app.add_typer(splits_app, name="splits")
 app.command("run")(run)
+app.command("sweep", context_settings={"ignore_unknown_options": True})(sweep)
 app.command("eval")(evaluate_predictions)
 app.command("report")(report)
 app.command("compare")(compare)
@@ -48,6 +50,12 @@ def main() -> None:
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         _stop(f"{error.filename or 'standard output'}: {error.strerror}.")
+    except Stopped as stopped:
+        typer.echo(str(stopped), err=True)
+        sys.exit(stopped.exit_code)
+    except ProcessDied as died:
+        typer.secho(str(died), err=True, fg=typer.colors.RED)
+        sys.exit(1)
 
 
 def _stop(message: str) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from cissod_bench.errors import UserError, unknown_name
+
 DataRoot = Annotated[
     Path,
     typer.Option(
@@ -15,6 +17,40 @@ DataRoot = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text.")]
+
+Slurm = Annotated[
+    bool, typer.Option("--slurm", help="Submit to Slurm (submitit); it goes on by itself after its time is up.")
+]
+SlurmOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--slurm-option",
+        metavar="NAME=VALUE",
+        help="time=MINUTES, and what else sbatch is to be told: partition=gpu, account, mem, ...; repeatable. "
+        "cluster=local makes the jobs processes of this machine.",
+    ),
+]
+
+
+def slurm_options(given: list[str] | None) -> dict[str, str]:
+    """NAME=VALUE pairs for the cluster as a mapping, with `cluster` and `time`.
+
+    Raises:
+        UserError: a text without "=", an unknown cluster, or no time.
+    """
+    from cissod_bench.sweeps.cluster import CLUSTERS
+
+    options = {"cluster": "slurm"}
+    for text in given or []:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise UserError(f"--slurm-option {text}: write NAME=VALUE.")
+        options[name.replace("_", "-")] = value
+    if options["cluster"] not in CLUSTERS:
+        raise unknown_name("cluster", options["cluster"], CLUSTERS)
+    if not options.get("time", "").isdecimal():
+        raise UserError("--slurm needs --slurm-option time=MINUTES: when Slurm may take the machine away.")
+    return options
 
 
 def split_folder(data_root: Path, task: str, seed: int) -> Path:

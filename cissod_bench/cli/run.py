@@ -1,16 +1,18 @@
 """`cissod-bench run`: train and evaluate one method on one task."""
 
 import contextlib
+import functools
 import io
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cissod_bench.cli.options import DataRoot, Json, split_folder
+from cissod_bench.cli.options import DataRoot, Json, Slurm, SlurmOptions, slurm_options, split_folder
+from cissod_bench.errors import UserError
 
 
 def run(
@@ -69,6 +71,20 @@ def run(
     compile: Annotated[
         bool, typer.Option("--compile", help="Compile backbone and neck (torch.compile); pads images to 128.")
     ] = False,
+    gpus: Annotated[
+        int,
+        typer.Option("--gpus", "--processes", min=1, help="Processes on this machine, one GPU each; or on the CPU."),
+    ] = 1,
+    nodes: Annotated[
+        int, typer.Option(min=1, help="Machines, on each of which the same command is given with its --node-rank.")
+    ] = 1,
+    node_rank: Annotated[int, typer.Option(min=0, help="Number of this machine, from 0.")] = 0,
+    rendezvous: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Free port of machine 0. Default: any, on one machine."),
+    ] = None,
+    slurm: Slurm = False,
+    slurm_option: SlurmOptions = None,
     plan_only: Annotated[
         bool, typer.Option("--plan", help="Check everything and print the plan; do not train.")
     ] = False,
@@ -77,14 +93,18 @@ def run(
     """Train and evaluate one method on one task.
 
     Everything is checked first and the plan is printed; the run folder then gets the resolved configuration, the log,
-    checkpoints, detections, per-class arrays and, last, `result.json`, which `report` reads.
+    checkpoints, detections, per-class arrays and, last, `result.json`, which `report` reads. Several processes are
+    started by --gpus, or by torchrun or srun around this command.
     """
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # mmengine takes a GPU wherever it sees one
     with quiet_imports():
         from cissod_bench.engine.job import resolve_job
+        from cissod_bench.engine.launch import Nodes, launch
         from cissod_bench.engine.plan import plan, plan_lines
+        from cissod_bench.engine.ranks import place_in_group
         from cissod_bench.engine.run import check_method, default_threads, pick_device, run_job
+        from cissod_bench.leaderboard.records import RESULT_FILE, load_result
     from cissod_bench.files import canonical_json
     from cissod_bench.tasks import get_task
 
@@ -93,12 +113,18 @@ def run(
     method, options, label = choose_method(
         method, ablation, parse_options(option or []), preset=preset, dataset=task_record.dataset
     )
-    chosen = pick_device(device)
-    job = resolve_job(
+    rank, started = place_in_group(os.environ)  # by torchrun or srun
+    if started > 1 and (gpus, nodes) != (1, 1):
+        raise UserError(f"--gpus and --nodes: this is one of {started} processes already. Leave them out.")
+    here, place = gpus, Nodes(nodes, node_rank, rendezvous)
+    submitted = slurm_options(slurm_option) if slurm else None
+    chosen = pick_device(device, here) if submitted is None else "cpu" if device == "cpu" else "cuda"
+    resolve = functools.partial(
+        resolve_job,
         task=task,
         method=method,
         split=split or split_folder(data_root, name, 0),
-        out=out or Path("runs") / name / f"{label}-{schedule if iterations is None else iterations}-seed-{seed}",
+        out=out or run_folder(Path("runs"), name, label, schedule if iterations is None else iterations, seed),
         data_root=data_root,
         schedule=schedule,
         detector=detector,
@@ -109,26 +135,65 @@ def run(
         evaluator=evaluator,
         hidden=hidden,
         workers=workers if workers is not None else (4 if chosen == "cuda" else 0),
-        threads=threads or default_threads(),
+        threads=threads or default_threads(here),
         device=chosen,
         amp=amp,
         compile=compile,
+        processes=started if started > 1 else gpus * nodes,
     )
+    speaks = rank == 0 and node_rank == 0
+    job = resolve(look_for_images=speaks)
     if plan_only:
         check_method(job)
-    if as_json and plan_only:
+    if as_json and plan_only and speaks:
         typer.echo(canonical_json(plan(job)))
-    elif not as_json:
+    elif not as_json and speaks:
         typer.echo("\n".join(plan_lines(job)))
     if plan_only:
         return
-    result = run_job(job)
+    if submitted is not None:
+        from cissod_bench.cli.sweep import submit_this
+
+        submit_this(job.out, submitted)
+        return
+    if started == 1 and job.processes > 1:
+        launch(resolve.keywords, job.out, here, place)
+        result = load_result(job.out / RESULT_FILE)
+    else:
+        result = run_job(job)
+    if not speaks:
+        return
     if as_json:
         typer.echo(canonical_json({"out": str(job.out), "metrics": result.metrics}))
         return
     for group, row in result.metrics.items():
         typer.echo(f"{group:>4}  " + "  ".join(f"{name} {_percent(value)}" for name, value in row.items()))
     typer.echo(f"Results are in {job.out}; compare runs with `cissod-bench report {job.out.parent}`.")
+
+
+def run_folder(root: Path, task: str, label: str, length: str | int, seed: int) -> Path:
+    """The folder of a run unless --out names one.
+
+    Args:
+        root: folder of all of them.
+        task: its name.
+        label: method or ablation with its options, see `choose_method`.
+        length: schedule, or exact number of iterations.
+        seed: of the training.
+    """
+    return root / task / f"{label}-{length}-seed-{seed}"
+
+
+def default_folder(root: Path, given: Mapping[str, Any]) -> Path:
+    """The same for options of `run` by name."""
+    from cissod_bench.tasks import get_task
+
+    task = get_task(given["task"])
+    options = parse_options(list(given["option"] or []))
+    _, _, label = choose_method(
+        given["method"], given["ablation"], options, preset=given["preset"], dataset=task.dataset
+    )
+    return run_folder(root, task.name, label, given["iterations"] or given["schedule"], given["seed"])
 
 
 @contextlib.contextmanager
@@ -147,7 +212,6 @@ def choose_method(
     Raises:
         UserError: neither or both are given, or a preset for another method than gbs.
     """
-    from cissod_bench.errors import UserError
     from cissod_bench.methods.ablations import get_ablation
     from cissod_bench.methods.presets import preset_options
     from cissod_bench.methods.registry import get_method
@@ -175,7 +239,6 @@ def parse_options(given: list[str]) -> dict[str, str]:
     Raises:
         UserError: a text without "=".
     """
-    from cissod_bench.errors import UserError
 
     options = {}
     for text in given:

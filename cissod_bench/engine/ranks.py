@@ -22,14 +22,14 @@ PORT = 29500
 """Where the processes of an `srun` meet unless MASTER_PORT says otherwise; torch.distributed's default."""
 
 
-def group_size(environment: Mapping[str, str]) -> int:
-    """Number of processes that this one was started together with, 1 if it was started alone."""
+def place_in_group(environment: Mapping[str, str]) -> tuple[int, int]:
+    """Number of this process, from 0, and of those that it was started together with: (0, 1) if it is alone."""
     if "RANK" in environment and "WORLD_SIZE" in environment:
-        return int(environment["WORLD_SIZE"])
+        return int(environment["RANK"]), int(environment["WORLD_SIZE"])
     # Of the job step: in a batch script and in an interactive shell it is 1, whatever the job has.
-    if "SLURM_PROCID" in environment:
-        return int(environment.get("SLURM_STEP_NUM_TASKS", "1"))
-    return 1
+    if "SLURM_PROCID" in environment and int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        return int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"])
+    return 0, 1
 
 
 def place_from_slurm(environment: Mapping[str, str]) -> dict[str, str]:

@@ -13,10 +13,12 @@
     result.json        the record that `report` reads; written last, so a folder with it is a finished run
 """
 
+import contextlib
 import difflib
 import logging
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,9 @@ from cissod_bench.engine.job import Job
 from cissod_bench.engine.ranks import from_main, main_process_speaks, process_group
 from cissod_bench.errors import UserError, blaming, unknown_name
 from cissod_bench.evaluation.groups import load_evaluation
-from cissod_bench.files import sha256_bytes, write_bytes, write_text
+from cissod_bench.files import in_use, lock, sha256_bytes, write_bytes, write_text
 from cissod_bench.leaderboard.records import (
+    IN_USE,
     RESULT_FILE,
     Key,
     Result,
@@ -46,6 +49,7 @@ from cissod_bench.leaderboard.records import (
     write_result,
 )
 
+BUSY = "{}: a run goes on in this folder. Wait for it, or stop it."
 assert plugins  # registers the parts that configurations name
 
 
@@ -80,8 +84,12 @@ def run_job(job: Job) -> Result:
         config.resume = config.load_from is not None
         if job.processes > 1:
             config.launcher = "pytorch"
-            config.model_wrapper_cfg = {"type": "MMDistributedDataParallel", "broadcast_buffers": False}
-        with main_process_speaks(job.out / "console.txt"):
+            config.model_wrapper_cfg = {
+                "type": "MMDistributedDataParallel",
+                "broadcast_buffers": False,
+                "device_ids": None,
+            }
+        with main_process_speaks(job.out / "console.txt"), only_run_in(job.out):
             runner = QuietRunner.from_cfg(config)
             try:
                 runner.train()
@@ -100,6 +108,8 @@ def run_job(job: Job) -> Result:
 
 def start_folder(job: Job, config: str) -> str | None:
     """Get the run folder ready for training; the checkpoint to go on from, see `prepare_folder`."""
+    if in_use(job.out / IN_USE):
+        raise UserError(BUSY.format(job.out))
     source = method_source(job)
     checkpoint = prepare_folder(job.out, config)
     if source is not None:
@@ -180,6 +190,24 @@ def method_source(job: Job) -> bytes | None:
     return source
 
 
+@contextlib.contextmanager
+def only_run_in(out: Path) -> Iterator[None]:
+    """Have a run folder for this run alone, whose main process takes its lock.
+
+    Raises:
+        UserError: a run goes on there.
+    """
+    with contextlib.ExitStack() as held:
+        if is_main_process():
+            try:
+                held.enter_context(lock(out / IN_USE))
+            except BlockingIOError:
+                raise UserError(BUSY.format(out)) from None
+            except OSError as error:  # a file system without locks
+                warnings.warn(f"{out} cannot be locked ({error.strerror}).", stacklevel=2)
+        yield
+
+
 def prepare_folder(out: Path, config: str) -> str | None:
     """Make a run folder, or find where its unfinished run can go on.
 
@@ -228,22 +256,33 @@ def _deciding(config: str) -> list[str]:
     return [line for line in config.splitlines() if not line.strip().startswith(indifferent)]
 
 
-def pick_device(name: str) -> str:
+def pick_device(name: str, processes: int = 1) -> str:
     """ "cuda" where `name` is "auto" and there is a GPU, else `name`.
 
+    Args:
+        name: "auto", "cuda" or "cpu".
+        processes: training processes on this machine, each of which needs a GPU of its own.
+
     Raises:
-        UserError: not a device, or a GPU is asked for and there is none.
+        UserError: not a device, or more GPUs are asked for than there are.
     """
     if name not in ("auto", "cuda", "cpu"):
         raise unknown_name("device", name, ("auto", "cuda", "cpu"))
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return "cpu"
+    available = torch.cuda.device_count()
+    if available == 0:
         raise UserError("--device cuda: PyTorch finds no GPU; `cissod-bench doctor` says more.")
-    return name
+    if processes > available:
+        raise UserError(f"--gpus {processes}: this machine has {available}. --device cpu takes processes without GPUs.")
+    return "cuda"
 
 
-def default_threads() -> int:
-    """Threads for PyTorch's CPU operators: OMP_NUM_THREADS where it is set, else one for each core."""
+def default_threads(processes: int = 1) -> int:
+    """Threads for PyTorch's CPU operators: OMP_NUM_THREADS where it is set, else the machine's cores shared out.
+
+    Args:
+        processes: training processes on this machine.
+    """
     given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # OpenMP allows a list, one number a level
-    return int(given) if given.isdecimal() and int(given) > 0 else os.cpu_count() or 1
+    return int(given) if given.isdecimal() and int(given) > 0 else max(1, (os.cpu_count() or 1) // processes)

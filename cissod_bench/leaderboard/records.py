@@ -23,6 +23,8 @@ from cissod_bench.files import canonical_json, write_json
 
 SCHEMA_VERSION = 1
 RESULT_FILE = "result.json"
+IN_USE = "in_use.lock"
+"""File of the run folder that the main process locks as long as the run goes on."""
 
 _PACKAGES = (
     "hotcoco", "pycocotools", "lvis", "numpy", "torch", "torchvision",

@@ -1,0 +1,119 @@
+"""Grids against the combinations that they stand for."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from cissod_bench.cli.sweep import members, read, run_options
+from cissod_bench.errors import UserError
+from cissod_bench.sweeps.grid import Grid, arguments, expand, varied
+
+FILE = """
+out = "elsewhere"
+[run]
+task = "shapes"
+data-root = "here"
+threads = 2
+[[grid]]
+method = ["soft-teacher", "gbs"]
+seed = [0, 1, 2]
+[[grid]]
+ablation = ["gbr", "gbt"]
+option = [["rho=0.1", "beta=1"], "rho=0.2"]
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "grid.toml"
+    path.write_text(FILE)
+    return path
+
+
+def test_a_file_is_every_combination_of_each_of_its_tables(file: Path) -> None:
+    grid = read([str(file)], {})
+    assert grid.out == Path("elsewhere")
+    first = [(run.get("method"), run.get("seed")) for run in grid.runs[:6]]
+    assert first == list(itertools.product(["soft-teacher", "gbs"], [0, 1, 2]))
+    second = [(run["ablation"], run["option"]) for run in grid.runs[6:]]
+    assert second == list(itertools.product(["gbr", "gbt"], [["rho=0.1", "beta=1"], "rho=0.2"]))
+    expected = "--task shapes --data-root here --threads 2 --ablation gbr --option rho=0.1 --option beta=1"
+    assert arguments(grid.runs[6], run_options()) == expected.split()
+
+
+def test_folders_are_those_of_run(file: Path) -> None:
+    found = members(read([str(file)], {}), Path("runs"))
+    assert [member.name for member in found[:2]] == [
+        "shapes/soft-teacher-paper-seed-0",
+        "shapes/soft-teacher-paper-seed-1",
+    ]
+    assert found[6].name == "shapes/gbr-rho=0.1-beta=1-paper-seed-0"
+    assert len({member.out for member in found}) == len(found) == 10
+
+
+def test_options_make_a_grid_too_and_the_rest_is_for_all_runs() -> None:
+    axes = {"task": ["shapes"], "method": ["rfs"], "ablation": ["gbr"], "seed": [3, 4]}
+    grid = read(["--threads", "1", "-o", "theta=0.8", "--iterations", "5"], axes)
+    assert [(run.get("method"), run.get("ablation"), run["seed"]) for run in grid.runs] == [
+        ("rfs", None, 3),
+        ("rfs", None, 4),
+        (None, "gbr", 3),
+        (None, "gbr", 4),
+    ]
+    names = [member.name for member in members(grid, Path("runs"))]
+    assert names[0] == "shapes/rfs-theta=0.8-5-seed-3"
+
+
+def test_what_is_varied_beyond_the_usual_is_in_the_name() -> None:
+    axes = {"task": ["shapes"], "method": ["rfs"], "detector": ["r18-small", "r18-medium"]}
+    grid = Grid(None, expand("test", {}, [axes], run_options()))
+    assert varied(grid.runs) == ("detector",)
+    assert [member.name for member in members(grid, Path("runs"))] == [
+        "shapes/rfs-paper-seed-0-detector=r18-small",
+        "shapes/rfs-paper-seed-0-detector=r18-medium",
+    ]
+
+
+def test_options_given_twice_are_beside_each_other_and_others_replaced() -> None:
+    (run,) = expand("test", {"option": "a=1", "seed": 1}, [{"option": ["b=2"], "seed": 2}], run_options())
+    assert run == {"option": ["a=1", "b=2"], "seed": 2}
+    (run,) = expand("test", {"method": "rfs"}, [{"ablation": "gbr"}], run_options())
+    assert run == {"ablation": "gbr"}
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (("[run]", "[rnu]"), r"Unknown entry 'rnu'. Did you mean 'run'\?"),
+        (("seed =", "sed ="), r"grid.toml: Unknown option of run 'sed'. Did you mean 'seed'\?"),
+        (("threads = 2", "out = 'x'"), "Unknown option of run 'out'"),
+        (("[0, 1, 2]", "[]"), "seed has an empty list of values"),
+        (("[0, 1, 2]", "[-1]"), "-1 is not in the range"),
+        (("[0, 1, 2]", "[1, true"), "not valid TOML"),
+        (('"gbs"]', '"gbz"]'), r"Unknown method 'gbz'. Did you mean 'gbs'\?"),
+        (('"shapes"', '"shpes"'), r"Unknown task 'shpes'. Did you mean 'shapes'\?"),
+        (('["gbr", "gbt"]', '["gbrr"]'), "Unknown ablation 'gbrr'"),
+    ],
+)
+def test_mistakes_in_a_file_are_named(file: Path, change: tuple[str, str], error: str) -> None:
+    file.write_text(FILE.replace(*change))
+    with pytest.raises(UserError, match=error):
+        members(read([str(file)], {}), Path("runs"))
+
+
+def test_mistakes_on_the_command_line_are_named(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere.toml: cannot be read"):
+        read([str(tmp_path / "nowhere.toml")], {})
+    with pytest.raises(UserError, match="leave --seed out"):
+        read([str(file)], {"seed": [1]})
+    with pytest.raises(UserError, match=r"sweep: No such option.*--thraeds.*--threads"):
+        read(["--thraeds", "1"], {"method": ["gbs"]})
+    with pytest.raises(UserError, match="plan_only is not for all runs"):
+        read(["--plan"], {"method": ["gbs"]})
+    with pytest.raises(UserError, match=r"Missing option '--task'"):
+        members(read([], {"method": ["gbs"]}), tmp_path)
+    axes = {"task": ["shapes"], "method": ["rfs"], "backbone": ["a/w.pth", "b/w.pth"]}
+    twins = Grid(None, expand("test", {}, [axes], run_options()))
+    with pytest.raises(UserError, match="Two runs would have the folder"):
+        members(twins, tmp_path)
