@@ -106,21 +106,21 @@ def sha256_file(path: Path) -> str:
 
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Lock a file within the block; the lock goes with the process, however it ends.
+    """Lock a file within the block. The lock is the process's alone, not its children's, and goes with it.
 
     Raises:
         BlockingIOError: another process has it.
     """
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 
 
 def in_use(path: Path) -> bool:
-    """Whether a process of this machine has the lock of a file."""
+    """Whether another process has the lock of a file."""
     try:
-        with path.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with path.open("r+") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
     except BlockingIOError:

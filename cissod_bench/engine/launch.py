@@ -5,6 +5,7 @@ those that lost their partner. A signal to this process goes on to all of them.
 """
 
 import logging
+import os
 import pickle
 import re
 import signal
@@ -24,8 +25,11 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from cissod_bench.errors import ProcessDied, Stopped, UserError
 
 _LOST = re.compile(r"gloo|NCCL|Connection (closed|reset)|Broken pipe|Dist\w*Error", re.IGNORECASE)
-_STOPPING = (signal.SIGTERM, signal.SIGINT)
+_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+"""Signals that the agent takes."""
 MEETING_SECONDS = 300
+STOPPING_SECONDS = 80
+"""What processes have for a last checkpoint before they are killed; Slurm gives 90 seconds."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ def launch(asked: Mapping[str, Any], out: Path, here: int, nodes: Nodes) -> None
     """
     check_port(nodes)
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # all of it is said here
-    before = {number: signal.getsignal(number) for number in _STOPPING}
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(STOPPING_SECONDS))
+    before = {number: signal.getsignal(number) for number in _HANDLED}
     with tempfile.TemporaryDirectory(prefix="cissod-bench-") as folder:
         request = Path(folder) / "request.pkl"
         request.write_bytes(pickle.dumps(dict(asked)))

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from cissod_bench.errors import UserError
 
 CLUSTERS = ("slurm", "local")
+_STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT)
 _RUNNING = ("RUNNING", "COMPLETING")
 _QUEUED = ("PENDING", "REQUEUED", "READY", "SUSPENDED", "UNKNOWN")
 
@@ -55,8 +56,10 @@ class RunTask:
             command = [sys.executable, "-m", "cissod_bench.cli.main", "run", *self.arguments, *place]
             # Slurm sends its warning to every process of the job: the run is to hear it from this one, once.
             self._process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_deaf, env=_own_environment())
+            _wait(self._process)
             code = self._process.wait()
-        if code:
+        # A run that was asked to stop on another node has done as it was told.
+        if code and (environment.node == 0 or code not in _STOPPED):
             raise RuntimeError(reason_of(self.log, code))
 
     def checkpoint(self) -> Any:
@@ -65,8 +68,13 @@ class RunTask:
 
         if self._process is not None:
             self._process.terminate()
-            self._process.wait()
+            _wait(self._process)
         return DelayedSubmission(RunTask(self.arguments, self.log))
+
+
+def _wait(process: "subprocess.Popen[bytes]") -> None:
+    """Wait for a process, also where a signal has interrupted the waiting for it; its code is there to be asked for."""
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
 def _deaf() -> None:
