@@ -81,14 +81,15 @@ def cached(read: Read, folder: Path, variant: str = "", smallest: int = SMALLEST
                     _write_note(note, status, sha256)
                     return columns, Source(path.name, status.st_size, sha256)
                 columns, source = read(path)
-                if path.stat().st_mtime_ns == status.st_mtime_ns:
-                    entry = folder / f"{name}{source.sha256}"
-                    _store(entry, columns)
-                    _write_note(note, status, source.sha256)
-                    # What is mapped takes memory only as far as it is used: let go of what was read.
-                    columns = _load(entry) or columns
+                with contextlib.suppress(OSError):  # a cache that is full keeps nothing
+                    if path.stat().st_mtime_ns == status.st_mtime_ns:
+                        entry = folder / f"{name}{source.sha256}"
+                        _store(entry, columns)
+                        _write_note(note, status, source.sha256)
+                        # What is mapped takes memory only as far as it is used: let go of what was read.
+                        columns = _load(entry) or columns
                 return columns, source
-        except OSError:
+        except OSError:  # a cache that is closed, before anything was read
             return read(path)
 
     return read_through
@@ -111,12 +112,13 @@ def _known_sha256(note: Path, status: os.stat_result) -> str | None:
 
 def _write_note(note: Path, status: os.stat_result, sha256: str) -> None:
     content = msgspec.json.encode(_Note(status.st_size, status.st_mtime_ns, sha256))
-    if not note.is_file() or note.read_bytes() != content:
-        write_bytes(note, content)
+    with contextlib.suppress(OSError):  # without the note the file is hashed the next time
+        if not note.is_file() or note.read_bytes() != content:
+            write_bytes(note, content)
 
 
 def _store(entry: Path, columns: Columns) -> None:
-    """Write an entry; a cache that is full or closed keeps nothing."""
+    """Write an entry, whole or not at all."""
     staging = entry.with_name(f".{entry.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)  # what a killed process left: the lock is ours
     try:
@@ -132,6 +134,7 @@ def _store(entry: Path, columns: Columns) -> None:
         staging.rename(entry)
     except OSError:
         shutil.rmtree(staging, ignore_errors=True)
+        raise
 
 
 def _load(entry: Path) -> Columns | None:

@@ -132,6 +132,7 @@ def write_plan(folder: Path, plan: Plan, sources: Sequence[Source], *, plot: boo
     if plot:
         from cissod_bench.splits.plot import plot_split, write_figure
 
+        figure = plot_split(plan.statistics, f"{plan.record.task}, seed {plan.record.seed}")
         for name in manifest.PLOTS:
-            write_figure(plot_split(plan.statistics, f"{plan.record.task}, seed {plan.record.seed}"), folder / name)
+            write_figure(figure, folder / name)
     return manifest.seal_split(folder, plan.record)

@@ -4,10 +4,11 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from cissod_bench.splits.columns import Bool, Category, Columns, Int64
 
@@ -71,16 +72,21 @@ def write_labeled(path: Path, parts: Sequence[Part], categories: Sequence[Catego
 
     Annotation ids are those of the source where they are unique, else 1, 2, ... by image, class and coordinates.
     """
-    annotations = [annotation for part in parts for annotation in _annotations(part)]
-    ids = {annotation.id for annotation in annotations}
-    if len(ids) < len(annotations) or min(ids, default=0) < 0:
-        annotations.sort(key=lambda entry: (entry.image_id, entry.category_id, entry.bbox, entry.iscrowd, entry.area))
-        for number, annotation in enumerate(annotations, 1):
-            annotation.id = number
-    annotations.sort(key=lambda entry: entry.id)
+    columns = [_box_columns(part) for part in parts]
+    ids, image_ids, category_ids, boxes, areas, crowd = map(np.concatenate, zip(*columns, strict=True))
+    order = np.argsort(ids)
+    if (ids < 0).any() or (np.diff(ids[order]) == 0).any():
+        order = np.lexsort((areas, crowd, *boxes.T[::-1], category_ids, image_ids))
+        ids = np.empty(len(order), np.int64)
+        ids[order] = np.arange(1, len(order) + 1)
     with _coco_file(path, parts, categories, federated=True) as file:
-        _write_blocks(file, annotations)
-    return len(annotations)
+        for start in range(0, len(order), _BLOCK):
+            rows = order[start : start + _BLOCK]
+            corners = map(tuple, boxes[rows].tolist())
+            numbers = [column[rows].tolist() for column in (ids, image_ids, category_ids, areas, crowd)]
+            block = list(map(_Annotation, *numbers[:3], corners, *numbers[3:]))
+            file.write((b",\n" if start else b"") + msgspec.json.encode(block)[1:-1])
+    return len(order)
 
 
 def write_unlabeled(path: Path, parts: Sequence[Part], categories: Sequence[Category]) -> None:
@@ -112,12 +118,6 @@ def _coco_file(
         file.write(b'],\n"categories":' + msgspec.json.encode(named) + b"}\n")
 
 
-def _write_blocks(file: BinaryIO, annotations: Sequence[_Annotation]) -> None:
-    for start in range(0, len(annotations), _BLOCK):
-        block = msgspec.json.encode(annotations[start : start + _BLOCK])[1:-1]
-        file.write((b",\n" if start else b"") + block)
-
-
 def _image_blocks(parts: Sequence[Part], *, federated: bool) -> Iterator[list[_Image]]:
     """The images of all parts, ascending by id; every source's ids ascend and no two sources' ids interleave."""
     for part in sorted((part for part in parts if len(part.rows)), key=lambda part: int(part.columns.image_ids[0])):
@@ -143,7 +143,8 @@ def _image_blocks(parts: Sequence[Part], *, federated: bool) -> Iterator[list[_I
             yield images
 
 
-def _annotations(part: Part) -> Iterator[_Annotation]:
+def _box_columns(part: Part) -> tuple[npt.NDArray[Any], ...]:
+    """Ids, image ids, class ids, boxes, areas and crowd flags (0 or 1) of the boxes of a part."""
     columns = part.columns
     rows = part.box_rows()
     crowd = columns.crowd[rows]
@@ -153,14 +154,6 @@ def _annotations(part: Part) -> Iterator[_Annotation]:
     areas = columns.areas[rows]
     # mmdet drops annotations whose area is not positive, whatever their box.
     areas = np.where(areas > 0, areas, boxes[:, 2] * boxes[:, 3])
-    category_ids = np.array([category.id for category in columns.categories])
-    for box_id, image_id, category_id, box, area, is_crowd in zip(
-        columns.box_ids[rows].tolist(),
-        columns.image_ids[columns.box_image[rows]].tolist(),
-        category_ids[columns.box_label[rows]].tolist(),
-        boxes.tolist(),
-        areas.tolist(),
-        crowd.astype(np.int64).tolist(),
-        strict=True,
-    ):
-        yield _Annotation(box_id, image_id, category_id, tuple(box), area, is_crowd)
+    category_ids = np.array([category.id for category in columns.categories])[columns.box_label[rows]]
+    image_ids = columns.image_ids[columns.box_image[rows]]
+    return columns.box_ids[rows], image_ids, category_ids, boxes, areas, crowd.astype(np.int64)

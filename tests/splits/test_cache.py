@@ -3,6 +3,9 @@
 import json
 import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +122,64 @@ def test_a_cache_that_cannot_be_written_is_no_error(
     monkeypatch.setattr(np, "save", full)
     assert same(cache.cached(read_coco, tmp_path / "full", smallest=0)(annotations)[0], read_coco(annotations)[0])
     assert not list((tmp_path / "full").glob("*v1*"))
+
+
+CACHED = """
+import os, resource, signal, sys
+from pathlib import Path
+import numpy as np
+from cissod_bench.splits.cache import cached
+from cissod_bench.splits.reader import read_coco
+if sys.argv[3] == "full":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
+else:
+    save = np.save
+    def save_and_die(path, column):
+        save(path, column)
+        if path.name == "boxes.npy":
+            os.kill(os.getpid(), signal.SIGKILL)
+    np.save = save_and_die
+print(cached(read_coco, Path(sys.argv[2]), smallest=0)(Path(sys.argv[1]))[0].content)
+"""
+
+
+def run_cached(annotations: Path, folder: Path, how: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", CACHED, str(annotations), str(folder), how]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_disk_that_is_full_keeps_nothing_and_the_file_is_read_once(annotations: Path, tmp_path: Path) -> None:
+    result = run_cached(annotations, tmp_path / "cache", "full")
+    assert result.stdout.strip() == read_coco(annotations)[0].content, result.stderr
+    assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {".lock"}
+
+
+def test_a_disk_that_fills_up_does_not_make_it_read_again(
+    annotations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    reader = Counting()
+    read = cache.cached(reader, tmp_path / "cache", smallest=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", full)
+        read(annotations)
+    assert reader.count == 1
+    read(annotations)
+    os.utime(annotations, (1, 1))
+    monkeypatch.setattr(cache, "write_bytes", full)
+    read(annotations)
+    assert reader.count == 2
+
+
+def test_killed_while_it_is_kept(annotations: Path, tmp_path: Path) -> None:
+    assert run_cached(annotations, tmp_path / "cache", "kill").returncode == -signal.SIGKILL
+    assert list((tmp_path / "cache").glob(".*.partial"))
+    columns, _ = read_coco(annotations)
+    assert same(cache.cached(read_coco, tmp_path / "cache", smallest=0)(annotations)[0], columns)
+    assert not list((tmp_path / "cache").glob(".*"))
+    assert len(list((tmp_path / "cache").glob("v*"))) == 1
 
 
 def _read_in_process(arguments: tuple[str, str]) -> str:
