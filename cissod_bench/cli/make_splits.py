@@ -138,7 +138,7 @@ def _write_template(path: Path) -> None:
     if path.exists():
         raise UserError(f"{path} exists already. Choose another name for the template.")
     write_text(path, TEMPLATE)
-    typer.echo(f"{path}: fill it in, then run `cissod-bench make-splits --task {path} --out FOLDER`.")
+    typer.echo(f"{path}: fill it in, then run `cissod-bench make-splits --from-task {path} --out FOLDER`.")
 
 
 def print_made(made: "list[Made]", *, as_json: bool) -> None:

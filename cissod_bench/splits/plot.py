@@ -12,6 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from cissod_bench.files import write_bytes
@@ -26,6 +27,7 @@ _GROUPS = {
 }
 _ORIGINAL = "#9a9a9a"
 _LOWEST = 0.6  # classes without any box lie on the lower border
+_LEGEND_SIZE = 26
 
 
 def plot_split(statistics: Mapping[str, Any], title: str) -> Figure:
@@ -94,12 +96,19 @@ def _panel(axes: Axes, statistics: Mapping[str, Any], reference: str, label: str
             index[rows], boxes, s=size, color=color, marker=marker, linewidths=0, zorder=3,
             label=f"$D_l$, {name} ({len(rows)})",
         )  # fmt: skip
+    highest = 2 * max(area.max(), *(row["labeled_boxes"] for row in classes))
     axes.set_yscale("log")
-    axes.set_ylim(_LOWEST, 2 * max(area.max(), *(row["labeled_boxes"] for row in classes)))
+    axes.set_ylim(_LOWEST, highest)
+    decades = 10.0 ** np.arange(np.floor(np.log10(highest)) + 1)
+    labels = ["0", *(f"$10^{{{exponent}}}$" for exponent in range(len(decades)))]
+    axes.set_yticks([_LOWEST, *decades], labels)
     axes.set_xlim(0.5, len(classes) + 0.5)
     axes.set_xlabel("class index, by frequency")
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    axes.legend(loc="upper right", frameon=True, framealpha=0.85, edgecolor="none", fontsize=8, markerscale=1.3)
+    legend = axes.legend(loc="upper right", frameon=True, framealpha=0.85, edgecolor="none", fontsize=8)
+    for handle in legend.legend_handles:
+        if isinstance(handle, PathCollection):
+            handle.set_sizes([_LEGEND_SIZE])  # the points of 1,203 classes are too small to tell their colours

@@ -99,6 +99,40 @@ def test_groups_by_rule(task_file: Path, tmp_path: Path, entry: str, groups: Any
     assert load_split(tmp_path / "out").groups == groups
 
 
+def test_groups_by_frequency_are_the_same_in_every_fold(task_file: Path, tmp_path: Path) -> None:
+    # Platelets are in 213 or so of the 364 images: with a third held out, WBC would be below 250 too.
+    task_file.write_text(TASK.format(data=BCCD).replace('minority = ["WBC", "Platelets"]', "max_images = 250"))
+    command("make-splits", "--task", task_file, "--out", tmp_path / "out", "--folds", "3", "--seeds", "0,1")
+    splits = [load_split(tmp_path / "out" / f"seed{seed}" / f"fold{fold}") for seed in (0, 1) for fold in range(3)]
+    assert {split.groups["min"] for split in splits} == {("Platelets",)}
+
+
+def test_the_template_makes_a_split_once_it_is_filled_in(task_file: Path, tmp_path: Path) -> None:
+    """Fill in what its comments say must be filled in, as a user would, and take each of the ways to form groups."""
+    file = tmp_path / "mine.toml"
+    assert "--from-task" in command("make-splits", "--template", file)
+    for old, new in (
+        ('"train.json"', f'"{BCCD}/bccd_coco.json"'),
+        ('train_images = "images"', f'train_images = "{BCCD}"'),
+        ('val_annotations = "val.json"\n', ""),
+        ('val_images = "images"\n', ""),
+        ("# validation_fraction", "validation_fraction"),
+    ):
+        assert old in file.read_text()
+        file.write_text(file.read_text().replace(old, new))
+    groups = 'minority = ["a rare class", "another one"]'
+    template = file.read_text()
+    assert groups in template
+    for number, way in enumerate(('minority = ["WBC"]', "max_images = 250", "random = 1", "frequency = [10, 100]")):
+        file.write_text(template.replace(groups, way))
+        found = json.loads(command("make-splits", "--from-task", file, "--out", tmp_path / f"out{number}", "--json"))
+        assert found["counts"]["validation_images"] == 73
+        assert found["counts"]["labeled_images"] > 0
+    file.write_text(template)
+    with pytest.raises(UserError, match=r"'a rare class'.*Available: WBC, RBC, Platelets"):
+        command("make-splits", "--from-task", file, "--out", tmp_path / "none")
+
+
 def test_random_groups_depend_on_their_own_seed_only(task_file: Path, tmp_path: Path) -> None:
     task_file.write_text(TASK.format(data=BCCD).replace('minority = ["WBC", "Platelets"]', "random = 1"))
     command("make-splits", "--task", task_file, "--out", tmp_path / "out", "--seeds", "0-4")

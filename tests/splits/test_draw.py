@@ -168,6 +168,25 @@ def test_the_number_of_images_is_rounded_half_up_from_the_written_fraction() -> 
     assert labeled_count(5, Draw(count=9)) == 5
 
 
+@settings(max_examples=150, deadline=None)
+@given(images=IMAGES, fraction=st.sampled_from([0.1, 0.25, 0.5]))
+def test_strata_are_drawn_in_proportion(images: list[dict[int, int]], fraction: float) -> None:
+    """A stratum is all images whose rarest class is the same; of each about the wanted part is drawn."""
+    drawn = draw(images, Draw(fraction=fraction, floor=0, coverage=True, stratify=True)).majority.tolist()
+    holding = [sum(label in image for image in images) for label in range(CLASSES)]
+
+    def stratum(row: int) -> int:
+        return min(images[row], key=lambda label: (holding[label], label), default=CLASSES)
+
+    strata = [[row for row in range(len(images)) if stratum(row) == label] for label in range(CLASSES + 1)]
+    strata = [rows for rows in strata if rows]
+    part = len(drawn) / len(images)
+    for rows in strata:
+        # Half an image by rounding, and the threshold common to all strata is off by half an image of each.
+        slack = 0.5 + 0.5 * len(strata) * len(rows) / len(images)
+        assert abs(len(set(rows) & set(drawn)) - part * len(rows)) <= slack + 1e-9
+
+
 def test_stratified_images_are_in_proportion() -> None:
     images = [{0: 1, 1: 1}] * 30 + [{0: 1}] * 60 + [{2: 1}] * 10
     drawn = draw(images, Draw(fraction=0.1, floor=0, stratify=True)).majority

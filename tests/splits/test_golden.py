@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from cissod_bench.splits.columns import Columns
+from cissod_bench.splits.draw import DrawKey, draw_labeled, pairs_of
 from cissod_bench.splits.make import write_plan
-from cissod_bench.splits.plan import Plan, Pools, Variant, plan_split
+from cissod_bench.splits.plan import Plan, Pools, Variant, minority_labels, plan_split
 from cissod_bench.splits.pools import read_pools
 from cissod_bench.splits.reader import read_coco
 from cissod_bench.tasks import TASKS, Draw
@@ -71,6 +72,26 @@ def test_coco_splits(
         assert min(row["labeled_images"] for row in minority) >= 2
         assert {rows["toaster"]["labeled_images"], rows["hair drier"]["labeled_images"]} <= set(range(10, 45))
     assert write_plan(tmp_path, made, []).digest == digest
+
+
+def test_stratification_brings_every_class_near_its_share(coco: Columns) -> None:
+    """Labelled images of each majority class: at random 5 %, stratified 2 % beside a tenth of all of them."""
+    use = np.ones(coco.num_boxes, np.bool_)
+    holding = {(image, label) for image, label in zip(coco.box_image.tolist(), coco.box_label.tolist(), strict=True)}
+    total = Counter(label for _, label in holding)
+    pairs = pairs_of(coco, use)
+    minority = minority_labels(TASKS["coco-split1"], coco, pairs)
+    deviation = {}
+    for stratify in (False, True):
+        how = Draw(fraction=0.1, floor=0, stratify=stratify)
+        everything = np.ones(coco.num_images, np.bool_)
+        drawn = draw_labeled(pairs, coco.image_ids, everything, minority, how, DrawKey(1, "any", 0))
+        taken = set(drawn.majority.tolist())
+        labeled = Counter(label for image, label in holding if image in taken)
+        shares = [labeled[label] / total[label] / 0.1 for label in np.flatnonzero(~minority).tolist()]
+        deviation[stratify] = float(np.mean([abs(share - 1) for share in shares]))
+    assert deviation[True] < 0.025
+    assert deviation[True] < 0.5 * deviation[False]
 
 
 def test_lvis_covers_every_class() -> None:

@@ -37,6 +37,19 @@ def test_every_class_is_at_its_rank_and_count(classes: int, groups: tuple[str, .
         assert axes.get_yscale() == "log"
 
 
+def test_figure_4_has_a_panel_a_split_with_its_groups_and_the_line_of_none() -> None:
+    splits = [("one", statistics(80, ("maj", "min"))), ("two", statistics(365, ("maj", "min")))]
+    figure = plot_figure_4([*splits, ("three", statistics(1203, ("f", "c", "r")))])
+    assert [axes.get_title() for axes in figure.axes] == ["one", "two", "three"]
+    legends = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes]
+    assert legends[0] == ["original data", "$D_l$, majority (40)", "$D_l$, minority (40)"]
+    assert legends[2][1:] == ["$D_l$, frequent (401)", "$D_l$, common (401)", "$D_l$, rare (401)"]
+    for axes in figure.axes:
+        ticks = [label.get_text() for label in axes.get_yticklabels()]
+        assert ticks == ["0", *(f"$10^{{{exponent}}}$" for exponent in range(5))]  # up to 20,000
+        assert axes.get_ylim()[0] == axes.get_yticks()[0]
+
+
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_the_same_picture_every_time(tmp_path: Path, suffix: str) -> None:
     for name in ("a", "b"):
