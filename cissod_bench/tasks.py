@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from cissod_bench.errors import unknown_name
+from cissod_bench.errors import UserError, unknown_name
 
 MinorityObjects = Literal["drop", "ignore", "keep"]
 MinorityDraw = Literal["needed", "uniform"]
@@ -243,7 +243,7 @@ def get_task(name: str) -> Task:
         return TASKS[name]
     if name.endswith(".toml"):
         return load_task_file(Path(name))
-    raise unknown_name("task", name, TASKS)
+    raise UserError(f"{unknown_name('task', name, TASKS)} A task file's name ends in .toml.")
 
 
 def dataset_of(name: str) -> str:

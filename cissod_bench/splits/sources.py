@@ -37,7 +37,7 @@ def _found(task: Task, path: Path, option: str) -> Path:
     for candidate in (path, path.with_name(path.name + ".gz"), path.with_name(path.name + ".xz")):
         if candidate.is_file():
             return candidate
-    raise UserError(
-        f"Task {task.name} needs {path}, which is not there. Put the data under the data root "
-        f"(--data-root or CISSOD_DATA_ROOT), or give the file with {option}."
-    )
+    remedy = "Put the data under the data root (--data-root or CISSOD_DATA_ROOT)"
+    if task.dataset == "custom":
+        remedy = "Put it there, correct [data] in the task file"
+    raise UserError(f"Task {task.name} needs {path}, which is not there. {remedy}, or give the file with {option}.")

@@ -152,6 +152,12 @@ def test_images_that_do_not_exist(task_file: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_annotations_of_a_task_file_that_are_not_there(tmp_path: Path) -> None:
+    (tmp_path / "blood.toml").write_text(TASK.format(data=tmp_path))
+    with pytest.raises(UserError, match=r"bccd_coco\.json, which is not there\. .*correct \[data\] in the task file"):
+        command("make-splits", "--from-task", tmp_path / "blood.toml", "--out", tmp_path / "out")
+
+
 @pytest.mark.parametrize("seeds", ["x", "1-", "-1", "3-1", "1,1", ""])
 def test_seeds_that_are_none(task_file: Path, tmp_path: Path, seeds: str) -> None:
     with pytest.raises(UserError, match="--seed"):
