@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from cissod_bench.errors import UserError
+from cissod_bench.methods.weights import check_weights, read_weights
 
 
 def check_backbone(path: Path, backbone: dict[str, Any], wanted: str) -> str | None:
@@ -22,29 +22,13 @@ def check_backbone(path: Path, backbone: dict[str, Any], wanted: str) -> str | N
     Raises:
         UserError: not a checkpoint, or a weight is missing or of another shape.
     """
-    import torch
     from mmdet.registry import MODELS
 
     import cissod_bench.engine.plugins  # noqa: F401  (registers mmdet's backbones)
 
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zipfile and torch each have their own
-        raise UserError(
-            f"--backbone {path}: not a PyTorch checkpoint ({type(error).__name__}). Give {wanted}."
-        ) from None
-    state = content.get("state_dict", content) if isinstance(content, dict) else {}
-    prefix = "backbone." if any(str(name).startswith("backbone.") for name in state) else ""
-    state = {name.removeprefix(prefix): value for name, value in state.items() if str(name).startswith(prefix)}
-    expected = MODELS.build({**backbone, "init_cfg": None}).state_dict()
-    for name, value in expected.items():
-        if name.endswith("num_batches_tracked"):
-            continue
-        if name not in state:
-            raise UserError(f"--backbone {path}: the weight {name} is missing. Give {wanted}.")
-        if tuple(state[name].shape) != tuple(value.shape):
-            raise UserError(
-                f"--backbone {path}: the weight {name} has the shape {tuple(state[name].shape)}, the detector's has "
-                f"{tuple(value.shape)}. Give {wanted}."
-            )
+    option = f"--backbone {path}"
+    state = read_weights(path, option, wanted)
+    prefix = "backbone." if any(name.startswith("backbone.") for name in state) else ""
+    state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    check_weights(state, MODELS.build({**backbone, "init_cfg": None}).state_dict(), option, wanted)
     return prefix or None

@@ -20,7 +20,7 @@ from cissod_bench.evaluation.inputs import read_ground_truth
 from cissod_bench.files import sha256_file
 from cissod_bench.methods.method import Method, Parts, Setting
 from cissod_bench.methods.registry import get_method
-from cissod_bench.splits.manifest import Split, load_split
+from cissod_bench.splits.manifest import ID_FILES, Split, load_split
 from cissod_bench.tasks import Task, get_task
 
 
@@ -196,6 +196,8 @@ def resolve_job(
         crs_gamma=task_record.crs_gamma,
         labeled_images=split_record.counts["labeled_images"],
         labeled_boxes=labeled_boxes(split_record),
+        minority=minority_labels(split_record),
+        minority_images=split_record.folder / ID_FILES["minority"],
     )
     method_options = method_record.options(options or {})
     defaults = msgspec.structs.asdict(method_record.options({}))
@@ -351,6 +353,12 @@ def labeled_boxes(split: Split) -> tuple[int, ...]:
     content = msgspec.json.decode(split.labeled_file.read_bytes(), type=_Boxes)
     counts = Counter(box.category_id for box in content.annotations)
     return tuple(counts[entry["id"]] for entry in split.classes)
+
+
+def minority_labels(split: Split) -> tuple[int, ...]:
+    """Labels of the classes outside group maj, or outside f where groups go by frequency."""
+    majority = {*split.groups.get("maj", ()), *split.groups.get("f", ())}
+    return tuple(label for label, name in enumerate(split.class_names) if name not in majority)
 
 
 class _Box(msgspec.Struct):

@@ -2,7 +2,7 @@
 
 from mmdet.utils import register_all_modules
 
-from cissod_bench.baselines import c2am, daso, eqlv2, focal, seesaw
+from cissod_bench.baselines import c2am, daso, defrcn, eqlv2, focal, seesaw
 from cissod_bench.engine import (
     checkpoints,
     compiled,
@@ -15,6 +15,7 @@ from cissod_bench.engine import (
     randomness,
     sampler,
     scalars,
+    stages,
 )
 from cissod_bench.methods import rank_threshold, reweighting, teacher_student, thresholds
 
@@ -23,6 +24,7 @@ __all__ = [
     "checkpoints",
     "compiled",
     "daso",
+    "defrcn",
     "eqlv2",
     "focal",
     "generations",
@@ -37,6 +39,7 @@ __all__ = [
     "sampler",
     "scalars",
     "seesaw",
+    "stages",
     "teacher_student",
     "thresholds",
 ]

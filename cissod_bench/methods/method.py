@@ -30,6 +30,8 @@ class Setting:
         crs_gamma: the task's range coefficient of class-rebalancing sampling.
         labeled_images: number of images in D_l.
         labeled_boxes: for each class the number of boxes in D_l.
+        minority: labels of the minority classes, ascending: group min, or c and r where groups go by frequency.
+        minority_images: file with the ids of D_s, one a line (`splits/manifest.py`); empty where a split has no D_s.
     """
 
     num_classes: int
@@ -41,6 +43,8 @@ class Setting:
     crs_gamma: float
     labeled_images: int
     labeled_boxes: tuple[int, ...]
+    minority: tuple[int, ...]
+    minority_images: Path
 
 
 def fixed_threshold(setting: Setting, theta: float | None) -> dict[str, Any]:

@@ -68,6 +68,14 @@ METHODS: dict[str, Method] = {
             paper_name="DASO",
         ),
         Method(
+            name="defrcn",
+            family="FSOD",
+            title="DeFRCN: decoupled gradients, majority classes first, then a balanced set",
+            citation="Qiao et al., DeFRCN: Decoupled Faster R-CNN for Few-Shot Object Detection, ICCV 2021",
+            module="cissod_bench.baselines.defrcn",
+            paper_name="DeFRCN",
+        ),
+        Method(
             name="labelmatch",
             family="SSOD",
             title="LabelMatch's thresholds by rank",

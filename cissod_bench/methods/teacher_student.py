@@ -13,7 +13,7 @@ two equal. What differs is what a method needs and a GPU likes:
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from mmdet.models.detectors.semi_base import SemiBaseDetector
@@ -31,6 +31,13 @@ from cissod_bench.methods.user import import_file
 from cissod_bench.methods.views import chosen, homographies, project, send
 
 Losses = dict[str, Any]
+
+
+class Calibration(Protocol):
+    """A second opinion on scores at test time; no torch module, so that checkpoints do not hold it."""
+
+    def apply(self, path: Path, found: InstanceData) -> None:
+        """Change the scores of an image's detections in place; the boxes are in pixels of the file."""
 
 
 @dataclass
@@ -97,6 +104,7 @@ class TeacherStudent(SemiBaseDetector):
         self.iteration = 0  # set by the engine before each iteration
         self.view: TeacherView | None = None  # of the current iteration; for hooks
         self.observed: dict[str, Tensor] = {}  # (n,) numbers by class that hooks let be logged, by name
+        self.calibration: Calibration | None = None  # of scores at test time; set by a hook
 
     @property
     def loss_cls(self) -> nn.Module:
@@ -117,6 +125,14 @@ class TeacherStudent(SemiBaseDetector):
         super().train(mode)
         self.teacher.eval()
         return self
+
+    def predict(self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample]) -> list[DetDataSample]:
+        """Detections of (B, 3, H, W) images in `pred_instances`, in pixels of the files."""
+        samples: list[DetDataSample] = super().predict(batch_inputs, batch_data_samples)
+        if self.calibration is not None:
+            for sample in samples:
+                self.calibration.apply(Path(sample.img_path), sample.pred_instances)
+        return samples
 
     def loss(
         self, multi_batch_inputs: dict[str, Tensor], multi_batch_data_samples: dict[str, list[DetDataSample]]

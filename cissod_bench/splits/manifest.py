@@ -151,9 +151,9 @@ def load_split(folder: Path, *, verify: bool = True) -> Split:
         classes=tuple(manifest.classes),
         groups={name: tuple(members) for name, members in manifest.groups.items()},
         counts=manifest.counts,
-        majority_ids=_read_ids(folder / ID_FILES["majority"]),
-        minority_ids=_read_ids(folder / ID_FILES["minority"]),
-        unlabeled_ids=_read_ids(folder / ID_FILES["unlabeled"]),
+        majority_ids=read_ids(folder / ID_FILES["majority"]),
+        minority_ids=read_ids(folder / ID_FILES["minority"]),
+        unlabeled_ids=read_ids(folder / ID_FILES["unlabeled"]),
         labeled_file=folder / LABELED,
         unlabeled_file=folder / UNLABELED,
         validation_file=validation if VALIDATION in manifest.outputs else None,
@@ -262,7 +262,12 @@ def write_ids(path: Path, ids: Ids) -> None:
     path.write_text(lines + "\n" if lines else "", encoding="ascii")
 
 
-def _read_ids(path: Path) -> Ids:
+def read_ids(path: Path) -> Ids:
+    """Image ids of a file that `write_ids` wrote, int64 `[N]`.
+
+    Raises:
+        UserError: not such a file.
+    """
     try:
         return np.array(path.read_bytes().split(), dtype=np.int64)
     except (OSError, ValueError, OverflowError) as error:

@@ -1,5 +1,6 @@
 """A plain setting, and the small frame with a method's parts in it."""
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -18,6 +19,8 @@ SETTING = Setting(
     crs_gamma=0.5,
     labeled_images=40,
     labeled_boxes=tuple(range(NUM_CLASSES)),
+    minority=tuple(range(NUM_CLASSES // 2, NUM_CLASSES)),
+    minority_images=Path("minority.txt"),
 )
 
 

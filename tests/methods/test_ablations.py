@@ -1,5 +1,7 @@
 """The ablation presets against the paper's tables, and against what each row says it is made of."""
 
+from pathlib import Path
+
 import pytest
 
 from cissod_bench.leaderboard.paper import TABLES
@@ -17,6 +19,8 @@ SETTING = Setting(
     labeled_boxes=(5, 4, 3),
     rfs_threshold=0.1,
     crs_gamma=0.5,
+    minority=(1, 2),
+    minority_images=Path("minority.txt"),
 )
 
 

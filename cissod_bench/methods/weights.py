@@ -1,0 +1,63 @@
+"""Weights from a file that the user gives, held against what they are for before anything runs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cissod_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def read_weights(path: Path, option: str, wanted: str) -> dict[str, "Tensor"]:
+    """State dict of a PyTorch checkpoint, which is one, or has one as `state_dict`.
+
+    Args:
+        path: the file.
+        option: how the user gave it, for messages.
+        wanted: what it has to hold, for messages.
+
+    Raises:
+        UserError: not a checkpoint.
+    """
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zipfile and torch each have their own
+        raise UserError(f"{option}: not a PyTorch checkpoint ({type(error).__name__}). Give {wanted}.") from None
+    state = content.get("state_dict", content) if isinstance(content, dict) else {}
+    return {str(name): value for name, value in state.items()}
+
+
+def check_weights(
+    state: Mapping[str, "Tensor"], expected: Mapping[str, "Tensor"], option: str, wanted: str
+) -> dict[str, "Tensor"]:
+    """Make sure that a state dict has every weight of a module, in the right shape.
+
+    Args:
+        state: what there is.
+        expected: the module's own; counters of batches may be missing.
+        option: how the user gave it, for messages.
+        wanted: what it has to hold, for messages.
+
+    Returns:
+        The expected weights, without what else there is.
+
+    Raises:
+        UserError: a weight is missing or of another shape.
+    """
+    found = {}
+    for name, value in expected.items():
+        if name not in state:
+            if name.endswith("num_batches_tracked"):
+                continue
+            raise UserError(f"{option}: the weight {name} is missing. Give {wanted}.")
+        if tuple(state[name].shape) != tuple(value.shape):
+            raise UserError(
+                f"{option}: the weight {name} has the shape {tuple(state[name].shape)}, {tuple(value.shape)} is "
+                f"needed. Give {wanted}."
+            )
+        found[name] = state[name]
+    return found
