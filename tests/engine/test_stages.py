@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
+from cissod_bench.baselines.calibration import Calibration
 from cissod_bench.engine import stages
 from cissod_bench.engine.config import build_config
 from cissod_bench.engine.hooks import frame_of
@@ -185,8 +186,8 @@ def test_a_run_trains_each_stage_on_its_images_at_its_rate(tiny: Path, tmp_path:
     assert not second[1]["equal"]
 
 
-@pytest.mark.parametrize("after", [2, 3, 5])
-def test_a_run_interrupted_before_at_and_after_the_change_ends_in_the_same_state(
+@pytest.mark.parametrize("after", [2, 5])  # at the change: test_run.py
+def test_a_run_interrupted_before_and_after_the_change_ends_in_the_same_state(
     after: int, tiny: Path, tmp_path: Path, whole: Callable[[], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = tiny_job(tiny, tmp_path / "run", method="defrcn", options=HALF, iterations=6)
@@ -223,25 +224,28 @@ def test_calibration_changes_scores_of_minority_classes_at_test_time_alone(
 ) -> None:
     monkeypatch.setattr(stages, "load_imagenet_network", lambda path: Pooling())
     torch.save(state_of(101), tmp_path / "resnet101.pth")
-    found = {}
-    for name, pcb in (("plain", {}), ("calibrated", {"pcb": str(tmp_path / "resnet101.pth")})):
-        job = tiny_job(tiny, tmp_path / name, method="defrcn", options=HALF | pcb, iterations=2)
-        run_job(job)
-        found[name] = json.loads((job.out / "detections.json").read_text())
-    one, other = final_state(tmp_path / "plain", 2), final_state(tmp_path / "calibrated", 2)
-    assert one.keys() == other.keys(), "a checkpoint does not hold the network"
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    before: list[Any] = []
+    after: list[Any] = []
+    original = Calibration.apply
+
+    def note(self: Calibration, path: Path, found: InstanceData) -> None:
+        before.extend(zip(found.labels.tolist(), found.scores.tolist(), strict=True))
+        original(self, path, found)
+        after.extend(zip(found.labels.tolist(), found.scores.tolist(), strict=True))
+
+    monkeypatch.setattr(Calibration, "apply", note)
+    options = HALF | {"pcb": str(tmp_path / "resnet101.pth")}
+    job = tiny_job(tiny, tmp_path / "run", method="defrcn", options=options, iterations=2)
+    run_job(job)
     split = load_split(tiny / "split")
-    minority = {entry["id"] for entry in split.classes if entry["name"] in split.groups["min"]}
-    changed = 0
-    for before, after in zip(found["plain"], found["calibrated"], strict=True):
-        assert {**before, "score": 0} == {**after, "score": 0}
-        if before["score"] != after["score"]:
-            assert before["category_id"] in minority
-            assert max(0.0, 0.5 * before["score"] - 0.5) <= after["score"] <= 0.5 * before["score"] + 0.5 + 1e-6
-            changed += 1
-    assert changed > 0
-    assert any(each["category_id"] not in minority for each in found["plain"])
+    minority = {label for label, name in enumerate(split.class_names) if name in split.groups["min"]}
+    changed = {label for (label, old), (_, new) in zip(before, after, strict=True) if old != new}
+    assert changed, "scores change"
+    assert changed <= minority, "of minority classes alone"
+    assert {label for label, _ in before} - minority
+    detections = json.loads((job.out / "detections.json").read_text())
+    assert [each["score"] for each in detections] == [score for _, score in after], "and are the ones evaluated"
+    assert not any("calibration" in name for name in final_state(job.out, 2))
 
 
 def test_groups_by_frequency_make_c_and_r_the_minority(tiny: Path, tmp_path: Path) -> None:
