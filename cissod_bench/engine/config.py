@@ -94,7 +94,9 @@ def build_config(job: Job) -> Config:
             "log_level": "INFO",
             "load_from": None,
             "resume": False,
-        }
+        },
+        # mmengine writes the text again for every checkpoint; formatting it takes seconds on a slow machine.
+        format_python_code=False,
     )
 
 

@@ -1,0 +1,182 @@
+"""Every method on every task: the configuration is built and two real steps are taken, on data of the task's kind.
+
+Both registries are iterated: a new task or method is tested with no new test. Images are tiny and random, splits are
+drawn by the program, and the loop is the run's own with all its hooks, without evaluation.
+"""
+
+import dataclasses
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cissod_bench.engine import detectors
+from cissod_bench.engine.config import VALIDATION_IMAGES, build_config
+from cissod_bench.engine.hooks import frame_of
+from cissod_bench.engine.job import Job, resolve_job
+from cissod_bench.engine.run import QuietRunner
+from cissod_bench.methods.registry import METHODS
+from cissod_bench.splits import shapes
+from cissod_bench.splits.make import make_embedded_split, make_splits
+from cissod_bench.splits.objects365 import FROM_COCO, NAMES
+from cissod_bench.splits.plan import Variant
+from cissod_bench.tasks import TASKS, VOC_CLASSES, Task, get_task
+
+COCO = sorted([*FROM_COCO, "sports ball"])
+SIDE = 64
+CUSTOM = """
+name = "own"
+version = 1
+[data]
+train_annotations = "train.json"
+train_images = "train"
+val_annotations = "val.json"
+val_images = "val"
+[groups]
+minority = ["person", "sheep"]
+[labeled]
+fraction = 0.3
+floor = 2
+[training]
+detector = "r18-small"
+iterations = 40
+"""
+FIELDS = {"coco": "file_name", "objects365": "file_name", "lvis": "coco_url", "custom": "file_name"}
+
+
+def annotate(path: Path, root: Path, where: str, names: list[str], *, rare: set[str], kind: str, number: int) -> None:
+    """An annotation file in the form of a data set, and its images; the first images hold the rare classes."""
+    generator = np.random.default_rng(0)
+    common = [index for index, name in enumerate(names) if name not in rare]
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image in range(1, number + 1):
+        file = {
+            "lvis": f"http://images.cocodataset.org/{where}/{image:012d}.jpg",
+            "objects365": f"v1/patch8/{image}.jpg",
+        }
+        images.append(
+            {"id": image, FIELDS[kind]: file.get(kind, f"{image:012d}.jpg"), "width": SIDE, "height": SIDE}
+            | ({"neg_category_ids": [1, 2], "not_exhaustive_category_ids": [3]} if kind == "lvis" else {})
+        )
+        for _ in range(3):
+            label = int(generator.integers(len(names)) if image <= number // 3 else generator.choice(common))
+            box = [*generator.integers(0, 30, 2).tolist(), *generator.integers(12, 30, 2).tolist()]
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": image, "category_id": label + 1, "bbox": box,
+                 "area": box[2] * box[3], "iscrowd": 0, "segmentation": []}
+            )  # fmt: skip
+        placed = root / where / (f"patch8/{image}.jpg" if kind == "objects365" else f"{image:012d}.jpg")
+        placed.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)).save(placed)
+    categories = [{"id": index + 1, "name": name, "frequency": "f"} for index, name in enumerate(names)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+
+
+@pytest.fixture(scope="module", params=[*TASKS, "own"])
+def task_data(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Path]:
+    """What `--task` takes, the data root and the split of a task, drawn from data of its kind."""
+    root = tmp_path_factory.mktemp(request.param)
+    if request.param == "own":
+        (root / "task.toml").write_text(CUSTOM)
+        task = get_task(str(root / "task.toml"))
+    else:
+        task = TASKS[request.param]
+    split = root / "split"
+    if task.files is None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(shapes, "generate", partial(shapes.generate, train_images=40, val_images=4))
+            make_embedded_split(task, split, Variant())
+        return task.name, root, split
+    train = write_data(task, root)
+    majority = root / task.files.majority_annotations if task.files.majority_annotations else None
+    make_splits(task, train, [(split, Variant())], majority_annotations=majority)
+    return str(root / "task.toml") if task.dataset == "custom" else task.name, root, split
+
+
+def write_data(task: Task, root: Path) -> Path:
+    """Annotations and images of a task where it looks for them; the path of the training annotations."""
+    assert task.files is not None
+    names = {"objects365": list(NAMES), "lvis": [f"thing {index}" for index in range(40)]}.get(task.dataset, COCO)
+    rare = set(task.minority) if task.minority else set(names[10:]) - set(VOC_CLASSES)
+    place = {
+        "train": {"objects365": "objects365/train", "lvis": "coco/train2017"}.get(
+            task.dataset, task.files.train_images
+        ),
+        "val": {"lvis": "coco/val2017"}.get(task.dataset, task.files.val_images),
+    }
+    files = {"train": root / task.files.train_annotations, "val": root / task.files.val_annotations}
+    for part, number in (("train", 30), ("val", 3)):
+        where = str(Path(place[part]).name) if task.dataset == "lvis" else place[part]
+        base = root / "coco" if task.dataset == "lvis" else root
+        annotate(files[part], base, where, names, rare=rare, kind=task.dataset, number=number)
+    if task.files.majority_annotations:
+        annotate(
+            root / task.files.majority_annotations, root, "coco/train2017", COCO, rare=set(), kind="coco", number=20
+        )
+    return files["train"]
+
+
+def tiny_model(num_classes: int, max_detections: int) -> dict[str, Any]:
+    """The small detector with fewer RoIs, which finds something whatever its scores are."""
+    config = detectors.get_detector("r18-small").model(num_classes, 8)
+    config["train_cfg"]["rcnn"]["sampler"]["num"] = 16
+    config["train_cfg"]["rpn_proposal"] |= {"nms_pre": 50, "max_per_img": 20}
+    config["test_cfg"]["rpn"] |= {"nms_pre": 50, "max_per_img": 20}
+    config["test_cfg"]["rcnn"]["score_thr"] = 1e-6
+    return config
+
+
+TINY = dataclasses.replace(
+    detectors.DETECTORS["r18-small"],
+    name="tiny",
+    model=tiny_model,
+    test_scale=(SIDE, SIDE),
+    train_shortest=(SIDE, SIDE),
+    per_gpu=(2, 1),
+    burn_in=0.0,
+    semi={**detectors.DETECTORS["r18-small"].semi, "pseudo_label_initial_score_thr": 1e-6},
+)
+
+
+@pytest.fixture
+def tiny_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(detectors.DETECTORS, "tiny", TINY)
+
+
+def job_of(method: str, task_data: tuple[str, Path, Path], out: Path) -> Job:
+    task, root, split = task_data
+    return resolve_job(
+        task=task, method=method, split=split, out=out, data_root=root, detector="tiny", iterations=2, workers=0
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_steps(method: str, task_data: tuple[str, Path, Path], tmp_path: Path, tiny_detector: None) -> None:
+    job = job_of(method, task_data, tmp_path / "run")
+    config = build_config(job)
+    for name in ("val_dataloader", "val_evaluator", "val_cfg", "test_dataloader", "test_evaluator", "test_cfg"):
+        config[name] = None
+    config.default_hooks.checkpoint = None
+    config.train_cfg = {"type": "IterBasedTrainLoop", "max_iters": 2}
+    (job.out / VALIDATION_IMAGES).parent.mkdir()
+    runner = QuietRunner.from_cfg(config)
+    started = [parameter.detach().clone() for parameter in frame_of(runner).student.parameters()]
+    runner.train()
+
+    frame, logged = frame_of(runner), runner.message_hub.log_scalars
+    for name in ("sup_loss_cls", "sup_loss_bbox", "sup_loss_rpn_cls", "unsup_loss_cls", "unsup_loss_rpn_cls"):
+        values = logged[f"train/{name}"].data[0][-2:]
+        assert len(values) == 2
+        assert np.isfinite(values).all()
+        assert (values > 0).all() or name == "sup_loss_bbox"
+    moved = [not torch.equal(before, after) for before, after in zip(started, frame.student.parameters(), strict=True)]
+    assert np.mean(moved) > 0.9
+    assert runner.iter == 2
+    assert len(job.split.classes) == frame.student.roi_head.bbox_head.num_classes
