@@ -12,6 +12,7 @@ from cissod_bench.engine.checkpoints import checkpoint_due
 from cissod_bench.engine.hooks import frame_of
 from cissod_bench.engine.sampler import READ_AHEAD
 from cissod_bench.engine.sweep import sweep
+from cissod_bench.methods.generations import generation_of, is_boundary
 from cissod_bench.methods.rebalancing import PseudoLabelPool, generation_factors
 
 FLUSH = 50
@@ -75,17 +76,13 @@ class RebalancingHook(Hook):
             margins = torch.cat([each.scores for each in found]) - frame.view.thresholds[labels]
             images = [self._position[sample.img_id] for sample in frame.view.samples]
             self._waiting.append((images, [len(each) for each in found], labels, margins))
-        boundary = done < runner.max_iters and self._generation(done, runner) > self._generation(done - 1, runner)
+        boundary = is_boundary(done, self.burn_in, runner.max_iters, self.generations)
         if boundary or done % FLUSH == 0 or checkpoint_due(runner):
             self._flush(runner)
         if boundary and self.sweep and runner.iter >= self.warmup:
             self._sweep(runner)
         if boundary:
             self._start_generation(runner, done)
-
-    def _generation(self, done: int, runner: Any) -> int:
-        """Number of the generation that `done` iterations have led to, from 0."""
-        return int(max(0, done - self.burn_in) * self.generations // max(1, runner.max_iters - self.burn_in))
 
     def _flush(self, runner: Any) -> None:
         """Bring the waiting pseudo labels of all ranks into the pool, in the order of ranks and visits."""
@@ -115,7 +112,7 @@ class RebalancingHook(Hook):
 
     def _start_generation(self, runner: Any, done: int) -> None:
         pool = self._prepare(runner)
-        generation = self._generation(done, runner)
+        generation = generation_of(done, self.burn_in, runner.max_iters, self.generations)
         classes, factors = generation_factors(
             pool,
             self._labeled_with_class,

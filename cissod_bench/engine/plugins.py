@@ -2,10 +2,11 @@
 
 from mmdet.utils import register_all_modules
 
-from cissod_bench.baselines import c2am, daso, defrcn, eqlv2, focal, seesaw
+from cissod_bench.baselines import c2am, crest, daso, defrcn, eqlv2, focal, seesaw
 from cissod_bench.engine import (
     checkpoints,
     compiled,
+    dataset,
     generations,
     hooks,
     metric,
@@ -15,6 +16,7 @@ from cissod_bench.engine import (
     randomness,
     sampler,
     scalars,
+    self_training,
     stages,
 )
 from cissod_bench.methods import rank_threshold, reweighting, teacher_student, thresholds
@@ -23,7 +25,9 @@ __all__ = [
     "c2am",
     "checkpoints",
     "compiled",
+    "crest",
     "daso",
+    "dataset",
     "defrcn",
     "eqlv2",
     "focal",
@@ -39,6 +43,7 @@ __all__ = [
     "sampler",
     "scalars",
     "seesaw",
+    "self_training",
     "stages",
     "teacher_student",
     "thresholds",

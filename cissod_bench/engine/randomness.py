@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmdet.registry import DATASETS, HOOKS
-from mmengine.dataset import ConcatDataset
+from mmdet.registry import HOOKS
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 
@@ -36,30 +35,6 @@ def preserved_randomness() -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(legacy)  # noqa: NPY002
-
-
-@DATASETS.register_module()
-class SeededConcatDataset(ConcatDataset):
-    """Data sets behind each other, whose items are augmented by the number of the draw.
-
-    The sampler encodes a draw as `index + len(self) * number`; see `SemiSampler`.
-
-    Args:
-        datasets: the labelled and the unlabelled images.
-        seed: the run's seed.
-    """
-
-    def __init__(self, datasets: list[Any], seed: int, **options: Any) -> None:
-        super().__init__(datasets, **options)
-        self.seed = seed
-
-    def __getitem__(self, code: int) -> Any:
-        """The augmented item of one draw."""
-        number, index = divmod(code, len(self))
-        seed = derived_seed(self.seed, "augmentation", number)
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002  (mmcv's transforms use the global generator)
-        return super().__getitem__(index)
 
 
 @HOOKS.register_module()

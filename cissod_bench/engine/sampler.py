@@ -6,7 +6,7 @@ repeat factors change between two batches without rebuilding a loader.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from mmdet.registry import DATA_SAMPLERS
@@ -14,14 +14,28 @@ from mmengine.dist import get_dist_info
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from cissod_bench.methods.found_boxes import ImageLabels, JoiningLabels
 from cissod_bench.methods.sampling import repeat_factors
 
 READ_AHEAD = 16
 """Batches by which loader workers may be ahead of training: two for each of up to eight workers."""
 Indices = NDArray[np.int64]
 Factors = NDArray[np.floating]
-Segment = tuple[int, NDArray[np.int32]]
-"""A batch number, and how often each image comes up in a pass from that batch on."""
+
+
+class Segment(NamedTuple):
+    """What holds for a source from batch `start` on: how often each image comes up in a pass, and joining labels."""
+
+    start: int
+    copies: NDArray[np.int32]
+    labels: JoiningLabels | None = None
+
+
+class LabeledDraw(NamedTuple):
+    """A draw of an unlabelled image that is to be trained on with the given labels as if it were a labelled one."""
+
+    code: int
+    labels: ImageLabels
 
 
 class ShuffledStream:
@@ -61,11 +75,13 @@ class ShuffledStream:
 
 
 @DATA_SAMPLERS.register_module()
-class SemiSampler(Sampler[int]):
+class SemiSampler(Sampler[Any]):
     """Draws from a `SeededConcatDataset` of the labelled and the unlabelled images, batch after batch, without end.
 
     A draw is encoded as `index + len(dataset) * number`, where no two draws of a run, on any rank, have one number. The
-    ranks share out the batch that one process with the sum of their batches would take, with its numbers.
+    ranks share out the batch that one process with the sum of their batches would take, with its numbers. An unlabelled
+    image that comes up among the labelled ones brings its labels along (`LabeledDraw`), so that no loader worker,
+    however far it reads ahead, has to know which labels hold.
 
     An image with repeat factor r comes up ceil(r) times in a pass through its source (mmdet's and the release's
     convention), and not at all with factor 0.
@@ -94,17 +110,18 @@ class SemiSampler(Sampler[int]):
         self.rank, self.world_size = get_dist_info()
         self.batch_size, self.per_source, self.seed = batch_size, tuple(source_ratio), seed
         self.next_batch = 0
-        offsets = [0, len(dataset.datasets[0])]
-        self._wide = [_is_wide(source) for source in dataset.datasets]
-        self._images = [offset + np.arange(len(wide)) for offset, wide in zip(offsets, self._wide, strict=True)]
-        self._wide_fraction = float(np.concatenate(self._wide).mean())
-        factors: list[Factors] = [np.ones(len(wide)) for wide in self._wide]
+        self._wide = np.concatenate([_is_wide(source) for source in dataset.datasets])
+        self._wide_fraction = float(self._wide.mean())
+        # Unlabelled images stand behind the labelled ones in both sources; they join the first with labels only.
+        self._num_labeled = len(dataset.datasets[0])
+        self._images = [np.arange(len(self._wide)), np.arange(self._num_labeled, len(self._wide))]
+        factors: list[Factors] = [np.ones(len(source)) for source in dataset.datasets]
         if labeled_repeat is not None:
             factors[0] = labeled_repeat_factors(dataset.datasets[0], labeled_repeat)
-        self._segments: list[list[Segment]] = [[(0, _copies(each))] for each in factors]
+        self._segments = [[Segment(0, _copies(each))] for each in factors]
         self._place()
 
-    def repeat(self, source: int, factors: Factors, start: int) -> None:
+    def repeat(self, source: int, factors: Factors, start: int, labels: JoiningLabels | None = None) -> None:
         """Use other repeat factors for a source from batch `start` on, instead of what was to hold from there.
 
         Batches are drawn before they are needed, since loader workers read ahead: a change that is found out when
@@ -113,8 +130,10 @@ class SemiSampler(Sampler[int]):
 
         Args:
             source: 0 for labelled, 1 for unlabelled images.
-            factors: (N,) factor of each of its images; 0 leaves an image out.
+            factors: (N,) factor of each of its images; 0 leaves an image out. For labelled images it may be
+                (N_l + N_u,): unlabelled images with a factor above 0 join them.
             start: number of the first batch.
+            labels: labels of those that join, by position among the unlabelled images.
 
         Raises:
             ValueError: the batch has been drawn already, or no image is left.
@@ -127,8 +146,8 @@ class SemiSampler(Sampler[int]):
         copies = _copies(factors)
         if not copies.any():
             raise ValueError(f"No image is left in source {source} from batch {start} on.")
-        kept = [segment for segment in self._since(source, self.next_batch - READ_AHEAD) if segment[0] < start]
-        self._segments[source] = [*kept, (start, copies)]
+        kept = [segment for segment in self._since(source, self.next_batch - READ_AHEAD) if segment.start < start]
+        self._segments[source] = [*kept, Segment(start, copies, labels)]
         self._place()
 
     def state(self, done: int) -> list[list[Segment]]:
@@ -142,16 +161,17 @@ class SemiSampler(Sampler[int]):
     def _since(self, source: int, batch: int) -> list[Segment]:
         """The segment of a source that `batch` lies in, and those after it."""
         segments = self._segments[source]
-        current = max((index for index, (start, _) in enumerate(segments) if start <= batch), default=0)
+        current = max((index for index, segment in enumerate(segments) if segment.start <= batch), default=0)
         return segments[current:]
 
     def _place(self) -> None:
         """Stand before batch `next_batch` in the segments that it lies in."""
         ahead = [self._since(source, self.next_batch) for source in range(len(self._segments))]
-        self._until = min((segments[1][0] for segments in ahead if len(segments) > 1), default=None)
-        self._streams = [self._make_streams(source, *segments[0]) for source, segments in enumerate(ahead)]
+        self._until = min((segments[1].start for segments in ahead if len(segments) > 1), default=None)
+        self._labels = ahead[0][0].labels
+        self._streams = [self._make_streams(source, segments[0]) for source, segments in enumerate(ahead)]
         # Items taken of each stream, source x orientation; a new segment starts the streams of its source anew.
-        self._taken = np.stack([self._consumed(source, segments[0][0]) for source, segments in enumerate(ahead)])
+        self._taken = np.stack([self._consumed(source, segments[0].start) for source, segments in enumerate(ahead)])
 
     def _consumed(self, source: int, start: int) -> Indices:
         """(2,) items of a source taken by orientation in the batches from `start` to `next_batch`."""
@@ -159,15 +179,17 @@ class SemiSampler(Sampler[int]):
         wide = int(self._orientations(start, batches).sum())
         return np.array([batches - wide, wide]) * self.per_source[source] * self.world_size
 
-    def _make_streams(self, source: int, start: int, copies: NDArray[np.int32]) -> list[ShuffledStream]:
+    def _make_streams(self, source: int, segment: Segment) -> list[ShuffledStream]:
         """Streams by orientation; a source without images of an orientation gives any of its images."""
+        images = np.flatnonzero(segment.copies)
+        numbers, copies = self._images[source][images], segment.copies[images]
         streams = []
         for orientation in (0, 1):
-            chosen = (self._wide[source] == bool(orientation)) & (copies > 0)
+            chosen = self._wide[numbers] == bool(orientation)
             if not chosen.any():
-                chosen = copies > 0
-            key = (self.seed, source, orientation, start)
-            streams.append(ShuffledStream(self._images[source][chosen], copies[chosen], key))
+                chosen = np.ones_like(chosen)
+            key = (self.seed, source, orientation, segment.start)
+            streams.append(ShuffledStream(numbers[chosen], copies[chosen], key))
         return streams
 
     def _orientations(self, start: int, count: int) -> NDArray[np.int64]:
@@ -177,23 +199,27 @@ class SemiSampler(Sampler[int]):
         uniform = np.random.Generator(generator).random(count)
         return (uniform < self._wide_fraction).astype(np.int64)
 
-    def _next_draws(self) -> list[int]:
+    def _next_draws(self) -> list[int | LabeledDraw]:
         if self.next_batch == self._until:
             self._place()
         orientation = int(self._orientations(self.next_batch, 1)[0])
-        first, draws = self.next_batch * self.batch_size * self.world_size, []
+        draws: list[int | LabeledDraw] = []
+        first = self.next_batch * self.batch_size * self.world_size
         for source, count in enumerate(self.per_source):
             start, whole = int(self._taken[source, orientation]), count * self.world_size
             taken = self._streams[source][orientation].take(start, whole)
             mine = slice(self.rank * count, (self.rank + 1) * count)
+            labels = self._labels if source == 0 else None
             numbers = np.arange(first, first + whole)[mine]
-            draws += (taken[mine] + len(self) * numbers).tolist()
+            for index, code in zip(taken[mine].tolist(), (taken[mine] + len(self) * numbers).tolist(), strict=True):
+                position = index - self._num_labeled  # among the unlabelled images
+                draws.append(code if labels is None or position < 0 else LabeledDraw(code, labels.of(position)))
             self._taken[source, orientation] += whole
             first += whole
         self.next_batch += 1
         return draws
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[int | LabeledDraw]:
         """Draws of this rank, batch after batch, from where the sampler stands."""
         while True:
             yield from self._next_draws()
@@ -205,7 +231,7 @@ class SemiSampler(Sampler[int]):
 
     def __len__(self) -> int:
         """Number of images of both sources."""
-        return sum(len(images) for images in self._images)
+        return len(self._wide)
 
     def set_epoch(self, epoch: int) -> None:
         """Nothing to do: the order of every pass follows from the seed and the pass number."""

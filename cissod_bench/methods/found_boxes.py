@@ -1,6 +1,7 @@
 """Boxes on many images in columns: what a teacher found on unlabelled images, and what of it trains as ground truth."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,3 +46,29 @@ class FoundBoxes:
     def __len__(self) -> int:
         """Number of boxes."""
         return len(self.image)
+
+
+class ImageLabels(NamedTuple):
+    """Labels of one image: (K, 4) boxes in pixels of the original image, (K,) classes, (K,) whether to be ignored."""
+
+    box: NDArray[np.float32]
+    label: NDArray[np.int16]
+    ignored: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class JoiningLabels:
+    """Labels with which unlabelled images join the labelled ones.
+
+    Attributes:
+        boxes: the boxes.
+        ignored: (P,) boxes that are neither object nor background.
+    """
+
+    boxes: FoundBoxes
+    ignored: NDArray[np.bool_]
+
+    def of(self, image: int) -> ImageLabels:
+        """Labels of an image."""
+        rows = self.boxes.of(image)
+        return ImageLabels(self.boxes.box[rows], self.boxes.label[rows], self.ignored[rows])

@@ -60,6 +60,15 @@ METHODS: dict[str, Method] = {
             paper_name="FL",
         ),
         Method(
+            name="crest",
+            family="CI-SSL",
+            title="CReST: in generations, confident images join the labelled ones, rare classes first",
+            citation="Wei et al., CReST: A Class-Rebalancing Self-Training Framework for Imbalanced Semi-Supervised "
+            "Learning, CVPR 2021",
+            module="cissod_bench.baselines.crest",
+            paper_name="CReST",
+        ),
+        Method(
             name="daso",
             family="CI-SSL",
             title="DASO: pseudo labels blended with similarities to class prototypes",

@@ -1,0 +1,50 @@
+"""The labelled and the unlabelled images as one data set, whose items depend on nothing but the draw."""
+
+import random
+from typing import Any
+
+import numpy as np
+from mmdet.registry import DATASETS
+from mmengine.dataset import ConcatDataset
+
+from cissod_bench.engine.randomness import derived_seed
+from cissod_bench.engine.sampler import LabeledDraw
+from cissod_bench.methods.found_boxes import ImageLabels
+
+
+@DATASETS.register_module()
+class SeededConcatDataset(ConcatDataset):
+    """Data sets behind each other, whose items are augmented by the number of the draw.
+
+    The sampler encodes a draw as `index + len(self) * number`; see `SemiSampler`. An unlabelled image that is drawn
+    with labels goes through the labelled images' pipeline with these labels.
+
+    Args:
+        datasets: the labelled and the unlabelled images.
+        seed: the run's seed.
+    """
+
+    def __init__(self, datasets: list[Any], seed: int, **options: Any) -> None:
+        super().__init__(datasets, **options)
+        self.seed = seed
+
+    def __getitem__(self, draw: int | LabeledDraw) -> Any:
+        """The augmented item of one draw."""
+        code, labels = draw if isinstance(draw, LabeledDraw) else (draw, None)
+        number, index = divmod(code, len(self))
+        seed = derived_seed(self.seed, "augmentation", number)
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002  (mmcv's transforms use the global generator)
+        if labels is None:
+            return super().__getitem__(index)
+        labeled, unlabeled = self.datasets
+        info = unlabeled.get_data_info(index - len(labeled))
+        return labeled.pipeline({**info, "instances": instances(labels)})
+
+
+def instances(labels: ImageLabels) -> list[dict[str, Any]]:
+    """Labels of an image as mmdet's data sets hold them."""
+    columns = (labels.box.tolist(), labels.label.tolist(), labels.ignored.astype(int).tolist())
+    return [
+        {"bbox": box, "bbox_label": label, "ignore_flag": ignored} for box, label, ignored in zip(*columns, strict=True)
+    ]

@@ -1,0 +1,19 @@
+"""Generations: the equal stretches of a run between which a method looks at its pseudo labels and changes sampling."""
+
+
+def generation_of(done: int, burn_in: int, iterations: int, generations: float) -> int:
+    """Number of the generation that `done` iterations have led to, from 0.
+
+    Args:
+        done: iterations that are over.
+        burn_in: first iterations, without pseudo labels; they belong to generation 0, which begins after them.
+        iterations: length of the run.
+        generations: number of generations; where it is not whole, the last is a part of one.
+    """
+    return int(max(0, done - burn_in) * generations // max(1, iterations - burn_in))
+
+
+def is_boundary(done: int, burn_in: int, iterations: int, generations: float) -> bool:
+    """Whether a generation begins when `done` iterations are over; the end of the run begins none."""
+    number = generation_of(done, burn_in, iterations, generations)
+    return done < iterations and number > generation_of(done - 1, burn_in, iterations, generations)
