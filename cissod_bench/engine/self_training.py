@@ -60,10 +60,8 @@ class SelfTrainingHook(Hook):
         initial = frame_of(runner).semi_train_cfg.pseudo_label_initial_score_thr
         found = sweep(runner, min(initial, self.theta) if self.ignore_unkept else self.theta)
         found, kept = self._pick(found)
-        joined = np.isin(found.image, found.image[kept])
-        labels = JoiningLabels(found.rows(joined), ~kept[joined])
-        if not self.ignore_unkept:
-            labels = JoiningLabels(found.rows(kept), np.zeros(int(kept.sum()), dtype=bool))
+        members = np.isin(found.image, found.image[kept]) if self.ignore_unkept else kept
+        labels = JoiningLabels(found.rows(members), ~kept[members])
         labeled, unlabeled = runner.train_dataloader.dataset.datasets
         classes = [labeled.get_cat_ids(index) for index in range(len(labeled))]
         factors = union_factors(classes, len(unlabeled), found.rows(kept), self.labeled_repeat)

@@ -26,7 +26,7 @@ def repeat_factors(image_classes: Sequence[Sequence[int]], threshold: float) -> 
         return factors
     images, classes = np.unique(np.stack([images, classes]), axis=1)
     fraction = np.bincount(classes) / len(image_classes)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):  # of classes that occur nowhere
         class_factors = np.maximum(1.0, np.sqrt(threshold / fraction))
     np.maximum.at(factors, images, class_factors[classes])
     return factors

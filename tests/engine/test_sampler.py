@@ -1,5 +1,6 @@
 """The sampler as what it promises to be: a pure function of the batch number."""
 
+import pickle
 from collections import Counter
 from itertools import islice
 from typing import Any
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 
 from cissod_bench.engine import sampler
-from cissod_bench.engine.sampler import READ_AHEAD, SemiSampler, ShuffledStream
+from cissod_bench.engine.sampler import READ_AHEAD, LabeledDraw, SemiSampler, ShuffledStream
+from cissod_bench.methods.found_boxes import FoundBoxes, JoiningLabels
 
 
 class Source:
@@ -233,3 +235,67 @@ def test_a_source_without_tall_images_still_gives_batches() -> None:
 def test_a_ratio_that_is_not_the_batch_is_refused() -> None:
     with pytest.raises(ValueError, match="not the sum"):
         make(batch_size=6)
+
+
+def joining(images: dict[int, int]) -> JoiningLabels:
+    """One box of the given class on each of some unlabelled images."""
+    image, label = np.array(list(images), "i4"), np.array(list(images.values()), "i2")
+    boxes = FoundBoxes(image, label, np.zeros((len(image), 4), "f4"), np.ones(len(image), "f4"))
+    return JoiningLabels(boxes, np.zeros(len(image), bool))
+
+
+def with_labels(source: SemiSampler, count: int) -> list[list[tuple[int, list[int] | None]]]:
+    """Batches of images and the classes that come along."""
+    draws = iter(source)
+
+    def read(draw: int | LabeledDraw) -> tuple[int, list[int] | None]:
+        if isinstance(draw, LabeledDraw):
+            return draw.code % len(source), draw.labels.label.tolist()
+        return draw % len(source), None
+
+    return [[read(next(draws)) for _ in range(source.batch_size)] for _ in range(count)]
+
+
+def join(source: SemiSampler, images: dict[int, int], start: int) -> None:
+    factors = np.concatenate([np.ones(10), np.isin(np.arange(40), list(images)) * 1.5])
+    source.repeat(0, factors, start, joining(images))
+
+
+def test_unlabelled_images_join_the_labelled_ones_and_bring_their_labels_along() -> None:
+    source = make()
+    join(source, {3: 0, 8: 2}, 100)
+    join(source, {8: 1, 20: 5}, 200)
+    drawn = with_labels(source, 400)
+    assert all(labels is None for batch in drawn for _, labels in batch[1:]), "as unlabelled images they stay as before"
+    assert [[index for index, _ in batch[1:]] for batch in drawn] == [batch[1:] for batch in batches(make(), 400)]
+    assert {index for (index, _), *_ in drawn[:100]} == set(range(10))
+    for part, images in ((drawn[100:200], {3: 0, 8: 2}), (drawn[200:], {8: 1, 20: 5})):
+        first = [batch[0] for batch in part]
+        assert {index for index, labels in first if labels is None} == set(range(10))
+        joined = {(index - 10, *labels) for index, labels in first if labels is not None}
+        assert joined == set(images.items())
+        counts = Counter(index for index, _ in first)
+        assert counts[18] == pytest.approx(2 * np.mean([counts[index] for index in (3, 6, 9)]), rel=0.2)
+
+
+@pytest.mark.parametrize("resumed", [99, 100, 150, 200, 250])
+def test_a_resumed_run_has_the_labels_of_its_generation(resumed: int) -> None:
+    source = make()
+    expected = with_labels(source, 90)
+    join(source, {3: 0, 8: 2}, 100)
+    expected += with_labels(source, 100)
+    join(source, {8: 1, 20: 5}, 200)
+    expected += with_labels(source, 100)
+    other = make()
+    other.restore(pickle.loads(pickle.dumps(source.state(resumed))) if resumed >= 190 else source_at(resumed))
+    other.skip(resumed * other.batch_size)
+    assert with_labels(other, 10) == expected[resumed : resumed + 10]
+
+
+def source_at(done: int) -> Any:
+    """State of a run between the two changes."""
+    source = make()
+    with_labels(source, 90)
+    join(source, {3: 0, 8: 2}, 100)
+    with_labels(source, done - 90)
+    return pickle.loads(pickle.dumps(source.state(done)))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from mmdet.registry import DATASETS
 from mmengine.config import Config
-from torch import distributed, multiprocessing, nn
+from torch import nn
 
 from cissod_bench.engine import data
 from cissod_bench.engine.detectors import get_detector
@@ -96,21 +96,6 @@ def test_batches_hold_images_of_one_size_and_each_image_once() -> None:
     sizes = np.array([[4, 3], [3, 4], [4, 3], [4, 3], [3, 4], [5, 5]])
     assert batches_of_one_size(sizes, 2) == [[1, 4], [0, 2], [3], [5]]
     assert batches_of_one_size(np.full((5, 2), 7), 3) == [[0, 1, 2], [3, 4]]
-
-
-def _rank(rank: int, folder: str, tiny: Path) -> None:
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    torch.save(sweep(run_of(frame(), tiny, batch_size=3), 0.13), f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
-
-
-def test_two_ranks_share_the_images_and_both_know_all(tiny: Path, tmp_path: Path) -> None:
-    multiprocessing.spawn(_rank, (str(tmp_path), tiny), nprocs=2)
-    expected = sweep(run_of(frame(), tiny, batch_size=3), 0.13)
-    assert len(expected)
-    for rank in range(2):
-        assert_equal(torch.load(tmp_path / f"{rank}.pt", weights_only=False), expected)
 
 
 def test_tables_join_by_image_and_keep_the_order_within() -> None:
