@@ -117,6 +117,53 @@ def test_the_class_distribution_is_that_of_the_window_before() -> None:
         np.testing.assert_allclose(module.weights, after, rtol=1e-6)
 
 
+def test_several_iterations_equal_deques_and_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queues, semantic scores, blend and class distribution together, as the frame calls them; N - 1 is never labelled.
+
+    The third iteration has no labelled box, the fourth no pseudo label, and both windows of two end in between.
+    """
+    monkeypatch.setattr("cissod_bench.baselines.daso.embed", lambda roi_head, maps, boxes: torch.cat(maps))
+    module = build(window=2, warmup=1, distribution_temperature=1.5)
+    queues: list[deque[np.ndarray]] = [deque(maxlen=L) for _ in range(N)]
+    counts, weights = np.zeros(N), np.zeros(N)
+    generator = np.random.default_rng(5)
+    changed = 0
+    for iteration, (labelled, found) in enumerate([(9, 4), (7, 6), (0, 5), (8, 0), (6, 7), (5, 6)]):
+        z, classes = features(20 + iteration, labelled), generator.integers(0, N - 1, labelled)
+        teacher = Student(z)
+        teacher.extract_feat = lambda inputs, z=z: [z]  # type: ignore[attr-defined]
+        module.observe(teacher, z, [InstanceData(bboxes=torch.zeros(labelled, 4), labels=torch.tensor(classes))])
+        for label, value in zip(classes, z.double().numpy(), strict=True):
+            queues[label].append(value)
+
+        p, seen = generator.dirichlet(np.full(N + 1, 0.7), found), features(40 + iteration, found)
+        labels = p[:, :N].argmax(1) if found else np.zeros(0, dtype=np.int64)
+        given = InstanceData(
+            bboxes=torch.zeros(found, 4),
+            labels=torch.tensor(labels),
+            scores=torch.tensor(p[np.arange(found), labels], dtype=torch.float32),
+            class_scores=torch.tensor(p, dtype=torch.float32),
+        )
+        module.refine(Student(seen), [seen], [given], iteration)
+        for j in range(found):
+            q = naive_semantic(seen[j].double().numpy(), queues)
+            u = weights[labels[j]] if iteration >= 1 else 0.0
+            mixed = [(1 - u) * p[j, c] / (1 - p[j, N]) + u * q[c] for c in range(N)]
+            best = max(range(N), key=lambda c: mixed[c])
+            assert given.labels[j] == best
+            assert given.scores[j].item() == pytest.approx(mixed[best] * (1 - p[j, N]), rel=1e-4)
+            np.testing.assert_allclose(given.semantic[j], q, rtol=1e-4, atol=1e-7)
+            changed += best != labels[j]
+            counts[best] += 1
+        if iteration % 2:
+            weights = (counts / counts.max()) ** (1 / 1.5) if counts.any() else weights
+            counts[:] = 0
+        np.testing.assert_allclose(module.weights, weights, rtol=1e-5)
+        np.testing.assert_allclose(module.counts, counts)
+    assert changed > 3, "the blend never mattered"
+    assert module.queued[N - 1] == 0
+
+
 class Student:
     """A detector whose RoI features are given: one box one feature."""
 
