@@ -133,7 +133,7 @@ def measure_objects365(scale: float, folder: Path, repeat: int) -> None:
     file, coco, cache = folder / "objects365.json", folder / "coco.json", folder / "cache"
     started = time.perf_counter()
     write_objects365(file, round(IMAGES * scale), round(BOXES * scale))
-    write_coco(coco)
+    write_coco(coco, round(118_287 * scale), round(860_001 * scale))
     print(f"{file.stat().st_size / 1e9:.2f} GB written in {time.perf_counter() - started:.0f} s", flush=True)
     make = [*MAKE, "--task", "coco-o365", "--annotations", str(file), "--majority-annotations", str(coco)]
     make += ["--no-plot", "--force", "--out", str(folder / "split")]
@@ -287,20 +287,23 @@ def write_coco_layout(source: Path, target: Path) -> None:
         file.write(f'], "categories": {json.dumps(content["categories"])}}}')
 
 
-def write_coco(path: Path) -> None:
-    """A small COCO file: D_m of the task, here not what is measured."""
+def write_coco(path: Path, images: int, boxes: int) -> None:
+    """COCO as the other source of the task, D_m: so many images and boxes under its class names."""
     names = sorted([*FROM_COCO, "sports ball"])
-    content = {
-        "images": [
-            {"id": number, "file_name": f"{number:012}.jpg", "width": 640, "height": 480} for number in range(80)
-        ],
-        "annotations": [
-            {"id": number, "image_id": number, "category_id": number + 1, "bbox": [1, 2, 30, 40]}
-            for number in range(80)
-        ],
-        "categories": [{"id": number, "name": name} for number, name in enumerate(names, 1)],
-    }
-    path.write_text(json.dumps(content))
+    with path.open("w", buffering=1 << 22) as file:
+        file.write('{"images": [')
+        for number in range(1, images + 1):
+            image = f'{{"id": {number}, "file_name": "{number:012}.jpg", "width": 640, "height": 480}}'
+            file.write((", " if number > 1 else "") + image)
+        file.write('], "annotations": [')
+        for number in range(1, boxes + 1):
+            box = f"[{number % 600}.25, {number % 400}.5, {1 + number % 39}.75, {1 + number % 59}.5]"
+            file.write(
+                f'{", " if number > 1 else ""}{{"id": {number}, "image_id": {1 + number * images // (boxes + 1)}, '
+                f'"category_id": {1 + number % len(names)}, "bbox": {box}, "area": 100.5, "iscrowd": 0}}'
+            )
+        categories = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
+        file.write(f'], "categories": {json.dumps(categories)}}}')
 
 
 if __name__ == "__main__":

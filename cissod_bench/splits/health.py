@@ -104,6 +104,7 @@ def _duplicates(row_hashes: UInt64, box_ids: Int64) -> Int64:
     """Rows whose content occurs before, in the order of annotation ids."""
     ordered = np.sort(row_hashes)
     repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    del ordered
     if not len(repeated):
         return np.empty(0, np.int64)
     rows = np.flatnonzero(np.isin(row_hashes, repeated))

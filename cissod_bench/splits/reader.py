@@ -30,6 +30,7 @@ SMALLEST_SHARED = 32 * 2**20
 _MOST_PROCESSES = 4  # more would wait for this process to put their pieces together
 _STEP = 1 << 19  # elements by which a column grows
 _BLOCK = 1 << 16
+_BYTES_OF_A_BOX = 160  # in a file without masks, about
 _LARGEST_TABLE = 1 << 24
 
 
@@ -70,11 +71,11 @@ def read_coco(
         UserError: the file cannot be read, is damaged or cut off, is not in COCO form, has an item of the wrong
             type, an image without file name, or an id twice or beyond 2**53; or a helping process was killed.
     """
-    parts = _Parts(path)
     pieces = Pieces(path, file_names)
     try:
         with opened(path) as content, ExitStack() as stack:
             size = path.stat().st_size
+            parts = _Parts(path, size)
             if processes is None:
                 processes = min(usable_cores(), _MOST_PROCESSES) if size >= SMALLEST_SHARED else 1
             workers = None
@@ -134,10 +135,13 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 class _Growing:
-    """A column that grows in place: the system moves pages, so no second copy is ever in memory."""
+    """A column that grows in place: the system moves pages, so no second copy is ever in memory.
 
-    def __init__(self, dtype: npt.DTypeLike, width: int = 1) -> None:
-        self._array = np.empty(0, dtype)
+    Room that is set aside and not used takes no memory; growing bit by bit from nothing would leave holes behind.
+    """
+
+    def __init__(self, dtype: npt.DTypeLike, width: int = 1, room: int = 0) -> None:
+        self._array = np.empty(room * width, dtype)
         self._width = width
         self._used = 0
 
@@ -175,8 +179,9 @@ class _GrowingStrings:
 class _Parts:
     """Collects the three lists of a COCO file, in whatever order they come."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, size: int) -> None:
         self._path = path
+        room = size // _BYTES_OF_A_BOX
         self.counts: dict[str, int] = {}
         self._image_ids = _Growing(np.int64)
         self._widths = _Growing(np.int32)
@@ -184,13 +189,13 @@ class _Parts:
         self._file_names = _GrowingStrings()
         self._extras = _GrowingStrings()
         self._categories: list[Category] = []
-        self._box_ids = _Growing(np.int64)
-        self._box_images = _Growing(np.int64)
-        self._box_categories = _Growing(np.int32)
-        self._crowd = _Growing(np.bool_)
-        self._corners = _Growing(np.float64, 4)
-        self._areas = _Growing(np.float64)
-        self._hashes = _Growing(np.uint64)
+        self._box_ids = _Growing(np.int64, room=room)
+        self._box_images = _Growing(np.int64, room=room)
+        self._box_categories = _Growing(np.int32, room=room)
+        self._crowd = _Growing(np.bool_, room=room)
+        self._corners = _Growing(np.float64, 4, room)
+        self._areas = _Growing(np.float64, room=room)
+        self._hashes = _Growing(np.uint64, room=room)
         self._sums: Sums = (0, 0)
 
     def begin(self, key: str) -> None:
