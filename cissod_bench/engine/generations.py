@@ -1,5 +1,6 @@
 """Generations of class-rebalancing sampling: the pool fills as training goes on, the sampler changes at boundaries."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from mmdet.registry import HOOKS
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
+from numpy.typing import NDArray
 
 from cissod_bench.engine.checkpoints import checkpoint_due
 from cissod_bench.engine.hooks import frame_of
@@ -48,6 +50,7 @@ class RebalancingHook(Hook):
         self.gamma, self.generations, self.burn_in, self.warmup = gamma, generations, burn_in, warmup
         self.count_only_pseudo, self.sweep = count_only_pseudo, sweep
         self._waiting: list[tuple[list[int], list[int], torch.Tensor, torch.Tensor]] = []
+        self._steps: list[int] = []  # the iteration of each waiting image
         self.pool: PseudoLabelPool | None = None
 
     def _prepare(self, runner: Any) -> PseudoLabelPool:
@@ -75,6 +78,7 @@ class RebalancingHook(Hook):
             labels = torch.cat([each.labels for each in found])
             margins = torch.cat([each.scores for each in found]) - frame.view.thresholds[labels]
             images = [self._position[sample.img_id] for sample in frame.view.samples]
+            self._steps += [runner.iter] * len(images)
             self._waiting.append((images, [len(each) for each in found], labels, margins))
         boundary = is_boundary(done, self.burn_in, runner.max_iters, self.generations)
         if boundary or done % FLUSH == 0 or checkpoint_due(runner):
@@ -85,7 +89,7 @@ class RebalancingHook(Hook):
             self._start_generation(runner, done)
 
     def _flush(self, runner: Any) -> None:
-        """Bring the waiting pseudo labels of all ranks into the pool, in the order of ranks and visits."""
+        """Bring the waiting pseudo labels of all ranks into the pool, in the order of visits."""
         mine = None
         if self._waiting:
             images = np.concatenate([np.asarray(entry[0], dtype=np.int64) for entry in self._waiting])
@@ -94,12 +98,13 @@ class RebalancingHook(Hook):
             margins = torch.cat([entry[3] for entry in self._waiting]).float().cpu().numpy()
             kept = margins >= 0
             owners = np.repeat(np.arange(len(images)), counts)[kept]
-            mine = (images, np.bincount(owners, minlength=len(images)), labels[kept], margins[kept])
-            self._waiting = []
+            counts = np.bincount(owners, minlength=len(images))
+            mine = (np.asarray(self._steps), images, counts, labels[kept], margins[kept])
+            self._waiting, self._steps = [], []
         pool = self._prepare(runner)
-        for entry in all_gather_object(mine):
-            if entry is not None:
-                pool.add(*entry)
+        parts = [part for part in all_gather_object(mine) if part is not None]
+        if parts:
+            pool.add(*in_order(parts))
 
     def _sweep(self, runner: Any) -> None:
         """Fill the pool with what the teacher finds on every unlabelled image now, above today's thresholds."""
@@ -141,3 +146,21 @@ class RebalancingHook(Hook):
             self._prepare(runner).restore(checkpoint["pool"])
             if checkpoint["repeat_factors"] is not None:
                 frame_of(runner).observed["repeat_factors"] = checkpoint["repeat_factors"]
+
+
+def in_order(parts: Sequence[tuple[NDArray[Any], ...]]) -> tuple[NDArray[Any], ...]:
+    """Visits of several ranks as one process would have made them: by iteration, then by rank.
+
+    Args:
+        parts: for each rank (V,) iterations, (V,) images, (V,) numbers of pseudo labels, and visit after visit their
+            classes and margins.
+
+    Returns:
+        Images, numbers, classes and margins of all visits.
+    """
+    steps, images, counts, labels, margins = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(steps, kind="stable")
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    rows = np.argsort(place[np.repeat(np.arange(len(order)), counts)], kind="stable")
+    return images[order], counts[order], labels[rows], margins[rows]

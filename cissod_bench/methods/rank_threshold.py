@@ -108,7 +108,8 @@ class RankThreshold(nn.Module):
         expected = fraction * torch.tensor(boxes_per_image, dtype=torch.float64)
         self.register_buffer("expected", expected, persistent=False)
         self.register_buffer("scores", torch.zeros(window, PER_IMAGE))
-        self.register_buffer("labels", torch.full((window, PER_IMAGE), num_classes, dtype=torch.int16))
+        # 16 bits would do, but neither gloo nor NCCL knows them.
+        self.register_buffer("labels", torch.full((window, PER_IMAGE), num_classes, dtype=torch.int32))
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self.register_buffer("values", torch.full((num_classes,), theta))

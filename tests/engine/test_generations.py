@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cissod_bench.engine import generations
+from cissod_bench.engine.generations import in_order
 from cissod_bench.engine.run import run_job
 from cissod_bench.engine.sampler import READ_AHEAD, SemiSampler
 from cissod_bench.methods.found_boxes import FoundBoxes
@@ -85,3 +86,26 @@ def test_a_run_resumed_after_a_boundary_has_its_factors(
     assert all((one[name] == two[name]).all() for name in one)
     logs = [(job.out / "observables.jsonl").read_text() for job in (whole, other)]
     assert logs[0] == logs[1]
+
+
+def test_visits_of_several_ranks_are_in_the_order_of_one_process() -> None:
+    """Against a list of visits: three iterations of two ranks with two images each."""
+    generator = np.random.default_rng(0)
+    visits = [
+        (step, rank, image, generator.integers(0, 9, generator.integers(0, 4)).tolist())
+        for step in range(3)
+        for rank in range(2)
+        for image in generator.integers(0, 20, 2).tolist()
+    ]
+    parts = []
+    for rank in range(2):
+        mine = [visit for visit in visits if visit[1] == rank]
+        labels = np.array([label for visit in mine for label in visit[3]], dtype=np.int64)
+        steps, images = ([visit[column] for visit in mine] for column in (0, 2))
+        counts = [len(visit[3]) for visit in mine]
+        parts.append((np.array(steps), np.array(images), np.array(counts), labels, labels / 10))
+    images, counts, labels, margins = in_order(parts)
+    assert images.tolist() == [visit[2] for visit in visits]
+    assert counts.tolist() == [len(visit[3]) for visit in visits]
+    assert labels.tolist() == [label for visit in visits for label in visit[3]]
+    assert np.array_equal(margins, labels / 10)

@@ -96,7 +96,7 @@ def test_a_job_that_loses_its_place_goes_on_by_itself(tiny: Path, tmp_path: Path
     submit_run(tiny, out, iterations=8)
     assert json.loads(member.note.read_text())["job"] == job, "it is not submitted twice"
     wait(lambda: standing(member) == Standing("done"), member)
-    said = (tmp_path / "sweep" / f"{job}_0_log.err").read_text()
+    said = "".join((tmp_path / "sweep" / f"{job}_0_log.{end}").read_text() for end in ("err", "out"))
     assert "Caught signal SIGUSR2" in said
     assert "Requeued job" in said
     assert "Training 8/8" in member.log.read_text()
