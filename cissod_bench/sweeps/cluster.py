@@ -6,6 +6,7 @@ folder says where it goes on.
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -139,8 +140,8 @@ def job_state(cluster: str, job_id: str, folder: Path) -> tuple[Literal["running
     job: Job[None] = SlurmJob(folder, job_id) if cluster == "slurm" else LocalJob(folder, job_id)
     if job.paths.result_pickle.exists():
         error = job.exception()
-        said = "it ended without a result" if error is None else str(error).strip().splitlines()[-1]
-        return "failed", f"job {job_id}: {said.removeprefix('RuntimeError: ')}"
+        said = "it ended without a result" if error is None else _raised(str(error))
+        return "failed", f"job {job_id}: {said}"
     if cluster == "local":
         return ("running", "") if _alive(int(job_id)) else ("failed", f"process {job_id} died; {job.paths.stderr}")
     state = str(job.get_info(mode="force").get("State", "UNKNOWN")).split()[0]
@@ -149,6 +150,13 @@ def job_state(cluster: str, job_id: str, folder: Path) -> tuple[Literal["running
     if state in _QUEUED:
         return "queued", f"job {job_id}"
     return "failed", f"job {job_id}: Slurm says {state}; {job.paths.stderr}"
+
+
+def _raised(text: str) -> str:
+    """The exception in a traceback that submitit has put its own lines around."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    raised = next((line for line in reversed(lines) if re.match(r"[\w.]*Error: ", line)), lines[-1])
+    return raised.removeprefix("RuntimeError: ")
 
 
 def _alive(process: int) -> bool:

@@ -86,21 +86,21 @@ def submit_run(tiny: Path, out: Path, iterations: int) -> str:
 def test_a_job_that_loses_its_place_goes_on_by_itself(tiny: Path, tmp_path: Path) -> None:
     """submitit's local executor: the signal that Slurm sends before it takes a machine away, then a second start."""
     out = tmp_path / "run"
-    assert "running" in submit_run(tiny, out, iterations=8)
+    assert "running" in submit_run(tiny, out, iterations=5)
     member = Member("run", tmp_path, ())
     assert standing(member).state == "running"
     job = json.loads(member.note.read_text())["job"]
     wait(lambda: (out / "checkpoints" / "iter_2.pth").exists(), member)
     (task,) = children(int(job))
     os.kill(task, signal.SIGUSR2)
-    submit_run(tiny, out, iterations=8)
+    submit_run(tiny, out, iterations=5)
     assert json.loads(member.note.read_text())["job"] == job, "it is not submitted twice"
     wait(lambda: standing(member) == Standing("done"), member)
     said = "".join((tmp_path / "sweep" / f"{job}_0_log.{end}").read_text() for end in ("err", "out"))
     assert "Caught signal SIGUSR2" in said
     assert "Requeued job" in said
-    assert "Training 8/8" in member.log.read_text()
-    assert "Training 1/8" not in member.log.read_text(), "the second start went on"
+    assert "Training 5/5" in member.log.read_text()
+    assert "Training 1/5" not in member.log.read_text(), "the second start went on"
 
 
 def wait(until: Any, member: Member) -> None:
