@@ -20,9 +20,7 @@ def homographies(samples: Sequence[DetDataSample]) -> Tensor:
 
 def send(table: Tensor, device: torch.device) -> Tensor:
     """A small table of the host on a device, which the host does not wait for."""
-    if device.type != "cuda":
-        return table.to(device)
-    return table.pin_memory().to(device, non_blocking=True)
+    return (table.pin_memory() if device.type == "cuda" else table).to(device, non_blocking=True)
 
 
 def project(boxes: Tensor, counts: Sequence[int], matrices: Tensor, shapes: Sequence[tuple[int, ...]]) -> Tensor:
