@@ -195,7 +195,7 @@ class SemanticBlend(nn.Module):
         member = functional.one_hot(labels, self.num_classes)
         order = (member.cumsum(0) - member).gather(1, labels[:, None]).squeeze(1)  # earlier ones of the same class
         total = member.sum(0)
-        kept = order >= total[labels] - self.queue
+        kept = (order >= total[labels] - self.queue).nonzero()[:, 0]
         places = (self.queued[labels] + order) % self.queue
         self.features[labels[kept], places[kept]] = features[kept].to(self.features.dtype)
         self.queued += total
@@ -225,7 +225,7 @@ class SemanticBlend(nn.Module):
     @torch.no_grad()
     def note(self, labels: Tensor, iteration: int) -> None:
         """Count (K,) final labels of an iteration; at the end of a window, turn the counts into weights."""
-        counts = torch.bincount(labels, minlength=self.num_classes).to(self.counts.dtype)
+        counts = torch.zeros_like(self.counts).index_add_(0, labels, torch.ones_like(labels, dtype=self.counts.dtype))
         all_reduce(counts)
         self.counts += counts
         if (iteration + 1) % self.window == 0:

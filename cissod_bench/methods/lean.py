@@ -1,8 +1,8 @@
-"""mmdet's box coder and assigner in versions that never wait for the device, and putting them into a detector.
+"""mmdet's box coder, assigner and sampler in versions that hardly wait for the device, put into a detector.
 
 mmdet makes tensors of constants on the device whenever boxes are coded (`new_tensor`, a copy that the host waits for),
-copies the base anchors again in each pass, and asks the device about every ground-truth box when it assigns anchors:
-together most of a step's waits. The arithmetic is the same.
+copies the base anchors again in each pass, and asks the device about every ground-truth box when it assigns anchors and
+five times an image when it samples: together most of a step's waits. Results are the same, random ones too.
 """
 
 import math
@@ -10,12 +10,15 @@ from typing import Any
 
 import torch
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
-from mmdet.models.task_modules.assigners import AssignResult, MaxIoUAssigner
+from mmdet.models.task_modules.assigners import AssignResult, BboxOverlaps2D, MaxIoUAssigner
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
+from mmdet.models.task_modules.samplers import RandomSampler, SamplingResult
 from mmdet.registry import TASK_UTILS
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from cissod_bench.methods.roi_extractor import SortedRoIExtractor
+from cissod_bench.methods.views import chosen, send
 
 
 @TASK_UTILS.register_module()
@@ -84,8 +87,46 @@ class LeanAssigner(MaxIoUAssigner):
         return AssignResult(num_gts=num_gts, gt_inds=assigned, max_overlaps=best, labels=labels)
 
 
+def overlaps(one: Tensor, other: Tensor) -> Tensor:
+    """(G, N) intersection over union of (G, 4) and (N, 4) boxes, as mmdet's `BboxOverlaps2D` computes it."""
+    one_area, other_area = ((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]) for box in (one, other))
+    low, high = torch.max(one[:, None, :2], other[:, :2]), torch.min(one[:, None, 2:], other[:, 2:])
+    common = (high - low).clamp(min=0).prod(dim=-1)
+    return common / (one_area[:, None] + other_area - common).clamp(min=1e-6)
+
+
+@TASK_UTILS.register_module()
+class LeanSampler(RandomSampler):
+    """mmdet's random sampler with one wait instead of five; same arguments, draws and results."""
+
+    def sample(
+        self, assign_result: AssignResult, pred_instances: InstanceData, gt_instances: InstanceData, **_: Any
+    ) -> SamplingResult:
+        """Choose positive and negative ones of an image's priors."""
+        priors, truth = pred_instances.priors, gt_instances.bboxes
+        flags = priors.new_zeros(len(priors), dtype=torch.uint8)
+        if self.add_gt_as_proposals and len(truth):
+            priors = torch.cat([truth, priors])
+            assign_result.add_gt_(gt_instances.labels)
+            flags = torch.cat([flags.new_ones(len(truth)), flags])
+        masks = torch.stack([assign_result.gt_inds > 0, assign_result.gt_inds == 0])
+        (positive, negative), _counts = chosen(masks, [len(priors)])
+        positive = self._some(positive, int(self.num * self.pos_fraction))
+        wanted = self.num - len(positive)
+        if self.neg_pos_ub >= 0:
+            wanted = min(wanted, int(self.neg_pos_ub * max(1, len(positive))))
+        return SamplingResult(positive, self._some(negative, wanted), priors, truth, assign_result, flags)
+
+    def _some(self, indices: Tensor, number: int) -> Tensor:
+        """At most so many of the indices, in rising order."""
+        if len(indices) <= number:
+            return indices
+        order = send(torch.randperm(len(indices))[:number], indices.device)
+        return indices[order].sort().values
+
+
 def make_lean(detector: Any) -> None:
-    """Replace mmdet's coders, assigners and RoI extractor of a two-stage detector by those that do not wait.
+    """Replace mmdet's coders, assigners, samplers and RoI extractor of a two-stage detector by those that do not wait.
 
     Parts of other types, and with options that the lean ones lack, stay as they are. None of them has weights.
     """
@@ -98,6 +139,12 @@ def make_lean(detector: Any) -> None:
         assigner: Any = getattr(owner, name, None)
         if type(assigner) is MaxIoUAssigner and isinstance(assigner.neg_iou_thr, float) and assigner.gt_max_assign_all:
             assigner.__class__ = LeanAssigner
+            if type(assigner.iou_calculator) is BboxOverlaps2D and assigner.ignore_iof_thr <= 0:
+                assigner.iou_calculator = overlaps
+    for owner, name in ((rpn, "sampler"), (roi, "bbox_sampler")):
+        sampler: Any = getattr(owner, name, None)
+        if type(sampler) is RandomSampler:
+            sampler.__class__ = LeanSampler
     extractor = roi.bbox_roi_extractor
     if type(extractor) is SingleRoIExtractor and len(extractor.roi_layers) > 1:
         extractor.__class__ = SortedRoIExtractor

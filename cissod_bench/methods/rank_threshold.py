@@ -56,7 +56,7 @@ def scores_at_ranks(labels: Tensor, scores: Tensor, ranks: Tensor) -> Tensor:
     scores, order = scores.sort(descending=True)
     labels, by_class = labels.long()[order].sort(stable=True)
     scores = scores[by_class]
-    count = torch.bincount(labels, minlength=len(ranks) + 1)[:-1]
+    count = ranks.new_zeros(len(ranks) + 1).index_add_(0, labels, torch.ones_like(labels))[:-1]
     first = count.cumsum(0) - count
     found = scores[(first + torch.minimum(ranks, count - 1)).clamp(min=0)]
     return torch.where(count > 0, found, 0.0)

@@ -120,7 +120,7 @@ class GradientReweightedFocalLoss(nn.Module):
         matrix = gradient_matrix(logits, label, label_weight, self.gamma)
         # The denominators of the losses: number of samples that count (labelled), sum of weights (pseudo-labelled).
         denominator = (label_weight > 0).sum() if self.serving == "sup" else label_weight.sum()
-        counts = torch.stack([denominator.float(), sample_weight.sum(), sample_weight.new_tensor(float(len(label)))])
+        counts = torch.stack([denominator.float(), sample_weight.sum(), sample_weight.new_full((), len(label))])
         self._pending[self.serving] = torch.cat([matrix.flatten(), counts])
 
     @torch.no_grad()
@@ -136,7 +136,8 @@ class GradientReweightedFocalLoss(nn.Module):
         self._pending = {}
         all_reduce(both)
         sums, counts = both[:, :-3].view(2, *self.matrix.shape), both[:, -3:]
-        scale = both.new_tensor([1.0, self.unsup_weight]) / counts[:, 0].clamp(min=1.0)
+        scale = 1 / counts[:, 0].clamp(min=1.0)
+        scale[1] *= self.unsup_weight
         matrix = (sums * scale[:, None, None]).sum(dim=0)
         # A batch with a NaN must not stay in the average for ever; the training loop is what stops on it.
         step = (1 - self.eta) * torch.isfinite(matrix).all()

@@ -58,5 +58,7 @@ def chosen(masks: Tensor, counts: Sequence[int]) -> tuple[list[Tensor], list[lis
         for each mask the int64 indices where it holds, in order, and for each mask their number in each image.
     """
     inside = torch.stack([part.sum(dim=1) for part in torch.split(masks, list(counts), dim=1)], dim=1).tolist()
+    if masks.device.type == "cpu":
+        return [mask.nonzero()[:, 0] for mask in masks], inside
     order = masks.logical_not().to(torch.uint8).argsort(dim=1, stable=True)
     return [row[: sum(numbers)] for row, numbers in zip(order, inside, strict=True)], inside

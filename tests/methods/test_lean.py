@@ -1,5 +1,7 @@
 """mmdet's parts in versions that do not wait, against mmdet's own."""
 
+from typing import Any
+
 import pytest
 import torch
 from mmdet.registry import MODELS, TASK_UTILS
@@ -7,12 +9,13 @@ from mmdet.structures.bbox import bbox_project
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from cissod_bench.methods.lean import LeanAssigner, LeanBoxCoder
+from cissod_bench.methods.lean import LeanAssigner, LeanBoxCoder, LeanSampler, overlaps
 from cissod_bench.methods.roi_extractor import SortedRoIExtractor
 from cissod_bench.methods.views import chosen, project
 from tests.methods.frames import frame
 
 SingleRoIExtractor = MODELS.get("SingleRoIExtractor")
+RandomSampler = TASK_UTILS.get("RandomSampler")
 MaxIoUAssigner, DeltaXYWHBBoxCoder = TASK_UTILS.get("MaxIoUAssigner"), TASK_UTILS.get("DeltaXYWHBBoxCoder")
 
 
@@ -46,11 +49,32 @@ def test_the_assigner_is_mmdets(low_quality: bool, truths: int) -> None:
     priors = InstanceData(priors=torch.cat([boxes(400, 4), truth + 1.0]))
     labelled = InstanceData(bboxes=truth, labels=torch.arange(truths))
     expected = MaxIoUAssigner(**options).assign(priors, labelled)
-    actual = LeanAssigner(**options).assign(priors, labelled)
+    lean = LeanAssigner(**options)
+    assert torch.equal(overlaps(truth, priors.priors), lean.iou_calculator(truth, priors.priors))
+    actual = lean.assign(priors, labelled)
     for name in ("gt_inds", "max_overlaps", "labels"):
         assert torch.equal(getattr(actual, name), getattr(expected, name)), name
     if truths > 2:
         assert (expected.gt_inds > 0).any()
+
+
+@pytest.mark.parametrize("truths", [0, 3, 60])
+@pytest.mark.parametrize("number", [64, 2000])
+@pytest.mark.parametrize("options", [{"add_gt_as_proposals": True}, {"add_gt_as_proposals": False, "neg_pos_ub": 3}])
+def test_the_sampler_draws_what_mmdets_does(truths: int, number: int, options: dict[str, Any]) -> None:
+    truth = boxes(truths, 8)
+    labelled = InstanceData(bboxes=truth, labels=torch.arange(truths))
+    priors = InstanceData(priors=torch.cat([boxes(400, 9), *(truth + 0.02 * shift for shift in range(5))]))
+    results, states = [], []
+    for kind in (RandomSampler, LeanSampler):
+        torch.manual_seed(0)
+        assigned = MaxIoUAssigner(pos_iou_thr=0.6, neg_iou_thr=0.3).assign(priors, labelled)
+        results.append(kind(num=number, pos_fraction=0.25, **options).sample(assigned, priors, labelled))
+        states.append(torch.get_rng_state())
+    for name in ("pos_inds", "neg_inds", "pos_priors", "neg_priors", "pos_is_gt", "pos_gt_bboxes", "pos_gt_labels"):
+        assert torch.equal(getattr(results[1], name), getattr(results[0], name)), name
+    assert results[1].avg_factor == results[0].avg_factor
+    assert torch.equal(*states), "as many random numbers are drawn"
 
 
 @pytest.mark.parametrize("samples", [0, 1, 2])
