@@ -11,7 +11,9 @@ from cissod_bench.cli.create import app as create_app
 from cissod_bench.cli.doctor import doctor
 from cissod_bench.cli.errors import errors
 from cissod_bench.cli.eval import evaluate_predictions
+from cissod_bench.cli.export import export
 from cissod_bench.cli.make_splits import make_splits
+from cissod_bench.cli.predict import predict
 from cissod_bench.cli.report import report
 from cissod_bench.cli.run import run
 from cissod_bench.cli.splits import app as splits_app
@@ -30,6 +32,8 @@ app.command("make-splits")(make_splits)
 app.add_typer(splits_app, name="splits")
 app.command("run")(run)
 app.command("sweep", context_settings={"ignore_unknown_options": True})(sweep)
+app.command("predict")(predict)
+app.command("export")(export)
 app.command("eval")(evaluate_predictions)
 app.command("report")(report)
 app.command("compare")(compare)

@@ -85,6 +85,25 @@ def run(
     ] = None,
     slurm: Slurm = False,
     slurm_option: SlurmOptions = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Setting of the resolved configuration as NAME=VALUE; repeatable."),
+    ] = None,
+    logger: Annotated[
+        list[str] | None,
+        typer.Option(help="tensorboard, wandb, mlflow or none; repeatable. Default: tensorboard where installed."),
+    ] = None,
+    damaged_images: Annotated[
+        int, typer.Option(min=0, help="So many unreadable training images are replaced; with more the run stops.")
+    ] = 10,
+    exported: Annotated[
+        Path | None,
+        typer.Option(
+            "--export-config",
+            help="Write the resolved configuration for mmdet's own Runner to this file; do not train.",
+            show_default=False,
+        ),
+    ] = None,
     plan_only: Annotated[
         bool, typer.Option("--plan", help="Check everything and print the plan; do not train.")
     ] = False,
@@ -99,8 +118,10 @@ def run(
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # mmengine takes a GPU wherever it sees one
     with quiet_imports():
+        from cissod_bench.engine.config import export_config
         from cissod_bench.engine.job import resolve_job
         from cissod_bench.engine.launch import Nodes, launch
+        from cissod_bench.engine.overrides import parse_overrides
         from cissod_bench.engine.plan import plan, plan_lines
         from cissod_bench.engine.ranks import place_in_group
         from cissod_bench.engine.run import check_method, default_threads, pick_device, run_job
@@ -119,6 +140,8 @@ def run(
     here, place = gpus, Nodes(nodes, node_rank, rendezvous)
     submitted = slurm_options(slurm_option) if slurm else None
     chosen = pick_device(device, here) if submitted is None else "cpu" if device == "cpu" else "cuda"
+    overrides = parse_overrides(settings or [])
+    label = "-".join([label, *(f"{setting}={value}" for setting, value in overrides.items())])
     resolve = functools.partial(
         resolve_job,
         task=task,
@@ -140,6 +163,9 @@ def run(
         amp=amp,
         compile=compile,
         processes=started if started > 1 else gpus * nodes,
+        damaged_images=damaged_images,
+        overrides=overrides,
+        loggers=logger,
     )
     speaks = rank == 0 and node_rank == 0
     job = resolve(look_for_images=speaks)
@@ -149,7 +175,9 @@ def run(
         typer.echo(canonical_json(plan(job)))
     elif not as_json and speaks:
         typer.echo("\n".join(plan_lines(job)))
-    if plan_only:
+    if exported is not None:
+        export_config(job, exported)
+    if plan_only or exported is not None:
         return
     if submitted is not None:
         from cissod_bench.cli.sweep import submit_this

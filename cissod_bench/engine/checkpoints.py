@@ -1,6 +1,9 @@
 """Checkpoints that are whole or absent, and finding the newest one that can be read."""
 
+import os
 import re
+import signal
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,8 @@ from mmdet.registry import HOOKS
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 
-from cissod_bench.errors import UserError
+from cissod_bench.engine.stopping import stop_signal
+from cissod_bench.errors import Stopped, UserError
 from cissod_bench.files import atomic_path
 
 _NAME = re.compile(r"iter_(\d+)\.pth")
@@ -17,7 +21,11 @@ _NAME = re.compile(r"iter_(\d+)\.pth")
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(Hook):
-    """Writes `iter_N.pth` at an interval and at the end; the checkpoint before is removed only after that.
+    """Writes `iter_N.pth` at an interval, before each evaluation, at the end, and when the run is asked to stop.
+
+    A checkpoint is flushed to disk under another name and then renamed; older ones are removed only after that. Before
+    it is written, `before_checkpoint` of every hook is called on all ranks: there is where they bring together what
+    they have, and refuse a state that is not worth keeping.
 
     Args:
         interval: iterations between two checkpoints.
@@ -30,27 +38,51 @@ class AtomicCheckpointHook(Hook):
     def __init__(self, interval: int, folder: str, keep: int = 2) -> None:
         self.interval, self.folder, self.keep = interval, Path(folder), keep
 
-    def due(self, runner: Any) -> bool:
-        """Whether a checkpoint is written after the current iteration."""
-        done: int = runner.iter + 1
-        return done % self.interval == 0 or done == runner.max_iters
+    def before_train(self, runner: Any) -> None:
+        """Remove what a process that died while it wrote has left."""
+        if is_main_process():
+            for leftover in self.folder.glob(".iter_*"):
+                leftover.unlink()
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Write a checkpoint where one is due."""
+        """Write a checkpoint where one is due; stop where that was asked for."""
         done = runner.iter + 1
-        if not self.due(runner):
-            return
-        if is_main_process():
+        stop = stop_signal(runner, done) if done < runner.max_iters else None
+        if stop or done % self.interval == 0 or runner.train_loop.evaluates(done):
+            runner.call_hook("before_checkpoint")
+            if is_main_process():
+                self._write(runner, done)
+            barrier()
+        if stop:
+            self._stop(stop, done)
+
+    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Stop within an evaluation: its checkpoint is written, and the run begins with the evaluation again."""
+        request = getattr(runner, "stop", None)
+        if request is not None and request.signal is not None:
+            self._stop(request.signal, runner.iter)
+
+    def _write(self, runner: Any, done: int) -> None:
+        try:
             with atomic_path(self.folder / f"iter_{done}.pth") as temporary:
                 runner.save_checkpoint(str(self.folder), temporary.name, by_epoch=False)
-            for old in checkpoints(self.folder)[self.keep :]:
-                old.unlink()
-        barrier()
+            _sync(self.folder)
+        except (OSError, RuntimeError) as error:  # torch's writer has no type of its own
+            kept = checkpoints(self.folder)
+            raise UserError(
+                f"{self.folder}: the checkpoint of iteration {done} could not be written ({error}). "
+                + (f"{kept[0].name} is whole: " if kept else "")
+                + "make room on the disk, and the same command goes on."
+            ) from error
+        for old in checkpoints(self.folder)[self.keep :]:
+            old.unlink()
 
-
-def checkpoint_due(runner: Any) -> bool:
-    """Whether the run writes a checkpoint after the current iteration: what a hook saves must be ready on all ranks."""
-    return any(hook.due(runner) for hook in runner.hooks if isinstance(hook, AtomicCheckpointHook))
+    def _stop(self, number: int, done: int) -> None:
+        raise Stopped(
+            f"Stopped by {signal.Signals(number).name} at iteration {done}; the checkpoint is "
+            f"{self.folder / f'iter_{done}.pth'}. The same command goes on from there.",
+            number,
+        )
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -60,19 +92,47 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def newest_readable(folder: Path) -> tuple[Path | None, list[Path]]:
-    """The newest checkpoint that can be read, and the damaged ones that are newer.
+    """The newest checkpoint that is whole, and the damaged ones that are newer.
 
     Raises:
-        UserError: there are checkpoints and none can be read.
+        UserError: there are checkpoints and none is whole.
     """
-    damaged = []
+    damaged: list[Path] = []
     for path in checkpoints(folder):
-        try:
-            torch.load(path, map_location="cpu", weights_only=False, mmap=True)
-        except Exception:  # zipfile, pickle and torch each have their own
-            damaged.append(path)
-        else:
+        if is_whole(path):
             return path, damaged
+        damaged.append(path)
     if damaged:
         raise UserError(f"{folder}: none of its {len(damaged)} checkpoints can be read. Remove the run folder.")
     return None, []
+
+
+def is_whole(path: Path) -> bool:
+    """Whether every byte of a checkpoint is as it was written, by the checksums that PyTorch puts into it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, NotImplementedError):  # the last: a header of an unknown version
+        return False
+
+
+def read_config(path: Path) -> str:
+    """Text of the configuration that a checkpoint's run had.
+
+    Raises:
+        UserError: not a checkpoint of this program.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+        return str(content["meta"]["cfg"])
+    except Exception as error:  # pickle and torch each have their own
+        raise UserError(f"{path}: not a checkpoint of this program ({type(error).__name__}).") from error
+
+
+def _sync(folder: Path) -> None:
+    """Flush a folder's entries, so that a crash cannot undo the renaming after older checkpoints are gone."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,15 +1,23 @@
 """From a job to one mmengine configuration: all that decides a run is in it."""
 
+import pprint
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import msgspec
 from mmengine.config import Config
 
 from cissod_bench.engine import data
 from cissod_bench.engine.compiled import PADDING
+from cissod_bench.engine.identity import identity
 from cissod_bench.engine.job import Job
+from cissod_bench.engine.loggers import backends
+from cissod_bench.engine.overrides import apply_overrides
 from cissod_bench.engine.scaling import scaled_length, scaled_momentum
 from cissod_bench.engine.validation import one_size
+from cissod_bench.errors import UserError
+from cissod_bench.files import write_bytes
 
 VALIDATION_IMAGES = "validation_images.json"
 """Image list of the run folder that the validation data set reads; annotations are for the evaluator alone."""
@@ -17,8 +25,56 @@ METHOD_FILE = "method.py"
 """Copy of a user's own method in the run folder."""
 
 
+class PlainConfig(Config):
+    """mmengine's configuration, printed by the standard library.
+
+    mmengine formats the text with yapf, which takes seconds, and does so for every checkpoint.
+    """
+
+    @property
+    def pretty_text(self) -> str:
+        """One assignment for each top-level key, which `Config.fromfile` reads again."""
+        settings = self.to_dict().items()
+        return "".join(f"{name} = {pprint.pformat(value, width=116, sort_dicts=False)}\n" for name, value in settings)
+
+
 def build_config(job: Job) -> Config:
-    """The configuration of a run, complete and plain: mmdet alone can run it, given the package is installed."""
+    """The configuration of a run, complete and plain: mmdet alone can run it, given the package is installed.
+
+    Raises:
+        UserError: an override does not fit.
+    """
+    # A copy in which nothing is shared: an override is meant for one place.
+    settings = PlainConfig(resolved(job)).to_dict()
+    apply_overrides(settings, job.overrides)
+    return PlainConfig(settings)
+
+
+def export_config(job: Job, file: Path) -> None:
+    """Write a run's configuration, and beside it the list of its validation images, for mmdet's own Runner.
+
+    Raises:
+        UserError: one of the files exists with another content.
+    """
+    config = build_config(job)
+    images = file.with_suffix(".validation_images.json")
+    for loader in (config.val_dataloader, config.test_dataloader):
+        loader.dataset.ann_file = str(images.absolute())
+    for path, content in ((images, validation_list(job)), (file, config.pretty_text.encode())):
+        if path.exists() and path.read_bytes() != content:
+            raise UserError(f"{path}: exists with another content. Give another name, or remove it.")
+    write_bytes(images, validation_list(job))
+    write_bytes(file, config.pretty_text.encode())
+
+
+def validation_list(job: Job) -> bytes:
+    """The validation images as a COCO file without annotations."""
+    classes = [dict(entry) for entry in job.split.classes]
+    return msgspec.json.encode({"images": job.validation_images, "annotations": [], "categories": classes})
+
+
+def resolved(job: Job) -> dict[str, Any]:
+    """What the presets, the task and the method make of a run, before overrides."""
     loaders = data.loaders(
         data.dataset(
             job.split.labeled_file,
@@ -46,6 +102,7 @@ def build_config(job: Job) -> Config:
         workers=job.workers,
         labeled_repeat=job.parts.labeled_repeat,
         pin_memory=job.device == "cuda",
+        damaged_limit=job.damaged_images,
         test_batch=job.detector.test_batch if one_size(job.validation_images) else 1,
     )
     evaluator = {
@@ -58,46 +115,43 @@ def build_config(job: Job) -> Config:
         "out_dir": str(job.out),
         "lvis": job.task.dataset == "lvis",
     }
-    return Config(
-        {
-            "default_scope": "mmdet",
-            **own_method(job),
-            "work_dir": str(job.out),
-            "randomness": {"seed": job.seed},
-            "env_cfg": {
-                "cudnn_benchmark": False,
-                "mp_cfg": {"mp_start_method": "fork", "opencv_num_threads": 0},
-                "dist_cfg": {"backend": "nccl" if job.device == "cuda" else "gloo"},
-            },
-            "model": model(job),
-            **loaders,
-            **schedule(job),
-            "val_evaluator": evaluator,
-            "test_evaluator": evaluator,
-            "val_cfg": {"type": "ValLoop"},
-            "test_cfg": {"type": "TestLoop"},
-            "default_hooks": {
-                "runtime_info": {"type": "ScalarsHook", "interval": log_interval(job)},
-                "timer": {"type": "IterTimerHook"},
-                "logger": {"type": "LoggerHook", "interval": log_interval(job), "log_metric_by_epoch": False},
-                "param_scheduler": {"type": "ParamSchedulerHook"},
-                "checkpoint": {
-                    "type": "AtomicCheckpointHook",
-                    "interval": checkpoint_interval(job),
-                    "folder": str(job.out / "checkpoints"),
-                },
-                "sampler_seed": {"type": "DistSamplerSeedHook"},
-            },
-            "custom_hooks": hooks(job),
-            "log_processor": {"type": "LogProcessor", "window_size": 50, "by_epoch": False},
-            "visualizer": {"type": "DetLocalVisualizer", "vis_backends": [{"type": "LocalVisBackend"}]},
-            "log_level": "INFO",
-            "load_from": None,
-            "resume": False,
+    return {
+        "default_scope": "mmdet",
+        **own_method(job),
+        "run": identity(job),
+        "work_dir": str(job.out),
+        "randomness": {"seed": job.seed},
+        "env_cfg": {
+            "cudnn_benchmark": False,
+            "mp_cfg": {"mp_start_method": "fork", "opencv_num_threads": 0},
+            "dist_cfg": {"backend": "nccl" if job.device == "cuda" else "gloo"},
         },
-        # mmengine writes the text again for every checkpoint; formatting it takes seconds on a slow machine.
-        format_python_code=False,
-    )
+        "model": model(job),
+        **loaders,
+        **schedule(job),
+        "val_evaluator": evaluator,
+        "test_evaluator": evaluator,
+        "val_cfg": {"type": "ValLoop"},
+        "test_cfg": {"type": "TestLoop"},
+        "default_hooks": {
+            "runtime_info": {"type": "ScalarsHook", "interval": log_interval(job)},
+            "timer": {"type": "IterTimerHook"},
+            "logger": {"type": "LoggerHook", "interval": log_interval(job), "log_metric_by_epoch": False},
+            "param_scheduler": {"type": "ParamSchedulerHook"},
+            "checkpoint": {
+                "type": "AtomicCheckpointHook",
+                "interval": checkpoint_interval(job),
+                "folder": str(job.out / "checkpoints"),
+            },
+            "sampler_seed": {"type": "DistSamplerSeedHook"},
+        },
+        "custom_hooks": hooks(job),
+        "log_processor": {"type": "LogProcessor", "window_size": 50, "by_epoch": False},
+        "visualizer": {"type": "DetLocalVisualizer", "vis_backends": backends(job.loggers, job.out)},
+        "log_level": "INFO",
+        "load_from": None,
+        "resume": False,
+    }
 
 
 def own_method(job: Job) -> dict[str, Any]:
@@ -126,10 +180,13 @@ def hooks(job: Job) -> list[dict[str, Any]]:
     """What goes on around the iterations beside mmengine's own hooks."""
     return [
         {"type": "IterationSeedHook", "seed": job.seed},
-        {"type": "FiniteLossHook", "interval": log_interval(job)},
+        {"type": "ResumableLogsHook", "out_dir": str(job.out)},
+        {"type": "FiniteLossHook", "interval": log_interval(job), "out_dir": str(job.out)},
+        {"type": "DamagedImagesHook", "damaged_limit": job.damaged_images},
         {"type": "StopwatchHook"},
         {"type": "SamplerStateHook"},
         {"type": "TeacherStudentHook", "momentum": scaled_momentum(job.detector.ema_momentum, job.scale)},
+        {"type": "ThroughputHook", "interval": log_interval(job), "batch": sum(job.batch)},
         {"type": "ProgressHook"},
         {
             "type": "ObservablesHook",
@@ -211,7 +268,7 @@ def schedule(job: Job) -> dict[str, Any]:
             },
         ],
         "train_cfg": {
-            "type": "IterBasedTrainLoop",
+            "type": "TrainLoop",
             "max_iters": length,
             "val_interval": -(-length // job.schedule.evaluations),
         },

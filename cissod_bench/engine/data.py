@@ -34,7 +34,7 @@ def _resize_and_flip(detector: Detector) -> list[Config]:
 def labeled_pipeline(detector: Detector) -> list[Config]:
     """Weak geometry and one colour transform."""
     return [
-        {"type": "LoadImageFromFile"},
+        {"type": "LoadWholeImage"},
         {"type": "LoadAnnotations", "with_bbox": True},
         *_resize_and_flip(detector),
         _one_of(_COLOR),
@@ -48,7 +48,7 @@ def unlabeled_pipeline(detector: Detector) -> list[Config]:
     pack = {"type": "PackDetInputs", "meta_keys": _VIEW_META}
     strong = [_one_of(_COLOR), *([_one_of(_GEOMETRIC)] if detector.geometric else [])]
     return [
-        {"type": "LoadImageFromFile"},
+        {"type": "LoadWholeImage"},
         {"type": "LoadEmptyAnnotations"},
         {
             "type": "MultiBranch",
@@ -68,7 +68,7 @@ def unlabeled_pipeline(detector: Detector) -> list[Config]:
 def test_pipeline(detector: Detector) -> list[Config]:
     """One resized image."""
     return [
-        {"type": "LoadImageFromFile"},
+        {"type": "LoadWholeImage"},
         {"type": "Resize", "scale": detector.test_scale, "keep_ratio": True},
         {"type": "PackDetInputs", "meta_keys": ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")},
     ]
@@ -94,11 +94,16 @@ def loaders(labeled: Config, unlabeled: Config, validation: Config, **options: A
         labeled: data set of D_l.
         unlabeled: data set of D_u.
         validation: data set to evaluate on.
-        options: `per_gpu`, `test_batch`, `seed`, `workers`, `pin_memory` and `labeled_repeat`, see `Detector` and
-            `SemiSampler`.
+        options: `per_gpu`, `test_batch`, `seed`, `workers`, `pin_memory`, `labeled_repeat` and `damaged_limit`, see
+            `Detector`, `SemiSampler` and `SeededConcatDataset`.
     """
     per_gpu, workers = options["per_gpu"], options["workers"]
-    processes = {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": options["pin_memory"]}
+    processes = {
+        "num_workers": workers,
+        "persistent_workers": workers > 0,
+        "pin_memory": options["pin_memory"],
+        "worker_init_fn": {"type": "deaf_worker"},
+    }
     validation_loader = {
         **processes,
         "batch_size": options["test_batch"],
@@ -117,7 +122,12 @@ def loaders(labeled: Config, unlabeled: Config, validation: Config, **options: A
                 "seed": options["seed"],
                 "labeled_repeat": options["labeled_repeat"],
             },
-            "dataset": {"type": "SeededConcatDataset", "datasets": [labeled, unlabeled], "seed": options["seed"]},
+            "dataset": {
+                "type": "SeededConcatDataset",
+                "datasets": [labeled, unlabeled],
+                "seed": options["seed"],
+                "damaged_limit": options["damaged_limit"],
+            },
         },
         "val_dataloader": validation_loader,
         "test_dataloader": validation_loader,

@@ -7,6 +7,7 @@ import numpy as np
 from mmdet.registry import DATASETS
 from mmengine.dataset import ConcatDataset
 
+from cissod_bench.engine.damaged import DamagedImage, mark, next_of_source
 from cissod_bench.engine.randomness import derived_seed
 from cissod_bench.engine.sampler import LabeledDraw
 from cissod_bench.methods.found_boxes import ImageLabels
@@ -22,21 +23,40 @@ class SeededConcatDataset(ConcatDataset):
     Args:
         datasets: the labelled and the unlabelled images.
         seed: the run's seed.
+        damaged_limit: so many images one behind the other may be damaged, see `damaged.py`.
     """
 
-    def __init__(self, datasets: list[Any], seed: int, **options: Any) -> None:
+    def __init__(self, datasets: list[Any], seed: int, damaged_limit: int, **options: Any) -> None:
         super().__init__(datasets, **options)
-        self.seed = seed
+        self.seed, self.damaged_limit = seed, damaged_limit
 
     def __getitem__(self, draw: int | LabeledDraw) -> Any:
-        """The augmented item of one draw."""
+        """The augmented item of one draw, or of the next image that is whole.
+
+        Raises:
+            DamagedImage: too many damaged images one behind the other, or one that is drawn with labels.
+        """
         code, labels = draw if isinstance(draw, LabeledDraw) else (draw, None)
         number, index = divmod(code, len(self))
         seed = derived_seed(self.seed, "augmentation", number)
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002  (mmcv's transforms use the global generator)
-        if labels is None:
-            return super().__getitem__(index)
+        damaged: list[str] = []
+        while len(damaged) <= self.damaged_limit:
+            random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002  (mmcv's transforms use the global generator)
+            if labels is not None:
+                return self._labeled(index, labels)
+            try:
+                item = super().__getitem__(index)
+            except DamagedImage as error:
+                damaged.append(str(error))
+                index = next_of_source(index, self.cumulative_sizes)
+                continue
+            if damaged:
+                mark(item, damaged)
+            return item
+        raise DamagedImage(f"{damaged[0]} So are the {len(damaged) - 1} images behind it.")
+
+    def _labeled(self, index: int, labels: ImageLabels) -> Any:
         labeled, unlabeled = self.datasets
         info = unlabeled.get_data_info(index - len(labeled))
         return labeled.pipeline({**info, "instances": instances(labels)})

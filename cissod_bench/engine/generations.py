@@ -10,7 +10,6 @@ from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from numpy.typing import NDArray
 
-from cissod_bench.engine.checkpoints import checkpoint_due
 from cissod_bench.engine.hooks import frame_of
 from cissod_bench.engine.sampler import READ_AHEAD
 from cissod_bench.engine.sweep import sweep
@@ -81,7 +80,7 @@ class RebalancingHook(Hook):
             self._steps += [runner.iter] * len(images)
             self._waiting.append((images, [len(each) for each in found], labels, margins))
         boundary = is_boundary(done, self.burn_in, runner.max_iters, self.generations)
-        if boundary or done % FLUSH == 0 or checkpoint_due(runner):
+        if boundary or done % FLUSH == 0:
             self._flush(runner)
         if boundary and self.sweep and runner.iter >= self.warmup:
             self._sweep(runner)
@@ -134,6 +133,10 @@ class RebalancingHook(Hook):
         )
         runner.message_hub.update_scalar("train/crs_coverage", pool.coverage)
         runner.message_hub.update_scalar("train/crs_repeated", float((copies > 1).mean()))
+
+    def before_checkpoint(self, runner: Any) -> None:
+        """Complete the pool on all ranks."""
+        self._flush(runner)
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Put the pool, which is complete on all ranks whenever a checkpoint is written, into the checkpoint."""

@@ -1,14 +1,20 @@
 """What the training loop does around each iteration of the frame."""
 
+import math
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
 from mmdet.registry import HOOKS
+from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
 from cissod_bench.errors import UserError
+from cissod_bench.files import write_json
+
+BAD_BATCH = "bad_batch.json"
 
 
 @HOOKS.register_module()
@@ -45,31 +51,66 @@ class TeacherStudentHook(Hook):
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
-    """Stops a run whose loss is no longer a number, before a checkpoint of it is written.
+    """Stops a run whose loss is no longer a number or has exploded, and saves which images the batch held.
+
+    Losses stay on the device until they are looked at, at an interval and before each checkpoint, so that no step
+    waits for one and no checkpoint is written after a bad one.
 
     Args:
-        interval: iterations between two looks, since each waits for the device.
+        interval: iterations between two looks.
+        out_dir: folder for `bad_batch.json`.
+        limit: total loss from which a run has exploded. Losses at the start of training are below 100; what is a
+            hundred times as much does not come back.
     """
 
-    def __init__(self, interval: int) -> None:
-        self.interval = interval
+    def __init__(self, interval: int, out_dir: str, limit: float = 1e4) -> None:
+        self.interval, self.file, self.limit = interval, Path(out_dir) / BAD_BATCH, limit
+        self._waiting: list[tuple[int, dict[str, torch.Tensor], list[dict[str, Any]]]] = []
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Look at the loss."""
-        done = runner.iter + 1
-        if done % self.interval and done != runner.max_iters:
+        """Keep the losses and the names of the images; look where it is time."""
+        losses = {name: value.detach() for name, value in outputs.items() if "loss" in name}
+        self._waiting.append((runner.iter + 1, losses, images_of(data_batch)))
+        if (runner.iter + 1) % self.interval == 0:
+            self.before_checkpoint(runner)
+
+    def before_checkpoint(self, runner: Any) -> None:
+        """Look at the losses since the last look.
+
+        Raises:
+            UserError: one of them is not finite or too large; the first such iteration and its file are named.
+        """
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
             return
-        bad = {name: float(value.detach()) for name, value in outputs.items() if _is_bad(name, value)}
-        if bad:
-            raise UserError(
-                f"The loss is no longer finite at iteration {done}: "
-                f"{', '.join(f'{name} = {value}' for name, value in bad.items())}. A lower learning rate may help; "
-                "the checkpoints before stay in the run folder."
-            )
+        totals = torch.stack([losses["loss"] for _, losses, _ in waiting]).cpu()
+        bad = torch.nonzero(~(totals.abs() < self.limit))
+        if len(bad) == 0:
+            return
+        iteration, losses, images = waiting[int(bad[0])]
+        values = {name: float(value) for name, value in losses.items()}
+        finite = all(math.isfinite(value) for value in values.values())
+        worst = {name: value for name, value in values.items() if finite or not math.isfinite(value)}
+        # JSON knows neither NaN nor infinity.
+        shown = {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
+        rank = get_rank()
+        file = self.file.with_stem(f"{self.file.stem}-rank-{rank}") if rank else self.file
+        write_json(file, {"iteration": iteration, "rank": rank, "losses": shown, "images": images})
+        raise UserError(
+            f"The loss {'has exploded' if finite else 'is no longer finite'} at iteration {iteration}: "
+            f"{', '.join(f'{name} = {value:g}' for name, value in worst.items())}. The images of that batch are in "
+            f"{file}. A lower learning rate may help; the checkpoints before stay in the run folder."
+        )
 
 
-def _is_bad(name: str, value: torch.Tensor) -> bool:
-    return "loss" in name and not bool(torch.isfinite(value.detach()))
+def images_of(data_batch: Any) -> list[dict[str, Any]]:
+    """The images of a batch as the loader gives it: `branch`, `id` and `path` of each view, in order."""
+    return [
+        {"branch": branch, "id": sample.img_id, "path": sample.img_path}
+        for branch, samples in data_batch["data_samples"].items()
+        for sample in samples
+        if sample is not None
+    ]
 
 
 @HOOKS.register_module()

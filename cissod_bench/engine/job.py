@@ -1,7 +1,7 @@
 """A run before it runs: everything that was asked for, looked up, read and checked."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import msgspec
 from cissod_bench.engine.backbone import check_backbone
 from cissod_bench.engine.compiled import check_compiler
 from cissod_bench.engine.detectors import Detector, get_detector
+from cissod_bench.engine.loggers import choose_loggers
 from cissod_bench.engine.precision import Amp, check_amp
 from cissod_bench.engine.scaling import scaled_optimizer
 from cissod_bench.engine.schedules import Schedule, get_schedule
@@ -66,6 +67,9 @@ class Job:
         backbone_digest: its SHA-256.
         backbone_prefix: what the names of its weights begin with, None for nothing.
         validation_images: images to evaluate on, see `validation.py`.
+        damaged_images: so many training images may be damaged, see `damaged.py`.
+        overrides: settings of the resolved configuration that are set otherwise, by dotted name (`overrides.py`).
+        loggers: where scalars go beside the run folder, see `loggers.py`.
     """
 
     task: Task
@@ -91,6 +95,9 @@ class Job:
     backbone_digest: str | None
     backbone_prefix: str | None
     validation_images: list[dict[str, Any]]
+    damaged_images: int
+    overrides: dict[str, Any]
+    loggers: tuple[str, ...]
 
     @property
     def burn_in(self) -> int:
@@ -144,6 +151,9 @@ def resolve_job(
     threads: int = 1,
     device: str = "cpu",
     processes: int = 1,
+    damaged_images: int = 10,
+    overrides: Mapping[str, Any] | None = None,
+    loggers: Sequence[str] | None = None,
     look_for_images: bool = True,
     amp: str | None = None,
     compile: bool = False,
@@ -227,6 +237,9 @@ def resolve_job(
         backbone_digest=None if backbone is None else sha256_file(backbone),
         backbone_prefix=prefix,
         validation_images=images,
+        damaged_images=damaged_images,
+        overrides=dict(overrides or {}),
+        loggers=choose_loggers(loggers),
     )
 
 

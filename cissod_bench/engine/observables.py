@@ -50,12 +50,6 @@ class ObservablesHook(Hook):
         self._counts = np.zeros((3, self.num_classes), dtype=np.int64)
         self._waiting: list[tuple[int, torch.Tensor]] = []
 
-    def before_train(self, runner: Any) -> None:
-        """Drop the lines after the iteration that a resumed run starts from."""
-        if is_main_process() and self.file.exists():
-            kept = [line for line in self.file.read_text().splitlines() if json.loads(line)["step"] <= runner.iter]
-            self.file.write_text("".join(line + "\n" for line in kept))
-
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Note the pseudo labels of the iteration; write a line where one is due."""
         frame = frame_of(runner)

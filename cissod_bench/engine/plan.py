@@ -2,19 +2,25 @@
 
 from typing import Any
 
+from cissod_bench.engine.config import build_config
 from cissod_bench.engine.job import Job
 from cissod_bench.engine.scaling import rule, scaled_length
 
 
 def plan(job: Job) -> dict[str, Any]:
-    """The facts a user should see before a run starts, for printing or as JSON."""
+    """The facts a user should see before a run starts, for printing or as JSON.
+
+    Raises:
+        UserError: an override does not fit the configuration.
+    """
+    config = build_config(job)
     labeled, unlabeled = job.batch
-    steps = [round(0.75 * job.iterations), round(0.9 * job.iterations)]
     seconds = job.detector.step_seconds.get(job.device)
     return {
         "task": job.task.name,
         "method": job.method.name,
         "options": job.changed_options,
+        "overrides": job.overrides,
         "detector": job.detector.name,
         "backbone": str(job.backbone) if job.backbone else None,
         "split": str(job.split.folder),
@@ -27,8 +33,8 @@ def plan(job: Job) -> dict[str, Any]:
         "amp": job.amp,
         "compile": job.compile,
         "batch": {"labeled": labeled, "unlabeled": unlabeled},
-        "learning_rate": job.learning_rate,
-        "learning_rate_steps": steps,
+        "learning_rate": config.optim_wrapper.optimizer.lr,
+        "learning_rate_steps": config.param_scheduler[1].milestones,
         "schedule": job.schedule.name,
         "iterations": job.iterations,
         "full_iterations": scaled_length(job.task.iterations, job.scale),
@@ -64,6 +70,7 @@ def plan_lines(job: Job) -> list[str]:
         f"  length     {job.iterations:,} iterations ({facts['schedule']}{shortened}{same}), "
         + ("time unknown for this device" if hours is None else f"training about {_duration(hours)}")
         + (" on V100s" if hours is not None and job.device == "cuda" else ""),
+        *(f"  set        {name} = {value!r}" for name, value in facts["overrides"].items()),
         f"  seed       {facts['seed']}",
         f"  run folder {facts['out']}",
     ]

@@ -6,9 +6,12 @@ from cissod_bench.baselines import c2am, crest, daso, defrcn, eqlv2, focal, sees
 from cissod_bench.engine import (
     checkpoints,
     compiled,
+    damaged,
     dataset,
     generations,
     hooks,
+    logs,
+    loop,
     metric,
     observables,
     precision,
@@ -18,6 +21,7 @@ from cissod_bench.engine import (
     scalars,
     self_training,
     stages,
+    stopping,
 )
 from cissod_bench.methods import rank_threshold, reweighting, teacher_student, thresholds
 
@@ -26,6 +30,7 @@ __all__ = [
     "checkpoints",
     "compiled",
     "crest",
+    "damaged",
     "daso",
     "dataset",
     "defrcn",
@@ -33,6 +38,8 @@ __all__ = [
     "focal",
     "generations",
     "hooks",
+    "logs",
+    "loop",
     "metric",
     "observables",
     "precision",
@@ -45,6 +52,7 @@ __all__ = [
     "seesaw",
     "self_training",
     "stages",
+    "stopping",
     "teacher_student",
     "thresholds",
 ]

@@ -1,44 +1,97 @@
-"""What a user sees while a run goes on: one bar on a terminal, a line now and then elsewhere."""
+"""What a user sees while a run goes on: one bar on a terminal, a line now and then elsewhere; and how fast it is."""
 
+import datetime
+import resource
+import sys
 import time
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from mmdet.registry import HOOKS
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 LINES = 10
 """Lines per phase where the output is no terminal."""
+WINDOW = 100
+"""Iterations whose mean time counts: a run whose machine gets busy, or whose pseudo labels begin, is soon foreseen."""
+
+
+class Remaining:
+    """How long a run still takes: iterations at their present pace, and the evaluations that are still to come.
+
+    Args:
+        clock: seconds that only go forward.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._times: deque[float] = deque(maxlen=WINDOW)
+        self._last: float | None = None
+        self._evaluation: float | None = None
+
+    def start(self) -> None:
+        """Iterations begin, or go on after something that was none."""
+        self._last = self._clock()
+
+    def iterated(self) -> None:
+        """An iteration is over."""
+        now = self._clock()
+        if self._last is not None:
+            self._times.append(now - self._last)
+        self._last = now
+
+    def evaluated(self, seconds: float) -> None:
+        """An evaluation took so long."""
+        self._evaluation = seconds
+
+    @property
+    def pace(self) -> float | None:
+        """Seconds of an iteration, None before the first."""
+        return sum(self._times) / len(self._times) if self._times else None
+
+    def seconds(self, iterations: int, evaluations: int) -> float | None:
+        """Seconds for so many more of both; an evaluation counts once one has been seen. None before the first step."""
+        if self.pace is None:
+            return None
+        return iterations * self.pace + evaluations * (self._evaluation or 0.0)
 
 
 class _Phase:
     """One bar, or its lines."""
 
     def __init__(self, console: Console, title: str, total: int, done: int = 0) -> None:
-        self._console, self._title, self._total = console, title, total
-        self._done, self._first, self._started = done, done, time.monotonic()
+        self._console, self._title, self._total, self._done = console, title, total, done
+        self._note = ""
         self._bar: Progress | None = None
         if console.is_terminal:
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TimeRemainingColumn(),
+                TextColumn("{task.fields[left]}"),
                 TextColumn("{task.fields[note]}"),
             )
             self._bar = Progress(*columns, console=console)
-            self._task = self._bar.add_task(title, total=total, completed=done, note="")
+            self._task = self._bar.add_task(title, total=total, completed=done, left="", note="")
             self._bar.start()
 
-    def advance(self, done: int, note: str = "") -> None:
-        before, self._done = self._done, done
+    def shows(self, done: int) -> bool:
+        """Whether something is written at `done`: each time on a bar, ten times a phase elsewhere."""
+        return self._bar is not None or done * LINES // self._total > self._done * LINES // self._total
+
+    def advance(self, done: int, seconds: float | None, note: str = "") -> None:
+        left = "" if seconds is None else f"{datetime.timedelta(seconds=round(seconds))} left"
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, note=note)
-        elif done * LINES // self._total > before * LINES // self._total:
-            seconds = (time.monotonic() - self._started) / (done - self._first) * (self._total - done)
-            self._console.print(f"{self._title} {done}/{self._total}, {seconds / 60:.1f} min left  {note}".rstrip())
+            self._bar.update(self._task, completed=done, left=left, note=note or self._note)
+            self._note = note or self._note
+        elif self.shows(done):
+            self._console.print(f"{self._title} {done}/{self._total}, {left}  {note}".rstrip())
+        self._done = done
 
     def close(self) -> None:
         if self._bar is not None:
@@ -53,22 +106,26 @@ class ProgressHook(Hook):
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
+        self._remaining = Remaining()
         self._train: _Phase | None = None
-        self._inner: _Phase | None = None
+        self._val: _Phase | None = None
 
     def before_train(self, runner: Any) -> None:
         """Open the training bar where the run stands."""
         if is_main_process():
             self._train = _Phase(self._console, "Training", runner.max_iters, runner.iter)
+            self._remaining.start()
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Move the training bar; the loss is read back only when it is shown."""
         if self._train is not None:
             done = runner.iter + 1
+            self._remaining.iterated()
             note = ""
             if done % max(1, runner.max_iters // 100) == 0:
                 note = f"loss {float(outputs['loss'].detach()):.3f}"
-            self._train.advance(done, note)
+            left = runner.max_iters - done
+            self._train.advance(done, self._remaining.seconds(left, evaluations_after(runner, done)), note)
 
     def after_train(self, runner: Any) -> None:
         """Close the training bar."""
@@ -77,37 +134,75 @@ class ProgressHook(Hook):
             self._train = None
 
     def before_val_epoch(self, runner: Any) -> None:
-        """Open an evaluation bar."""
-        self._open("Evaluating", len(runner.val_dataloader))
-
-    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Move the evaluation bar."""
-        self.after_sweep_batch(runner, batch_idx + 1)
-
-    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        """Close the evaluation bar and go on with training."""
-        self.after_sweep(runner)
-
-    def before_sweep(self, runner: Any, batches: int) -> None:
-        """Open a bar for a sweep of the unlabelled images."""
-        self._open("Labelling the unlabelled images", batches)
-
-    def after_sweep_batch(self, runner: Any, done: int) -> None:
-        """Move that bar."""
-        if self._inner is not None:
-            self._inner.advance(done)
-
-    def after_sweep(self, runner: Any) -> None:
-        """Close that bar and go on with training."""
-        if self._inner is not None:
-            self._inner.close()
-            self._inner = None
-        if self._train is not None and runner.iter + 1 < runner.max_iters:
-            self._train = _Phase(self._console, "Training", runner.max_iters, runner.iter + 1)
-
-    def _open(self, title: str, total: int) -> None:
-        """Open a bar in place of that of training: two at once would overwrite each other."""
+        """Open an evaluation bar; two bars at once would overwrite each other."""
         if is_main_process():
             if self._train is not None:
                 self._train.close()
-            self._inner = _Phase(self._console, title, total)
+            self._val = _Phase(self._console, "Evaluating", len(runner.val_dataloader))
+            self._val_started = time.monotonic()
+
+    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Move the evaluation bar."""
+        if self._val is not None:
+            done, total = batch_idx + 1, len(runner.val_dataloader)
+            self._val.advance(done, (time.monotonic() - self._val_started) / done * (total - done))
+
+    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        """Close the evaluation bar and go on with training."""
+        if self._val is not None:
+            self._val.close()
+            self._val = None
+            self._remaining.evaluated(time.monotonic() - self._val_started)
+        if self._train is not None and runner.iter < runner.max_iters:
+            self._train = _Phase(self._console, "Training", runner.max_iters, runner.iter)
+            self._remaining.start()
+
+
+@HOOKS.register_module()
+class ThroughputHook(Hook):
+    """Logs `images_per_second` of all ranks, and `memory_mib`: the most that the GPU, or else the process, has held.
+
+    The time is that of the iterations with their data and checkpoints, without evaluations.
+
+    Args:
+        interval: iterations between two lines of the log.
+        batch: images in a step of all ranks.
+    """
+
+    priority = "NORMAL"  # before the logger
+
+    def __init__(self, interval: int, batch: int) -> None:
+        self.interval, self.batch = interval, batch
+        self._seconds, self._steps = 0.0, 0
+
+    def before_train(self, runner: Any) -> None:
+        """Begin to count."""
+        self._last = time.monotonic()
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Count; log where a line is due."""
+        now = time.monotonic()
+        self._seconds, self._steps, self._last = self._seconds + now - self._last, self._steps + 1, now
+        if (runner.iter + 1) % self.interval == 0:
+            runner.message_hub.update_scalar("train/images_per_second", self._steps * self.batch / self._seconds)
+            runner.message_hub.update_scalar("train/memory_mib", peak_memory())
+            self._seconds, self._steps = 0.0, 0
+
+    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        """Leave the evaluation out."""
+        self._last = time.monotonic()
+
+
+def peak_memory() -> float:
+    """MiB: peak of the GPU's tensors where there is a GPU, else of the process's resident memory."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def evaluations_after(runner: Any, done: int) -> int:
+    """Evaluations of a run that are still to come after `done` iterations, that at `done` included."""
+    interval, last = runner.val_interval, runner.max_iters
+    begun = (done - 1) // interval
+    return last // interval - begun + (last % interval > 0)

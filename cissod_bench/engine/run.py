@@ -3,7 +3,8 @@
 ::
 
     config.py          the resolved configuration
-    <timestamp>/       log and scalars, as mmengine writes them
+    <timestamp>/       what mmengine says, in a folder for each start
+    scalars.jsonl      losses, rates, times and AP over time, one line an interval
     console.txt        what libraries print
     checkpoints/       the last checkpoints; an unfinished run goes on from the newest one
     detections.json    detections on the validation images, COCO's results format
@@ -14,7 +15,7 @@
 """
 
 import contextlib
-import difflib
+import errno
 import logging
 import os
 import warnings
@@ -22,7 +23,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
 from mmdet.registry import HOOKS, MODELS
 from mmengine.dist import barrier, is_main_process
@@ -30,10 +30,13 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from cissod_bench.engine import plugins
-from cissod_bench.engine.checkpoints import newest_readable
-from cissod_bench.engine.config import METHOD_FILE, VALIDATION_IMAGES, build_config
+from cissod_bench.engine.checkpoints import newest_readable, read_config
+from cissod_bench.engine.config import METHOD_FILE, VALIDATION_IMAGES, build_config, validation_list
+from cissod_bench.engine.damaged import DamagedImage
+from cissod_bench.engine.identity import differences, show
 from cissod_bench.engine.job import Job
 from cissod_bench.engine.ranks import from_main, main_process_speaks, process_group
+from cissod_bench.engine.stopping import stop_on_signals
 from cissod_bench.errors import UserError, blaming, unknown_name
 from cissod_bench.evaluation.groups import load_evaluation
 from cissod_bench.files import in_use, lock, sha256_bytes, write_bytes, write_text
@@ -64,6 +67,9 @@ class QuietRunner(Runner):
                 handler.setLevel(logging.WARNING)
         return logger
 
+    def dump_config(self) -> None:
+        """Leave it out: the run folder has its configuration."""
+
 
 def run_job(job: Job) -> Result:
     """Train, evaluate and record; go on with an unfinished run of the same job; leave a finished one as it is.
@@ -71,7 +77,8 @@ def run_job(job: Job) -> Result:
     A job of several processes is run by each of them at the same time, see `ranks.py`.
 
     Raises:
-        UserError: the run folder holds something else, or another job's run.
+        UserError: the run folder holds something else, or another job's run; no space is left on the disk.
+        Stopped: a signal asked the run to stop; it goes on when the job is run again.
     """
     torch.set_num_threads(job.threads)
     with process_group(job.processes, job.device):
@@ -89,19 +96,20 @@ def run_job(job: Job) -> Result:
                 "broadcast_buffers": False,
                 "device_ids": None,
             }
-        with main_process_speaks(job.out / "console.txt"), only_run_in(job.out):
+        with (
+            main_process_speaks(job.out / "console.txt"),
+            only_run_in(job.out),
+            stop_on_signals() as stop,
+            readable_errors(job.out),
+        ):
             runner = QuietRunner.from_cfg(config)
+            runner.stop = stop
             try:
                 runner.train()
-                barrier()
-                if not (job.out / "per_class.npz").exists():  # interrupted between last checkpoint and evaluation
-                    runner.val_loop.run()
-            except AssertionError as error:
-                if "failed to load image" in str(error):
-                    raise UserError(f"{error}. The file is damaged; replace it and run again.") from error
-                raise
+            finally:
+                runner.visualizer.close()
         if is_main_process():
-            write_result(job.out / RESULT_FILE, record(job, runner.seconds_trained()))
+            write_result(job.out / RESULT_FILE, record(job, runner.seconds_trained(), runner.damaged_images()))
         barrier()
         return load_result(job.out / RESULT_FILE)
 
@@ -114,20 +122,17 @@ def start_folder(job: Job, config: str) -> str | None:
     checkpoint = prepare_folder(job.out, config)
     if source is not None:
         write_bytes(job.out / METHOD_FILE, source)
-    for name in ("detections.json", "per_class.npz"):  # of an evaluation on the way: the last one is the result
-        (job.out / name).unlink(missing_ok=True)
-    classes = [dict(entry) for entry in job.split.classes]
-    images = {"images": job.validation_images, "annotations": [], "categories": classes}
-    write_bytes(job.out / VALIDATION_IMAGES, msgspec.json.encode(images))
+    write_bytes(job.out / VALIDATION_IMAGES, validation_list(job))
     return checkpoint
 
 
-def record(job: Job, seconds: float) -> Result:
+def record(job: Job, seconds: float, damaged: dict[str, int]) -> Result:
     """The record of a run whose last evaluation is in its folder.
 
     Args:
         job: the run.
         seconds: that training and evaluation took.
+        damaged: file of each training image that could not be read -> number of draws that got another one.
     """
     return make_result(
         Key(
@@ -139,6 +144,7 @@ def record(job: Job, seconds: float) -> Result:
             method=job.method.name,
             method_options=job.changed_options,
             method_digest=job.method.digest,
+            overrides=job.overrides,
             schedule=job.schedule.name,
             iterations=job.iterations,
             shortened=job.shortened,
@@ -158,6 +164,7 @@ def record(job: Job, seconds: float) -> Result:
         | ({} if job.method.package is None else dict([job.method.package.rsplit(" ", 1)])),
         split=str(job.split.folder),
         timing={"train_and_evaluate": seconds},
+        damaged_images=damaged,
         gpu_memory_mib=torch.cuda.max_memory_allocated() / 2**20 if job.device == "cuda" else None,
         git=git_state(Path(__file__).parent),
     )
@@ -208,6 +215,24 @@ def only_run_in(out: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def readable_errors(out: Path) -> Iterator[None]:
+    """Errors of training that a user can mend, as such."""
+    try:
+        yield
+    except DamagedImage as error:
+        # Out of a loader process it comes with a traceback before the message.
+        message = str(error).strip().rpartition("\n")[2].rpartition("DamagedImage: ")[2]
+        raise UserError(f"{message} Replace the file and run again.") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise UserError(
+                f"{error.filename or out}: {error.strerror}. Make room on the disk, and the same command goes on from "
+                "the last checkpoint."
+            ) from error
+        raise
+
+
 def prepare_folder(out: Path, config: str) -> str | None:
     """Make a run folder, or find where its unfinished run can go on.
 
@@ -219,41 +244,34 @@ def prepare_folder(out: Path, config: str) -> str | None:
         The checkpoint to resume from, None to start from the beginning.
 
     Raises:
-        UserError: the folder holds something else, or a run with another configuration.
+        UserError: the folder holds something else, a run with another configuration, or another run's checkpoint.
     """
+    checkpoint = None
     if out.exists() and any(out.iterdir()):
         checkpoint, damaged = newest_readable(out / "checkpoints")
         if checkpoint is not None or not (out / "config.py").is_file():
             check_same(out, config)
-        write_text(out / "config.py", config)
+        if checkpoint is not None:
+            found = differences(read_config(checkpoint), config)
+            if found:
+                raise UserError(f"{checkpoint}: a checkpoint of another run: {show(found)}. Remove it.")
         for path in damaged:
             warnings.warn(f"{path} is damaged; going on from {checkpoint}.", stacklevel=2)
-        return None if checkpoint is None else str(checkpoint)
     write_text(out / "config.py", config)
-    return None
+    return None if checkpoint is None else str(checkpoint)
 
 
 def check_same(out: Path, config: str) -> None:
     """Hold the configuration of the run in a folder against another one.
 
     Raises:
-        UserError: there is no run in the folder, or its configuration differs; the first difference is shown.
+        UserError: there is no run in the folder, or its configuration differs; the differences are shown.
     """
     if not (out / "config.py").is_file():
         raise UserError(f"{out}: the folder is not empty and holds no run. Give another --out.")
-    before = _deciding((out / "config.py").read_text())
-    changed = [line for line in difflib.ndiff(before, _deciding(config)) if line[:2] in ("- ", "+ ")]
-    if changed:
-        raise UserError(
-            f"{out} holds a run with another configuration; the first difference is "
-            f"{' | '.join(line.strip() for line in changed[:2])}. Give another --out."
-        )
-
-
-def _deciding(config: str) -> list[str]:
-    """Lines of a configuration without those that change nothing in the result."""
-    indifferent = ("num_workers", "persistent_workers")
-    return [line for line in config.splitlines() if not line.strip().startswith(indifferent)]
+    found = differences((out / "config.py").read_text(), config)
+    if found:
+        raise UserError(f"{out} holds another run: {show(found)}. Give another --out.")
 
 
 def pick_device(name: str, processes: int = 1) -> str:

@@ -1,4 +1,4 @@
-"""Scalars over iterations, as mmengine's local backend logs them: one JSON object a line."""
+"""Scalars over iterations, as a run logs them: one JSON object a line."""
 
 import json
 from collections.abc import Sequence
@@ -6,19 +6,22 @@ from pathlib import Path
 
 from cissod_bench.evaluation import METRICS
 
+SCALARS = "scalars.jsonl"
+"""Log of the scalars in a run folder: names and values, with the number of iterations done as `step`."""
+
 Curve = tuple[list[int], list[float]]
 
 
 def read_curves(folder: Path) -> dict[str, Curve]:
-    """Name -> (iterations, values) of everything that a run logged; a resumed run's later log goes on with the curve.
+    """Name -> (iterations, values) of everything that a run logged; where a step comes twice, the later one counts.
 
     Lines that are cut short (a run that was killed) are left out.
 
     Args:
-        folder: run folder; its logs lie in `<timestamp>/vis_data/scalars.json`.
+        folder: run folder; its log is `scalars.jsonl`, or `<timestamp>/vis_data/scalars.json` as mmengine writes it.
     """
     points: dict[str, dict[int, float]] = {}
-    for log in sorted(folder.glob("*/vis_data/scalars.json")):
+    for log in [*sorted(folder.glob("*/vis_data/scalars.json")), *folder.glob(SCALARS)]:
         for line in log.read_text().splitlines():
             try:
                 row = json.loads(line)

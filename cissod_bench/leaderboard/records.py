@@ -50,6 +50,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         backbone: SHA-256 of the file with the backbone's first weights, None for training from scratch.
         amp: mixed precision of the training, None for single precision.
         compile: whether the detector's backbone was compiled, which pads images more.
+        overrides: settings of the resolved configuration that were set otherwise, by dotted name.
         evaluator: backend of the evaluation; `rules` whose matching rules it followed.
         max_detections: detections per image that counted.
     """
@@ -73,6 +74,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     method_digest: str | None = None
     amp: Literal["bf16", "fp16"] | None = None
     compile: bool = False
+    overrides: dict[str, Any] = {}
 
 
 class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,6 +105,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         annotations: path of the ground truth as it was given; `annotations_digest` identifies its content. Scores
             against another ground truth do not stand in one table.
         timing: seconds by phase, such as "train", "evaluate".
+        damaged_images: file of each training image that could not be read -> number of draws that got another one.
         gpu_memory_mib: peak memory of the GPU, None without one.
         git: state of the source tree, where it was one.
         schema_version: version of this schema.
@@ -118,6 +121,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     annotations: str | None = None
     annotations_digest: str | None = None
     timing: dict[str, float] = {}
+    damaged_images: dict[str, int] = {}
     gpu_memory_mib: float | None = None
     git: Git | None = None
     schema_version: int = SCHEMA_VERSION

@@ -183,7 +183,7 @@ def test_a_finished_run_is_left_as_it_is(tiny: Path, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in job.out.rglob("*") if path.is_file()}
     assert run_job(job) == result
     assert before == {path: path.stat().st_mtime_ns for path in job.out.rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match=r"another configuration; the first difference is .*seed"):
+    with pytest.raises(UserError, match=r"holds another run: seed: 0 there, 1 asked for"):
         run_job(tiny_job(tiny, tmp_path / "run", iterations=1, seed=1))
 
 

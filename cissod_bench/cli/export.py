@@ -1,0 +1,27 @@
+"""`cissod-bench export`: a run's detector as a bundle to publish."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    out: Annotated[Path, typer.Option(help="Folder for the bundle.")],
+) -> None:
+    """Write a run's teacher weights (safetensors), mmdet's configuration, task, split digest and scores by class.
+
+    The bundle's README.md says how mmdet loads it.
+    """
+    from cissod_bench.cli.run import quiet_imports
+
+    with quiet_imports():
+        from cissod_bench.engine.bundle import export_bundle
+        from cissod_bench.engine.trained import load_trained
+
+        trained = load_trained(run)
+    needs = export_bundle(trained, run, out)
+    size = sum(path.stat().st_size for path in out.iterdir()) / 2**20
+    loads = f"needs cissod_bench for {', '.join(needs)}" if needs else "loads in mmdet alone"
+    typer.echo(f"{out}: {size:.1f} MiB from {trained.checkpoint}; {loads}.")

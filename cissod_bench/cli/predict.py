@@ -1,0 +1,44 @@
+"""`cissod-bench predict`: detections of a run's detector on a folder of images."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cissod_bench.cli.options import Json
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of images, searched to its depth.")],
+    out: Annotated[Path, typer.Option(help="Folder for the detections.")],
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="One of the run's checkpoints. Default: the newest.", show_default=False)
+    ] = None,
+    min_score: Annotated[float, typer.Option(min=0, max=1, help="Leave detections below out.")] = 0.0,
+    draw: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Draw the detections from this score on, such as 0.5, into pictures."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cuda or cpu.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Detect objects with the teacher of a run.
+
+    Writes `detections.json` (COCO's results format with file and class names beside the ids), `images.json` (what the
+    ids stand for) and, with --draw, `pictures/`.
+    """
+    from cissod_bench.cli.run import quiet_imports
+    from cissod_bench.files import canonical_json
+
+    with quiet_imports():
+        from cissod_bench.engine.run import pick_device
+        from cissod_bench.engine.trained import load_trained, predict_folder
+
+        trained = load_trained(run, checkpoint, pick_device(device))
+    seen, found = predict_folder(trained, images, out, min_score=min_score, drawn=draw)
+    if as_json:
+        facts = {"out": str(out), "images": seen, "detections": found, "checkpoint": str(trained.checkpoint)}
+        typer.echo(canonical_json(facts))
+    else:
+        typer.echo(f"{found:,} detections on {seen:,} images with {trained.checkpoint}; they are in {out}.")

@@ -1,0 +1,93 @@
+"""Signals that ask a run to stop: it finishes the iteration, leaves a checkpoint, and says so."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.registry import FUNCTIONS
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+"""SIGTERM and SIGUSR1 are what Slurm sends before it takes the machine away, SIGINT is Ctrl-C."""
+
+AGREE = 10
+"""Iterations between two agreements of several processes, each of which waits for all of them."""
+
+PATIENCE = 1.0
+"""Seconds after which a second Ctrl-C is meant: launchers pass the first one on to processes that have had it."""
+
+
+@dataclass
+class StopRequest:
+    """Which signal has asked the run to stop, None as long as none has.
+
+    Attributes:
+        signal: its number.
+        time: when it came, by the monotonic clock.
+    """
+
+    signal: int | None = None
+    time: float = 0.0
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Note the first signal of `SIGNALS` instead of dying of it; a second Ctrl-C stops at once.
+
+    Elsewhere than in the main thread, where Python handles no signals, nothing is ever noted.
+    """
+    request, owner = StopRequest(), os.getpid()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:  # loader workers inherit the handler
+            return
+        now = time.monotonic()
+        if request.signal is None:
+            request.signal, request.time = number, now
+            name = signal.Signals(number).name
+            print(f"{name}: stopping after this iteration, with a checkpoint.", file=sys.stderr, flush=True)
+        elif number == signal.SIGINT and now - request.time > PATIENCE:
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    before = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def stop_signal(runner: Any, done: int) -> int | None:
+    """The signal that a run has to stop for after `done` iterations, the same on all ranks; None to go on."""
+    request: StopRequest | None = getattr(runner, "stop", None)  # mmdet's own Runner has none
+    if request is None:
+        return None
+    if get_world_size() == 1:
+        return request.signal
+    if done % AGREE:
+        return None
+    agreed = torch.tensor(request.signal or 0)
+    all_reduce(agreed, "max")
+    return int(agreed) or None
+
+
+@FUNCTIONS.register_module()
+def deaf_worker(worker_id: int) -> None:
+    """Make a loader worker deaf to the signals that its parent heeds.
+
+    Slurm sends them to every process of a job, and a worker that dies of one takes its parent along before the
+    checkpoint is written. A worker ends when its parent does.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,129 @@
+"""A run's detector outside of the run: the same detections as in its evaluation, here and in mmdet."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.apis import inference_detector, init_detector
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from cissod_bench.cli.main import app
+from cissod_bench.engine.bundle import plain_config
+from cissod_bench.engine.config import build_config
+from cissod_bench.engine.run import run_job
+from cissod_bench.engine.trained import Trained, detect, load_trained, predict_folder
+from cissod_bench.errors import UserError
+from cissod_bench.files import sha256_file
+from cissod_bench.leaderboard.records import load_result
+from cissod_bench.methods.registry import METHODS
+from tests.engine.conftest import tiny_job
+
+
+@pytest.fixture(scope="module")
+def run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "run"
+    run_job(tiny_job(tiny, out, method="gbs", iterations=2))
+    return out
+
+
+def test_predict_finds_what_the_evaluation_found(run: Path, tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "found"
+    arguments = ["predict", str(run), str(tiny / "val"), "--out", str(out), "--draw", "0.06", "--device", "cpu"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    expected = json.loads((run / "detections.json").read_text())
+    names = {image["id"]: image["file_name"] for image in json.loads((tiny / "val.json").read_text())["images"]}
+    actual = json.loads((out / "detections.json").read_text())
+    assert len(actual) == len(expected) > 0
+    listed = {image["id"]: image["file_name"] for image in json.loads((out / "images.json").read_text())["images"]}
+    for entry in actual:
+        assert listed[entry["image_id"]] == entry["file_name"]
+
+    def rows(detections: list[dict[str, Any]], name: Any) -> list[tuple[Any, ...]]:
+        found = [
+            (name(one), one["category_id"], round(one["score"], 4), *np.round(one["bbox"], 1)) for one in detections
+        ]
+        return sorted(found)
+
+    np.testing.assert_allclose(
+        [row[1:] for row in rows(actual, lambda one: one["file_name"])],
+        [row[1:] for row in rows(expected, lambda one: names[one["image_id"]])],
+        atol=0.11,
+    )
+    pictures = sorted((out / "pictures").iterdir())
+    assert [path.name for path in pictures] == [f"{path.name}.png" for path in sorted((tiny / "val").iterdir())]
+    assert not np.array_equal(cv2.imread(str(pictures[0])), cv2.imread(str(tiny / "val" / pictures[0].stem)))
+
+
+def test_what_cannot_be_predicted_is_refused(run: Path, tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run folder"):
+        load_trained(tiny)
+    with pytest.raises(UserError, match="no such file"):
+        load_trained(run, tmp_path / "nowhere.pth")
+    trained = load_trained(run)
+    with pytest.raises(UserError, match="no images in it"):
+        predict_folder(trained, run / "checkpoints", tmp_path / "out")
+    with pytest.raises(UserError, match="is not empty"):
+        predict_folder(trained, tiny / "val", run)
+    shutil.copytree(tiny / "val", tmp_path / "cut")
+    file = sorted((tmp_path / "cut").iterdir())[0]
+    file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(UserError, match=f"{file.name}: the file is cut off"):
+        predict_folder(trained, tmp_path / "cut", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bundle_loads_in_mmdet_with_the_same_detections(run: Path, tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    result = CliRunner().invoke(app, ["export", str(run), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    about = json.loads((out / "bundle.json").read_text())
+    record = load_result(run / "result.json")
+    assert about["key"]["split_digest"] == record.key.split_digest
+    assert about["metrics"] == record.metrics
+    assert len(about["per_class"]) == len(about["categories"]) == 12
+    assert about["files"]["model.safetensors"] == sha256_file(out / "model.safetensors")
+
+    model = init_detector(str(out / "config.py"), device="cpu")
+    model.load_state_dict(load_file(out / "model.safetensors"))
+    trained = load_trained(run)
+    for file in sorted((tiny / "val").iterdir()):
+        found, expected = inference_detector(model, str(file)).pred_instances, detect(trained, file)
+        assert np.array_equal(found.scores.numpy(), expected["scores"])
+        assert np.array_equal(found.labels.numpy(), expected["labels"])
+        assert np.array_equal(found.bboxes.numpy()[:, :2], expected["boxes"][:, :2])
+    assert CliRunner().invoke(app, ["export", str(run), "--out", str(out)]).exit_code != 0, "not empty"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_detector_of_every_method_is_exported(method: str, tiny: Path, tmp_path: Path) -> None:
+    """The plain configuration gives the detections of the frame's own teacher."""
+    config = Config.fromstring(build_config(tiny_job(tiny, tmp_path / "run", method=method)).pretty_text, ".py")
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        torch.manual_seed(0)
+        teacher = MODELS.build(config.model).teacher
+        teacher.init_weights()
+        teacher.eval()
+        categories = [{"id": label, "name": name} for label, name in enumerate(config.val_evaluator.classes)]
+        trained = Trained(teacher, config, categories, tmp_path)
+        exported, own = plain_config(trained)
+        plain = MODELS.build(Config(exported).model)
+        missing, surplus = plain.load_state_dict(teacher.state_dict(), strict=False)
+    assert not missing
+    assert all(".loss_cls." in name for name in surplus)
+    if method in ("soft-teacher", "rfs", "gbs"):
+        assert own == [], "mmdet has all that these need at test time"
+    plain.eval()
+    file = sorted((tiny / "val").iterdir())[0]
+    one, other = detect(trained, file), detect(Trained(plain, config, categories, tmp_path), file)
+    assert len(one["scores"]) > 0
+    assert all(np.array_equal(one[name], other[name]) for name in ("scores", "labels", "boxes"))
