@@ -15,12 +15,13 @@ from cissod_bench.engine.loggers import choose_loggers
 from cissod_bench.engine.precision import Amp, check_amp
 from cissod_bench.engine.scaling import scaled_optimizer
 from cissod_bench.engine.schedules import Schedule, get_schedule
-from cissod_bench.engine.validation import validation_images
+from cissod_bench.engine.validation import read_validation
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation.inputs import read_ground_truth
 from cissod_bench.files import sha256_file
 from cissod_bench.methods.method import Method, Parts, Setting
 from cissod_bench.methods.registry import get_method
+from cissod_bench.splits.images import missing_images
 from cissod_bench.splits.manifest import ID_FILES, Split, load_split
 from cissod_bench.tasks import Task, get_task
 
@@ -179,8 +180,8 @@ def resolve_job(
     if hidden is not None and not hidden.is_file():
         raise UserError(f"--hidden {hidden}: no such file. Give the full training annotations, or leave it out.")
     places = find_data(task_record, split_record, data_root, hidden)
-    check_classes(split_record, places.val_annotations)
-    images = validation_images(task_record, places.val_annotations)
+    images, classes = read_validation(task_record, places.val_annotations)
+    check_classes(split_record, places.val_annotations, classes)
     if look_for_images:
         check_images(split_record, places, images)
     if places.hidden_annotations is not None:
@@ -330,13 +331,12 @@ def find_data(task: Task, split: Split, data_root: Path, hidden: Path | None = N
     return places
 
 
-def check_classes(split: Split, val_annotations: Path) -> None:
-    """Hold the split's classes against the validation annotations, by name.
+def check_classes(split: Split, val_annotations: Path, known: Sequence[str]) -> None:
+    """Hold the split's classes against those that the validation annotations know, by name.
 
     Raises:
         UserError: a class that the validation annotations lack.
     """
-    known = read_ground_truth(val_annotations).class_names
     for name in split.class_names:
         if name not in known:
             raise UserError(f"{val_annotations}: {unknown_name('class', name, known)} The split {split.folder} has it.")
@@ -353,7 +353,7 @@ def check_images(split: Split, places: DataPlaces, validation: list[dict[str, An
         (split.unlabeled_file, places.train_images, _image_names(split.unlabeled_file)),
         (places.val_annotations, places.val_images, [image["file_name"] for image in validation]),
     ):
-        missing = [name for name in names if not (folder / name).is_file()]
+        missing = missing_images(folder, names)
         if missing:
             raise UserError(
                 f"{folder}: {len(missing)} of {len(names)} images of {annotations} do not exist, "

@@ -39,12 +39,12 @@ class GroupAP(BaseMetric):
         lvis: bool = False,
     ) -> None:
         super().__init__(collect_device="gpu")  # by the process group, gloo's too; "cpu" would write files
-        self.ann_file, self.out_dir = Path(ann_file), Path(out_dir)
+        self.out_dir = Path(out_dir)
         self.groups = {name: tuple(members) for name, members in groups.items()}
         self.evaluator, self.max_detections = evaluator, max_detections
         self.lvis = lvis
-        truth = read_ground_truth(self.ann_file, lvis=lvis)
-        id_of = dict(zip(truth.class_names, truth.class_ids.tolist(), strict=True))
+        self.truth = read_ground_truth(Path(ann_file), lvis=lvis)  # once for all evaluations of the run
+        id_of = dict(zip(self.truth.class_names, self.truth.class_ids.tolist(), strict=True))
         # The validation file may number its classes otherwise than the training file: names decide.
         self.category_ids = np.array([id_of[name] for name in classes])
 
@@ -67,7 +67,7 @@ class GroupAP(BaseMetric):
         ]
         write_bytes(self.out_dir / "detections.json", msgspec.json.encode(detections))
         evaluation = evaluate(
-            self.ann_file,
+            self.truth,
             detections,
             self.groups,
             evaluator=self.evaluator,

@@ -42,7 +42,8 @@ class StopRequest:
 def stop_on_signals() -> Iterator[StopRequest]:
     """Note the first signal of `SIGNALS` instead of dying of it; a second Ctrl-C stops at once.
 
-    Elsewhere than in the main thread, where Python handles no signals, nothing is ever noted.
+    Elsewhere than in the main thread, where Python handles no signals, nothing is ever noted, nor is a signal that the
+    process was started to ignore, as shells start background jobs with SIGINT.
     """
     request, owner = StopRequest(), os.getpid()
 
@@ -60,7 +61,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {number: signal.signal(number, note) for number in SIGNALS}
+    heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heeded}
     try:
         yield request
     finally:

@@ -10,8 +10,8 @@ from cissod_bench.splits.reader import read_coco
 from cissod_bench.tasks import Task
 
 
-def validation_images(task: Task, annotations: Path) -> list[dict[str, Any]]:
-    """Images of an annotation file as COCO's `images`, relative to the task's folder of validation images.
+def read_validation(task: Task, annotations: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Images of an annotation file as COCO's `images`, relative to the task's folder of validation images, and classes.
 
     LVIS names images by their address, and Objects365's files lie elsewhere than its annotations say.
 
@@ -22,10 +22,11 @@ def validation_images(task: Task, annotations: Path) -> list[dict[str, Any]]:
     names = columns.file_names.take(np.arange(columns.num_images))
     if task.dataset == "objects365":
         names = unpacked_names(names)
-    return [
+    images = [
         {"id": int(image), "file_name": name, "width": int(width), "height": int(height)}
         for image, name, width, height in zip(columns.image_ids, names, columns.widths, columns.heights, strict=True)
     ]
+    return images, [category.name.strip() for category in columns.categories]
 
 
 def one_size(images: list[dict[str, Any]]) -> bool:

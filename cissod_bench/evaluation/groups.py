@@ -88,7 +88,7 @@ class Evaluation:
 
 
 def evaluate(
-    ground_truth: Path,
+    ground_truth: Path | GroundTruth,
     detections: Path | Sequence[dict[str, Any]],
     class_groups: Mapping[str, Sequence[str]],
     *,
@@ -99,7 +99,7 @@ def evaluate(
     """Score detections in COCO's results format against a COCO-format annotation file.
 
     Args:
-        ground_truth: annotation JSON.
+        ground_truth: annotation JSON, or what has been read of one.
         detections: results JSON, or its list; see `inputs.read_detections` for what is refused.
         class_groups: class names of each group, such as {"maj": [...], "min": [...]}; "all" is added, and for LVIS
             the official frequency groups, counted on its whole training set, as "official-f", "-c" and "-r".
@@ -110,7 +110,7 @@ def evaluate(
     Raises:
         UserError: bad input, a group with a class that the annotations lack, or an unknown evaluator.
     """
-    truth = read_ground_truth(ground_truth, lvis=lvis)
+    truth = ground_truth if isinstance(ground_truth, GroundTruth) else read_ground_truth(ground_truth, lvis=lvis)
     groups = checked_groups(truth, class_groups)
     if lvis:
         groups |= official_groups(truth)
@@ -127,7 +127,7 @@ def evaluate(
         evaluator=evaluator,
         max_detections=max_detections,
         lvis=lvis,
-        annotations=str(ground_truth),
+        annotations=str(truth.path),
         annotations_digest=truth.digest(),
     )
 

@@ -9,7 +9,7 @@ import pytest
 
 from cissod_bench.engine.config import build_config
 from cissod_bench.engine.plan import plan, plan_lines
-from cissod_bench.engine.validation import validation_images
+from cissod_bench.engine.validation import read_validation
 from cissod_bench.errors import UserError
 from cissod_bench.tasks import TASKS
 from tests.engine.conftest import tiny_job
@@ -125,11 +125,11 @@ def test_lvis_validation_images_are_named_by_their_address(tmp_path: Path) -> No
     file = tmp_path / "val.json"
     image = {"id": 3, "width": 4, "height": 5, "coco_url": "http://images.cocodataset.org/val2017/000000000003.jpg"}
     file.write_text(json.dumps({"images": [image], "annotations": [], "categories": [{"id": 1, "name": "a"}]}))
-    (found,) = validation_images(TASKS["lvis"], file)
+    ((found,), _) = read_validation(TASKS["lvis"], file)
     assert found == {"id": 3, "file_name": "val2017/000000000003.jpg", "width": 4, "height": 5}
     image |= {"file_name": "images/v2/patch16/objects365_v2_00908726.jpg"}
     file.write_text(json.dumps({"images": [image], "annotations": [], "categories": [{"id": 1, "name": "a"}]}))
-    (found,) = validation_images(TASKS["coco-o365"], file)
+    ((found,), _) = read_validation(TASKS["coco-o365"], file)
     assert found["file_name"] == "patch16/objects365_v2_00908726.jpg"
 
 

@@ -19,7 +19,8 @@ import pytest
 import torch
 from mmengine.runner import Runner
 
-from cissod_bench.engine.checkpoints import checkpoints
+from cissod_bench.engine import config
+from cissod_bench.engine.checkpoints import checkpoints, is_whole, newest_readable
 from cissod_bench.engine.job import Job
 from cissod_bench.engine.progress import ProgressHook
 from cissod_bench.engine.run import run_job
@@ -38,6 +39,7 @@ def in_child(action: Callable[[], Any]) -> int:
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with SIGINT ignored
         status = 1
         try:
             action()
@@ -96,6 +98,14 @@ def assert_same_run(one: Path, other: Path, iterations: int) -> None:
     assert load_result(other / "result.json").metrics == load_result(one / "result.json").metrics
 
 
+@pytest.fixture(scope="module")
+def whole(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a run of four iterations that nothing happened to."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert in_child(lambda: run_job(tiny_job(tiny, out))) == 0
+    return out
+
+
 @pytest.mark.parametrize("method", ["gbs"])
 def test_killed_and_resumed_is_as_never_killed(method: str, tiny: Path, tmp_path: Path) -> None:
     check_killed_three_times(method, tiny, tmp_path, iterations=5, kills=(1, 2, 4))
@@ -133,14 +143,17 @@ def test_a_signal_stops_with_a_checkpoint(
     assert "The same command goes on from there" in said
 
 
-def test_a_stopped_run_goes_on_exactly(tiny: Path, tmp_path: Path) -> None:
-    """With pseudo labels on the way to the pool when it is stopped, off every interval."""
-    changes = {"method": "gbs", "iterations": 44}
+def test_a_stopped_run_goes_on_exactly(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two lines of the log and two checkpoints, with pseudo labels on the way to the pool."""
+    for interval in ("log_interval", "checkpoint_interval"):
+        monkeypatch.setattr(config, interval, lambda job: 4)
+    changes = {"method": "gbs", "iterations": 8, "hidden": tiny / "train.json"}
     whole, stopped = (tiny_job(tiny, tmp_path / name, **changes) for name in ("whole", "stopped"))
     assert in_child(lambda: run_job(whole)) == 0
-    assert run_until(stopped, 24, signal.SIGTERM) == 128 + signal.SIGTERM
+    assert run_until(stopped, 5, signal.SIGTERM) == 128 + signal.SIGTERM
+    assert [path.name for path in checkpoints(stopped.out / "checkpoints")] == ["iter_6.pth", "iter_4.pth"]
     assert in_child(lambda: run_job(stopped)) == 0
-    assert_same_run(whole.out, stopped.out, 44)
+    assert_same_run(whole.out, stopped.out, 8)
 
 
 def test_a_signal_to_all_processes_of_the_job_spares_the_loader_workers(tiny: Path, tmp_path: Path) -> None:
@@ -162,8 +175,8 @@ def test_a_signal_to_all_processes_of_the_job_spares_the_loader_workers(tiny: Pa
     assert [path.name for path in checkpoints(job.out / "checkpoints")] == ["iter_3.pth"]
 
 
-def test_killed_in_the_evaluation_it_is_done_again(tiny: Path, tmp_path: Path) -> None:
-    job = tiny_job(tiny, tmp_path / "killed", iterations=2)
+def test_killed_in_the_evaluation_it_is_done_again(whole: Path, tiny: Path, tmp_path: Path) -> None:
+    job = tiny_job(tiny, tmp_path / "killed")
 
     def act() -> None:
         ProgressHook.after_val_iter = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore
@@ -171,11 +184,10 @@ def test_killed_in_the_evaluation_it_is_done_again(tiny: Path, tmp_path: Path) -
 
     assert in_child(act) == -signal.SIGKILL
     assert in_child(lambda: run_job(job)) == 0
-    assert in_child(lambda: run_job(tiny_job(tiny, tmp_path / "whole", iterations=2))) == 0
-    assert_same_run(tmp_path / "whole", job.out, 2)
+    assert_same_run(whole, job.out, 4)
 
 
-def test_killed_while_a_checkpoint_is_written_the_one_before_stays(tiny: Path, tmp_path: Path) -> None:
+def test_killed_while_a_checkpoint_is_written_the_one_before_stays(whole: Path, tiny: Path, tmp_path: Path) -> None:
     job = tiny_job(tiny, tmp_path / "killed")
 
     def act() -> None:
@@ -196,12 +208,11 @@ def test_killed_while_a_checkpoint_is_written_the_one_before_stays(tiny: Path, t
     assert len(list(folder.iterdir())) == 3, "and the half-written one under another name"
     assert in_child(lambda: run_job(job)) == 0
     assert sorted(path.name for path in folder.iterdir()) == ["iter_3.pth", "iter_4.pth"]
-    assert in_child(lambda: run_job(tiny_job(tiny, tmp_path / "whole"))) == 0
-    assert_same_run(tmp_path / "whole", job.out, 4)
+    assert_same_run(whole, job.out, 4)
 
 
 def test_without_space_for_a_checkpoint_the_one_before_stays(
-    tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    whole: Path, tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     job = tiny_job(tiny, tmp_path / "full")
     assert run_until(job, 2) == -signal.SIGKILL
@@ -216,19 +227,18 @@ def test_without_space_for_a_checkpoint_the_one_before_stays(
     assert "the checkpoint of iteration 3 could not be written" in capfd.readouterr().err
     assert sorted(path.name for path in folder.iterdir()) == ["iter_1.pth", "iter_2.pth"]
     assert in_child(lambda: run_job(job)) == 0
-    assert in_child(lambda: run_job(tiny_job(tiny, tmp_path / "whole"))) == 0
-    assert_same_run(tmp_path / "whole", job.out, 4)
+    assert_same_run(whole, job.out, 4)
 
 
-def test_a_flipped_byte_in_a_checkpoint_is_found(tiny: Path, tmp_path: Path) -> None:
-    job = tiny_job(tiny, tmp_path / "run")
-    assert run_until(job, 3) == -signal.SIGKILL
-    newest = job.out / "checkpoints" / "iter_3.pth"
+def test_a_flipped_byte_in_a_checkpoint_is_found(tmp_path: Path) -> None:
+    for iteration in (2, 3):
+        torch.save({"state_dict": {"weight": torch.arange(1000)}}, tmp_path / f"iter_{iteration}.pth")
+    newest = tmp_path / "iter_3.pth"
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(bytes(content))
-    with pytest.warns(UserWarning, match=r"iter_3.pth is damaged; going on from .*iter_2.pth"):
-        run_job(job)
+    assert not is_whole(newest)
+    assert newest_readable(newest.parent) == (newest.with_name("iter_2.pth"), [newest])
 
 
 def test_a_checkpoint_of_another_run_is_refused_with_the_difference(tiny: Path, tmp_path: Path) -> None:
@@ -254,13 +264,21 @@ def test_a_run_of_another_split_is_refused_with_the_difference(tiny: Path, tmp_p
         run_job(job)
 
 
-def test_a_second_interrupt_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_interrupt_stops_at_once() -> None:
     """Not one that follows at once: launchers pass Ctrl-C on to processes that have had it."""
-    with stop_on_signals() as request:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-        assert request.signal == signal.SIGINT
-        request.time -= 10
-        with pytest.raises(KeyboardInterrupt):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with stop_on_signals() as request:
             os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            os.kill(os.getpid(), signal.SIGINT)
+            assert request.signal == signal.SIGINT
+            request.time -= 10
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with stop_on_signals() as request:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert request.signal is None, "as nohup and shells in the background want it"
+    finally:
+        signal.signal(signal.SIGINT, before)
