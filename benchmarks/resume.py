@@ -37,6 +37,8 @@ detector = "r18-small"
 iterations = 180000
 """
 ITERATION = 100_000
+LINKS = 10_000
+"""Names of one file; file systems allow some ten thousand."""
 
 
 def prepare(annotations: Path, work: Path) -> None:
@@ -54,13 +56,16 @@ def prepare(annotations: Path, work: Path) -> None:
     (work / "train.json").write_bytes(content)
     truth = json.loads(content)
     first = {image["id"] for image in truth["images"][:5000]}
-    truth["annotations"] = [box for box in truth["annotations"] if box["image_id"] in first]
-    (work / "val.json").write_text(json.dumps({**truth, "images": truth["images"][:5000]}))
+    boxes = [box for box in truth["annotations"] if box["image_id"] in first]
+    (work / "val.json").write_text(json.dumps({**truth, "images": truth["images"][:5000], "annotations": boxes}))
     (work / "images").mkdir()
-    picture = work / "picture.jpg"
-    cv2.imwrite(str(picture), np.full((640, 640, 3), 128, np.uint8))
-    for image in json.loads(content)["images"]:
-        os.link(picture, work / "images" / image["file_name"])
+    for number, image in enumerate(truth["images"]):
+        file = work / "images" / image["file_name"]
+        if number % LINKS == 0:
+            picture = file
+            cv2.imwrite(str(picture), np.full((640, 640, 3), 128, np.uint8))
+        else:
+            os.link(picture, file)
     (work / "task.toml").write_text(TASK)
     make_splits(get_task(str(work / "task.toml")), work / "train.json", [(work / "split", Variant(seed=0))])
 

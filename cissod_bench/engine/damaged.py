@@ -110,7 +110,7 @@ class DamagedImagesHook(Hook):
 
 def mark(item: dict[str, Any], messages: list[str]) -> None:
     """Write into the samples of an item which images it stands for."""
-    for sample in item["data_samples"].values():
+    for sample in filter(None, item["data_samples"].values()):  # branches of the other source are None
         sample.set_metainfo({"damaged": tuple(messages)})
 
 
