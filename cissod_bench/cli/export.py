@@ -20,7 +20,7 @@ def export(
         from cissod_bench.engine.bundle import export_bundle
         from cissod_bench.engine.trained import load_trained
 
-        trained = load_trained(run)
+    trained = load_trained(run)
     needs = export_bundle(trained, run, out)
     size = sum(path.stat().st_size for path in out.iterdir()) / 2**20
     loads = f"needs cissod_bench for {', '.join(needs)}" if needs else "loads in mmdet alone"

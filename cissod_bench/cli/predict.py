@@ -35,7 +35,7 @@ def predict(
         from cissod_bench.engine.run import pick_device
         from cissod_bench.engine.trained import load_trained, predict_folder
 
-        trained = load_trained(run, checkpoint, pick_device(device))
+    trained = load_trained(run, checkpoint, pick_device(device))
     seen, found = predict_folder(trained, images, out, min_score=min_score, drawn=draw)
     if as_json:
         facts = {"out": str(out), "images": seen, "detections": found, "checkpoint": str(trained.checkpoint)}

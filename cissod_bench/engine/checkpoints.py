@@ -44,6 +44,15 @@ class AtomicCheckpointHook(Hook):
             for leftover in self.folder.glob(".iter_*"):
                 leftover.unlink()
 
+    def before_train_epoch(self, runner: Any) -> None:
+        """Begin a run that resumes where an evaluation is due with it, when all hooks are ready for training.
+
+        Whether the evaluation had been finished does not matter: the log is cut back to the checkpoint (`logs.py`), and
+        the same weights give the same result.
+        """
+        if runner.iter > 0 and runner.train_loop.evaluates(runner.iter):
+            runner.val_loop.run()
+
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Write a checkpoint where one is due; stop where that was asked for."""
         done = runner.iter + 1

@@ -1,5 +1,6 @@
 """A run's teacher outside of training: detections on any images, and a bundle to publish."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,12 @@ def load_trained(run: Path, checkpoint: Path | None = None, device: str = "cpu")
         frame.load_state_dict(state)
     except RuntimeError as error:
         raise UserError(f"{checkpoint}: the weights are of another model ({str(error).splitlines()[-1]}).") from error
+    if any(hook.get("pcb") for hook in config.custom_hooks):
+        warnings.warn(
+            "The run calibrated its scores by prototypes of its labelled images, which are not in the checkpoint: "
+            "these detections are without calibration.",
+            stacklevel=2,
+        )
     categories = msgspec.json.decode((run / VALIDATION_IMAGES).read_bytes())["categories"]
     return Trained(frame.teacher.to(device).eval(), config, categories, checkpoint)
 
