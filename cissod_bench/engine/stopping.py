@@ -1,6 +1,7 @@
 """Signals that ask a run to stop: it finishes the iteration, leaves a checkpoint, and says so."""
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import sys
@@ -23,6 +24,9 @@ AGREE = 10
 
 PATIENCE = 1.0
 """Seconds after which a second Ctrl-C is meant: launchers pass the first one on to processes that have had it."""
+
+_HEEDED = multiprocessing.RawValue("b", 0)
+"""Whether this process notes signals now; loader workers, which are forked from it, see the same byte."""
 
 
 @dataclass
@@ -63,9 +67,11 @@ def stop_on_signals() -> Iterator[StopRequest]:
         return
     heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, note) for number in heeded}
+    _HEEDED.value = True
     try:
         yield request
     finally:
+        _HEEDED.value = False
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -86,10 +92,16 @@ def stop_signal(runner: Any, done: int) -> int | None:
 
 @FUNCTIONS.register_module()
 def deaf_worker(worker_id: int) -> None:
-    """Make a loader worker deaf to the signals that its parent heeds.
+    """Make a loader worker deaf to the signals that its parent heeds, for as long as it does.
 
     Slurm sends them to every process of a job, and a worker that dies of one takes its parent along before the
-    checkpoint is written. A worker ends when its parent does.
+    checkpoint is written. A worker ends when its parent does; what still lives when Python exits gets a SIGTERM from it
+    and has to obey, since Python then waits.
     """
+
+    def obey_afterwards(number: int, frame: FrameType | None) -> None:
+        if not _HEEDED.value:
+            os._exit(128 + number)
+
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, obey_afterwards if number == signal.SIGTERM else signal.SIG_IGN)
