@@ -41,12 +41,15 @@ class SortedRoIExtractor(SingleRoIExtractor):
             return maps[0].new_zeros(0, self.out_channels, *self.roi_layers[0].output_size)
         if rois.device.type == "cpu" and _has_fixed_samples(self.roi_layers[0]):
             return pooled_rows(maps, rois, levels, self.roi_layers)
+        # A jittered box may be turned inside out on one axis: its area is negative, its scale and level are none.
+        levels = torch.where(levels < 0, len(maps), levels)
         levels, order = levels.sort(stable=True)
-        counts = (levels[:, None] == torch.arange(len(maps), device=levels.device)).sum(dim=0).tolist()
+        counts = (levels[:, None] == torch.arange(len(maps) + 1, device=levels.device)).sum(dim=0).tolist()
         parts = torch.split(rois[order], counts)
-        by_level = zip(self.roi_layers, maps, parts, strict=True)
+        by_level = zip(self.roi_layers, maps, parts[:-1], strict=True)
         pooled = [layer(level, part) for layer, level, part in by_level if len(part)]
-        together = torch.cat(pooled)
+        nothing = maps[0].new_zeros(counts[-1], self.out_channels, *self.roi_layers[0].output_size)
+        together = torch.cat([*pooled, nothing])
         return torch.empty_like(together).index_copy(0, order, together)
 
 
@@ -60,12 +63,13 @@ def pooled_rows(maps: list[Tensor], rois: Tensor, levels: Tensor, layers: list[R
     Args:
         maps: (B, C, H, W) float32 maps of the levels.
         rois: (K, 5) number of the image and box in pixels.
-        levels: (K,) int64 level of each RoI.
+        levels: (K,) int64 level of each RoI; features of RoIs with a negative one are zero.
         layers: for each level its RoIAlign, all with one output size and number of sampling points.
 
     Returns:
         (K, C, S, S) features.
     """
+    has_level, levels = levels >= 0, levels.clamp(min=0)
     rows = torch.cat([level.permute(0, 2, 3, 1).reshape(-1, level.shape[1]) for level in maps])
     sizes = torch.tensor([[level.shape[2], level.shape[3]] for level in maps])
     cells = sizes.prod(dim=1)
@@ -86,6 +90,7 @@ def pooled_rows(maps: list[Tensor], rois: Tensor, levels: Tensor, layers: list[R
         weights.append(weight.flatten(2))
     width = sizes[levels, 1][:, None, None, None, None]
     index = places[0][:, :, None, :, None] * width + places[1][:, None, :, None, :] + first[:, None, None, None, None]
+    weights[0] = weights[0] * has_level[:, None, None]
     weight = weights[0][:, :, None, :, None] * weights[1][:, None, :, None, :] / samples**2
     bags = functional.embedding_bag(
         index.reshape(-1, 4 * samples**2), rows, per_sample_weights=weight.reshape(-1, 4 * samples**2), mode="sum"
@@ -100,8 +105,8 @@ def _neighbours(points: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     """
     inside = (points >= -1.0) & (points <= size)
     points = points.clamp(min=0.0)
-    before = torch.minimum(points.floor().long(), size - 1)
+    before = torch.minimum(points.floor().long().clamp(min=0), size - 1)  # what is not finite is nowhere
     after = torch.minimum(before + 1, size - 1)
     share = torch.where(before >= size - 1, 0.0, points - before)
-    weight = torch.stack([1.0 - share, share], dim=-1) * inside[..., None]
+    weight = torch.where(inside[..., None], torch.stack([1.0 - share, share], dim=-1), 0.0)
     return torch.stack([before, after], dim=-1), weight

@@ -85,6 +85,8 @@ def test_the_extractor_pools_what_mmdets_does(samples: int) -> None:
     torch.manual_seed(0)
     maps = [torch.randn(2, 5, 32 // 2**level, 40 // 2**level) for level in range(3)]
     rois = torch.cat([torch.randint(2, (200, 1)).float(), boxes(200, 5, size=150.0)], dim=1)
+    rois[:3, 3] = rois[:3, 1] - 5.0  # jitter can turn a small box inside out
+    rois[2:5, 4] = rois[2:5, 2] - 5.0
     weight = torch.randn(200, 5, 7, 7)
     results = []
     for kind in (SingleRoIExtractor, SortedRoIExtractor):
@@ -97,6 +99,18 @@ def test_the_extractor_pools_what_mmdets_does(samples: int) -> None:
     if samples == 0:
         assert torch.equal(results[1][0], results[0][0])
     assert SortedRoIExtractor(layer, **options)(maps, rois[:0]).shape == (0, 5, 7, 7)
+
+
+def test_boxes_that_are_not_finite_have_no_features() -> None:
+    """A run that explodes is to stop on its loss, not inside of the pooling."""
+    layer = {"type": "RoIAlign", "output_size": 7, "sampling_ratio": 1, "use_torchvision": True}
+    extractor = SortedRoIExtractor(layer, out_channels=2, featmap_strides=[4, 8], finest_scale=28)
+    maps = [torch.randn(1, 2, 8 // 2**level, 8 // 2**level) for level in range(2)]
+    rois = torch.tensor([[0.0, 1.0, 1.0, 9.0, 9.0]]).repeat(4, 1)
+    rois[1, 1:], rois[2, 3:], rois[3, 2] = float("nan"), float("inf"), float("-inf")
+    pooled = extractor(maps, rois)
+    assert pooled[0].abs().sum() > 0
+    assert pooled[1:].abs().sum() == 0
 
 
 def test_pooling_is_the_same_with_any_number_of_threads() -> None:
