@@ -87,7 +87,7 @@ def test_mmdet_alone_builds_and_loads_the_finished_run(page_run: Path) -> None:
 def test_an_edited_file_does_not_go_on_with_the_run(page_run: Path, tiny: Path) -> None:
     file = page_run / "edited.py"
     file.write_text(code_of_the_page().replace("LogitAdjustedLoss", "EditedLoss"))
-    with pytest.raises(UserError, match=r"another configuration; the first difference is .*(digest|EditedLoss)"):
+    with pytest.raises(UserError, match=r"holds another run: method_digest: .* there, .* asked for.*EditedLoss"):
         CliRunner().invoke(app, ["run", *arguments(tiny, page_run, file)], catch_exceptions=False)
 
 
