@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ METHOD = ["--method", "gbs", *(part for name, value in OPTIONS.items() for part 
 """State that both processes have to share: gradients, weights, and the thresholds made of them."""
 
 
-def command(tiny: Path, out: Path, *more: str) -> list[str]:
+def command(tiny: Path, out: Path, *more: str, method: Sequence[str] = METHOD) -> list[str]:
     asked = {
         "--task": tiny / "task.toml",
         "--split": tiny / "split",
@@ -43,7 +44,7 @@ def command(tiny: Path, out: Path, *more: str) -> list[str]:
         "--device": "cpu",
         "--threads": 1,
     }
-    return ["run", *METHOD, *(str(part) for pair in asked.items() for part in pair), *more]
+    return ["run", *method, *(str(part) for pair in asked.items() for part in pair), *more]
 
 
 def final_state(out: Path) -> dict[str, torch.Tensor]:
@@ -70,19 +71,12 @@ def test_torchrun_end_to_end(by_torchrun: Path) -> None:
     assert images == sorted(images), "in the order of the file, as one process has them"
 
 
-def test_two_processes_are_one_process_with_the_same_batch(
-    by_torchrun: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One process that takes the whole batch, whose loss is the mean over the two halves.
-
-    Each half has its own random numbers for RoIs and jitter, and its own denominators in the loss, as in Soft Teacher
-    on several GPUs. Everything else is what one process does: draws, augmentation, optimiser, teacher, evaluation.
-    """
+def take_both_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let one process take the batch of two; its loss is the mean of theirs, each with its own random numbers."""
     preset = detectors.DETECTORS["r18-small"]
     whole = dataclasses.replace(preset, per_gpu=(8, 4), reference_gpus=0.5)  # type: ignore[arg-type]
     monkeypatch.setitem(detectors.DETECTORS, "r18-small", whole)
-    loss, end_iteration = TeacherStudent.loss, GradientReweightedFocalLoss.end_iteration
-    held: list[dict[str, torch.Tensor]] = []
+    loss = TeacherStudent.loss
 
     def mean_of_halves(self: TeacherStudent, inputs: Any, samples: Any) -> dict[str, torch.Tensor]:
         found = []
@@ -96,6 +90,21 @@ def test_two_processes_are_one_process_with_the_same_batch(
         ]
         return {name: (value + flat[1][name]) / 2 for name, value in flat[0].items()}
 
+    monkeypatch.setattr(TeacherStudent, "loss", mean_of_halves)
+
+
+def test_two_processes_are_one_process_with_the_same_batch(
+    by_torchrun: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process that takes the whole batch, whose loss is the mean over the two halves.
+
+    Each half has its own random numbers for RoIs and jitter, and its own denominators in the loss, as in Soft Teacher
+    on several GPUs. Everything else is what one process does: draws, augmentation, optimiser, teacher, evaluation.
+    """
+    take_both_halves(monkeypatch)
+    end_iteration = GradientReweightedFocalLoss.end_iteration
+    held: list[dict[str, torch.Tensor]] = []
+
     def once_for_both(self: GradientReweightedFocalLoss, iteration: int) -> None:
         held.append(dict(self._pending))
         self._pending = {}
@@ -105,7 +114,6 @@ def test_two_processes_are_one_process_with_the_same_batch(
             held.clear()
             end_iteration(self, iteration)
 
-    monkeypatch.setattr(TeacherStudent, "loss", mean_of_halves)
     monkeypatch.setattr(GradientReweightedFocalLoss, "end_iteration", once_for_both)
     job = tiny_job(tiny, tmp_path / "one", method="gbs", options=OPTIONS, iterations=ITERATIONS)
     run_job(job)

@@ -1,6 +1,8 @@
 """Two stages in one run: their images, boxes, rates and states, and what survives an interruption between them."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +25,7 @@ from cissod_bench.splits.manifest import load_split, write_ids
 from tests.baselines.test_calibration import Pooling, state_of
 from tests.baselines.test_defrcn import naive_balanced
 from tests.engine.conftest import tiny_job
+from tests.engine.test_launch import PROGRAM, command, take_both_halves
 from tests.engine.test_run import final_state, interrupted
 
 HALF = {"fine_tuning": 0.5, "shots": 3}
@@ -217,6 +220,22 @@ def _flat(value: Any, name: str = "") -> Any:
         yield name, value
     for key, inner in items:
         yield from _flat(inner, f"{name}/{key}")
+
+
+def test_two_processes_change_the_stage_as_one_process_does(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both freeze the same layers and draw the same rows, and neither waits for gradients that no longer come."""
+    options = [part for name, value in HALF.items() for part in ("-o", f"{name}={value}")]
+    asked = command(tiny, tmp_path / "two", "--processes", "2", method=["--method", "defrcn", *options])
+    done = subprocess.run([sys.executable, *PROGRAM, *asked], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    take_both_halves(monkeypatch)
+    run_job(tiny_job(tiny, tmp_path / "one", method="defrcn", options=HALF, iterations=6))
+    one, two = final_state(tmp_path / "one", 6), final_state(tmp_path / "two", 6)
+    assert one.keys() == two.keys()
+    worst = {name: (one[name].float() - value.float()).abs().max().item() for name, value in two.items()}
+    assert max(worst.values()) < 1e-4, sorted(worst.items(), key=lambda item: -item[1])[:5]
 
 
 def test_calibration_changes_scores_of_minority_classes_at_test_time_alone(
