@@ -151,3 +151,13 @@ class SamplerStateHook(Hook):
 def frame_of(runner: Any) -> Any:
     """The teacher-student frame of a run, out of the wrapper that distributed training puts around it."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def wrap_again(runner: Any) -> None:
+    """Set up the wrapper of distributed training anew, for other parameters than those it was made for.
+
+    It waits for the gradients of all parameters that learned then, and its buckets have the layout that they had then:
+    in another one PyTorch puts the gradients of the first step in the wrong places (seen in 2.15).
+    """
+    if is_model_wrapper(runner.model):
+        runner.model = runner.wrap_model(runner.cfg.get("model_wrapper_cfg"), runner.model.module)

@@ -33,6 +33,7 @@ from cissod_bench.engine import plugins
 from cissod_bench.engine.checkpoints import newest_readable, read_config
 from cissod_bench.engine.config import METHOD_FILE, VALIDATION_IMAGES, build_config, validation_list
 from cissod_bench.engine.damaged import DamagedImage
+from cissod_bench.engine.hooks import wrap_again
 from cissod_bench.engine.identity import differences, show
 from cissod_bench.engine.job import Job
 from cissod_bench.engine.ranks import from_main, main_process_speaks, process_group
@@ -66,6 +67,10 @@ class QuietRunner(Runner):
             if type(handler) is logging.StreamHandler:
                 handler.setLevel(logging.WARNING)
         return logger
+
+    def _init_model_weights(self) -> None:
+        super()._init_model_weights()
+        wrap_again(self)  # initialisation lays weights out with channels last
 
     def dump_config(self) -> None:
         """Leave it out: the run folder has its configuration."""

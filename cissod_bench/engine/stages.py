@@ -12,12 +12,11 @@ import numpy as np
 import torch
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from numpy.typing import NDArray
 
 from cissod_bench.baselines.calibration import Calibration, load_imagenet_network
 from cissod_bench.baselines.defrcn import balanced_images, reinitialise, start_fine_tuning
-from cissod_bench.engine.hooks import frame_of
+from cissod_bench.engine.hooks import frame_of, wrap_again
 from cissod_bench.engine.randomness import derived_seed
 from cissod_bench.errors import UserError
 from cissod_bench.methods.sampling import repeat_factors
@@ -114,9 +113,7 @@ class TwoStageHook(Hook):
         """Turn to the second stage; what is in checkpoints changes only where no checkpoint has it changed yet."""
         frame = frame_of(runner)
         start_fine_tuning(frame.student, self.roi_gradient, self.dropout)
-        if is_model_wrapper(runner.model):
-            # Distributed training waits for the gradients of all parameters that learned when it was set up.
-            runner.model = runner.wrap_model(runner.cfg.get("model_wrapper_cfg"), frame)
+        wrap_again(runner)
         if runner.iter > self.start:
             return
         generator = torch.Generator().manual_seed(derived_seed(runner.seed, "minority rows"))
