@@ -8,7 +8,8 @@ from mmengine.config import Config
 from cissod_bench.engine.job import Job
 
 _INDIFFERENT = ("num_workers", "persistent_workers", "prefetch_factor", "pin_memory", "worker_init_fn", "damaged_limit")
-_APART = ("visualizer", "log_level", "load_from", "resume")
+_APART = ("visualizer", "log_level", "load_from", "resume", "launcher", "model_wrapper_cfg")
+"""Several processes show in the batch."""
 MISSING = "nothing"
 SHOWN = 4
 """Differences that a message shows."""
