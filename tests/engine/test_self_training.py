@@ -31,7 +31,7 @@ def both(tiny: Path, labeled: Path, unlabeled: Path) -> SeededConcatDataset:
     classes = load_split(tiny / "split").class_names
     labeled_part = data.dataset(labeled, tiny / "train", classes, data.labeled_pipeline(DETECTOR), test=False)
     other = data.dataset(unlabeled, tiny / "train", classes, data.unlabeled_pipeline(DETECTOR), test=False)
-    return SeededConcatDataset([labeled_part, other], seed=0)
+    return SeededConcatDataset([labeled_part, other], seed=0, damaged_limit=0)
 
 
 def labels_of(info: dict[str, Any], ignored: int = 0) -> ImageLabels:
