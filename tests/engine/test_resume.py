@@ -28,10 +28,15 @@ from cissod_bench.engine.stopping import stop_on_signals
 from cissod_bench.errors import Stopped, UserError
 from cissod_bench.leaderboard.records import load_result
 from cissod_bench.methods.registry import METHODS
-from tests.engine.conftest import tiny_job
+from tests.engine import conftest
 
 OF_THE_MACHINE = ("time", "data_time", "memory", "images_per_second", "memory_mib")
 """Scalars that no two runs have in common."""
+
+
+def tiny_job(tiny: Path, out: Path, **changes: Any) -> Job:
+    """A tiny job that a forked process can evaluate: hotcoco's threads, once started, are not there in a fork."""
+    return conftest.tiny_job(tiny, out, **{"evaluator": "pycocotools", **changes})
 
 
 def in_child(action: Callable[[], Any]) -> int:
