@@ -1,0 +1,140 @@
+"""What a run says of itself: time left, throughput, TensorBoard, and what stopped it."""
+
+import importlib.util
+import inspect
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from mmdet.registry import VISBACKENDS
+
+from cissod_bench.engine import loggers
+from cissod_bench.engine.config import build_config
+from cissod_bench.engine.loggers import LOGGERS, backends, choose_loggers
+from cissod_bench.engine.progress import WINDOW, Remaining, evaluations_after
+from cissod_bench.engine.run import run_job
+from cissod_bench.errors import UserError
+from cissod_bench.leaderboard.curves import read_curves
+from cissod_bench.methods.teacher_student import TeacherStudent
+from tests.engine.conftest import tiny_job
+from tests.engine.test_resume import in_child, run_until
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_time_left_is_right_with_evaluations_and_when_the_pace_changes() -> None:
+    clock = Clock()
+    remaining = Remaining(clock)
+    assert remaining.seconds(10, 1) is None
+    remaining.start()
+    for _ in range(10):
+        clock.now += 2
+        remaining.iterated()
+    assert remaining.seconds(100, 3) == pytest.approx(200), "no evaluation seen so far"
+    clock.now += 50  # the evaluation is none of the iterations
+    remaining.evaluated(50)
+    remaining.start()
+    clock.now += 2
+    remaining.iterated()
+    assert remaining.seconds(100, 3) == pytest.approx(350)
+    for _ in range(WINDOW):
+        clock.now += 4
+        remaining.iterated()
+    assert remaining.seconds(100, 0) == pytest.approx(400), "the run has become slower"
+
+
+def test_a_resumed_run_counts_from_where_it_stands() -> None:
+    """Nothing of the time before the resume, and only what is left of iterations and evaluations."""
+    clock = Clock()
+    remaining = Remaining(clock)
+    remaining.start()
+    clock.now += 3
+    remaining.iterated()
+    runner: Any = SimpleNamespace(max_iters=1000, val_interval=300)
+    assert remaining.seconds(1000 - 901, evaluations_after(runner, 901)) == pytest.approx(297)
+    assert [evaluations_after(runner, done) for done in (1, 300, 301, 900, 901, 1000)] == [4, 4, 3, 2, 1, 1]
+    runner.max_iters = 900
+    assert [evaluations_after(runner, done) for done in (1, 300, 301, 900)] == [3, 3, 2, 1]
+
+
+def test_throughput_and_memory_are_logged(tiny: Path, tmp_path: Path) -> None:
+    run_job(tiny_job(tiny, tmp_path / "run"))
+    curves = read_curves(tmp_path / "run")
+    for name in ("loss", "images_per_second", "memory_mib", "time"):
+        assert curves[name][0] == [1, 2, 3, 4]
+        assert min(curves[name][1]) > 0
+    assert curves["all/AP"][0] == [4]
+
+
+def test_tensorboard_shows_a_killed_run_without_doubles(tiny: Path, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", exc_type=ImportError)
+    job = tiny_job(tiny, tmp_path / "run", loggers=["tensorboard"], iterations=5)
+    assert run_until(job, 3) < 0
+    assert in_child(lambda: run_job(job)) == 0
+    events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    expected = read_curves(job.out)["loss"]
+    found = events.Scalars("loss")
+    assert [event.step for event in found] == expected[0] == [1, 2, 3, 4, 5]
+    assert [event.value for event in found] == pytest.approx(expected[1])
+
+
+def test_loggers_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert choose_loggers(None) == ()
+    assert choose_loggers(["none"]) == ()
+    for name in LOGGERS:
+        with pytest.raises(UserError, match=f"--logger {name}: the package is not installed. `pip install {name}`"):
+            choose_loggers([name])
+    with pytest.raises(UserError, match=r"Unknown logger 'tensorbord'. Did you mean 'tensorboard'\?"):
+        choose_loggers(["tensorbord"])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    assert choose_loggers(None) == ("tensorboard",)
+    assert choose_loggers(["wandb", "mlflow"]) == ("wandb", "mlflow")
+
+
+def test_mmengine_takes_the_configuration_of_every_logger(tmp_path: Path) -> None:
+    for options in backends(LOGGERS, tmp_path):
+        backend = VISBACKENDS.get(options.pop("type"))
+        inspect.signature(backend).bind(**options)
+
+
+def test_loggers_do_not_make_another_run(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = tiny_job(tiny, tmp_path / "run", iterations=1)
+    result = run_job(job)
+    monkeypatch.setattr(loggers, "_installed", lambda name: True)
+    other = tiny_job(tiny, tmp_path / "run", iterations=1, loggers=["wandb"], damaged_images=3, workers=1)
+    assert build_config(other).visualizer != build_config(job).visualizer
+    assert run_job(other) == result
+
+
+@pytest.mark.parametrize(("factor", "said"), [(float("nan"), "is no longer finite"), (1e6, "has exploded")])
+def test_a_bad_loss_stops_the_run_and_names_the_images(
+    factor: float, said: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The iteration where it began, though the loss is looked at later, and before a checkpoint of it is written."""
+    monkeypatch.setattr("cissod_bench.engine.config.log_interval", lambda job: 4)
+    monkeypatch.setattr("cissod_bench.engine.config.checkpoint_interval", lambda job: 3)
+    original, seen = TeacherStudent.loss_by_gt_instances, {}
+
+    def spoiled(self: TeacherStudent, inputs: Any, samples: Any) -> Any:
+        losses = original(self, inputs, samples)
+        seen[self.iteration] = [sample.img_id for sample in samples]
+        return losses | {"sup_loss_cls": losses["sup_loss_cls"] * (factor if self.iteration >= 4 else 1.0)}
+
+    monkeypatch.setattr(TeacherStudent, "loss_by_gt_instances", spoiled)
+    with pytest.raises(UserError, match=f"The loss {said} at iteration 5: .*bad_batch.json"):
+        run_job(tiny_job(tiny, tmp_path / "run", iterations=12))
+    bad = json.loads((tmp_path / "run" / "bad_batch.json").read_text())
+    assert bad["iteration"] == 5
+    assert [image["id"] for image in bad["images"] if image["branch"] == "sup"] == seen[4]
+    assert all(Path(image["path"]).is_file() for image in bad["images"])
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["iter_3.pth"]
