@@ -18,8 +18,7 @@ from cissod_bench.engine.run import run_job
 from cissod_bench.errors import UserError
 from cissod_bench.leaderboard.curves import read_curves
 from cissod_bench.methods.teacher_student import TeacherStudent
-from tests.engine.conftest import tiny_job
-from tests.engine.test_resume import in_child, run_until
+from tests.engine.test_resume import in_child, run_until, tiny_job
 
 
 class Clock:
