@@ -6,9 +6,9 @@ Prints, for each number of classes n, milliseconds of one iteration's RoI classi
 labelled, 2,048 pseudo-labelled; forward and backward) as plain focal loss and with gradient-based reweighting, of the
 thresholds' update, and of class-rebalancing sampling (its share of a transfer every 50 iterations, and of a new
 generation over 107,000 unlabelled images every 18,000), and the sum of what is added as a part of a whole training step
-of the paper's detector on this device: R50-FPN, 1 + 4 images of 1333 x 800. It also counts what would make the host
-wait for a GPU in the parts that run in every iteration (reading a number back, or a shape that depends on the data), of
-which there must be none; on a GPU, PyTorch's own check for that is switched on.
+of the paper's detector on this device: R50-FPN, 1 + 4 images of 1333 x 800, as in `training.py`. It also counts, on a
+pretended device (`cissod_bench/engine/pretended.py`), what would make the host wait for a GPU in the parts that run in
+every iteration, of which there must be none; on a GPU, PyTorch's own check for that is switched on.
 """
 
 import argparse
@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.registry import init_default_scope
-from torch.utils._python_dispatch import TorchDispatchMode
+from training import Variant, batch, build
 
-import cissod_bench.engine.plugins  # noqa: F401  (registers the frame's parts)
-from cissod_bench.engine.detectors import SOFT_TEACHER, get_detector
+from cissod_bench.engine import pretended
+from cissod_bench.engine.detectors import SOFT_TEACHER
 from cissod_bench.engine.generations import FLUSH
 from cissod_bench.methods.focal import softmax_focal
 from cissod_bench.methods.passes import serving
@@ -34,22 +34,9 @@ from cissod_bench.methods.thresholds import ClassThreshold
 CLASSES = (80, 365, 1203)
 LABELED_ROIS, UNLABELED_ROIS, DETECTIONS = 512, 2048, 400
 LABELED_IMAGES, UNLABELED_IMAGES, GENERATION = 10_000, 107_000, 18_000
-WAITS = ("_local_scalar_dense", "nonzero", "item", "masked_select", "unique", "bincount")
-
-
-class Waits(TorchDispatchMode):
-    """Counts operators whose result the host has to wait for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = str(func).split(".")[1]
-        masked = name == "index" and any(t is not None and t.dtype == torch.bool for t in args[1])
-        if name.startswith(WAITS) or masked:
-            self.found.append(name)
-        return func(*args, **(kwargs or {}))
+Batches = list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+Prepare = Callable[[Any], Any]
+Action = Callable[[], None]
 
 
 def milliseconds(action: Callable[[], object], device: str, repeats: int = 30) -> float:
@@ -66,19 +53,34 @@ def milliseconds(action: Callable[[], object], device: str, repeats: int = 30) -
     return statistics.median(times[-repeats:])
 
 
-def measure(num_classes: int, device: str) -> tuple[float, float, float, float, int]:
-    """Milliseconds of plain and reweighted losses, thresholds and sampling in an iteration; number of waits added."""
+def rois(num_classes: int) -> Batches:
+    """Logits, labels and label weights of the labelled and the pseudo-labelled RoIs of an iteration."""
     generator = torch.Generator().manual_seed(0)
-    batches = []
-    for count in (LABELED_ROIS, UNLABELED_ROIS):
-        logits = torch.randn(count, num_classes + 1, generator=generator).to(device).requires_grad_()
-        labels = torch.randint(num_classes + 1, (count,), generator=generator).to(device)
-        batches.append((logits, labels, torch.rand(count, generator=generator).to(device)))
-    factors = [batch[2].sum() for batch in batches]
-    loss = GradientReweightedFocalLoss(num_classes).to(device)
-    threshold = ClassThreshold(num_classes).to(device)
-    found = torch.randint(num_classes, (DETECTIONS,), generator=generator).to(device)
-    scores = torch.rand(DETECTIONS, generator=generator).to(device)
+    return [
+        (
+            torch.randn(count, num_classes + 1, generator=generator),
+            torch.randint(num_classes + 1, (count,), generator=generator),
+            torch.rand(count, generator=generator),
+        )
+        for count in (LABELED_ROIS, UNLABELED_ROIS)
+    ]
+
+
+def parts(num_classes: int, prepare: Prepare) -> tuple[Action, Action, Action]:
+    """The plain losses, the reweighted losses and the thresholds of an iteration, as actions.
+
+    Args:
+        num_classes: number of foreground classes n.
+        prepare: puts a tensor or a module on the device.
+    """
+    batches = [
+        (prepare(logits).requires_grad_(), prepare(label), prepare(weight))
+        for logits, label, weight in rois(num_classes)
+    ]
+    factors = [weight.sum() for _, _, weight in batches]
+    loss = prepare(GradientReweightedFocalLoss(num_classes))
+    threshold = prepare(ClassThreshold(num_classes))
+    found, scores = prepare(torch.arange(DETECTIONS) % num_classes), prepare(torch.rand(DETECTIONS))
 
     def plain() -> None:
         for (logits, labels, weights), factor in zip(batches, factors, strict=True):
@@ -94,16 +96,38 @@ def measure(num_classes: int, device: str) -> tuple[float, float, float, float, 
         threshold.update(found, scores)
         threshold.thresholds(1, loss.weights)
 
-    with Waits() as waits:
+    return plain, reweighted, thresholds
+
+
+def waits(num_classes: int) -> int:
+    """What the host would wait for in the losses and thresholds of an iteration on a GPU."""
+
+    def prepare(thing: Any) -> Any:
+        if isinstance(thing, torch.nn.Module):
+            pretended.move(thing)
+            return thing
+        return pretended.Pretended(thing)
+
+    with pretended.counting() as counted:
+        _, reweighted, thresholds = parts(num_classes, prepare)
+        counted.waits.clear()
         reweighted()
         thresholds()
+        return counted.waits.total()
+
+
+def measure(num_classes: int, device: str) -> tuple[float, float, float, float]:
+    """Milliseconds of plain and reweighted losses, thresholds and sampling in an iteration."""
+    plain, reweighted, thresholds = parts(num_classes, lambda thing: thing.to(device))
     if device == "cuda":
+        reweighted()
+        thresholds()
         torch.cuda.set_sync_debug_mode("error")  # any synchronisation raises from here on
         reweighted()
         thresholds()
         torch.cuda.set_sync_debug_mode("default")
     times = (milliseconds(action, device) for action in (plain, reweighted, thresholds))
-    return *times, sampling(num_classes, device), len(waits.found)
+    return *times, sampling(num_classes, device)
 
 
 def sampling(num_classes: int, device: str) -> float:
@@ -129,47 +153,16 @@ def sampling(num_classes: int, device: str) -> float:
 
 
 def training_step(device: str, steps: int = 2) -> float:
-    """Milliseconds of a Soft Teacher step of the paper's detector, loading and augmentation left out."""
-    from mmdet.registry import MODELS
-    from mmdet.structures import DetDataSample
-    from mmengine.config import ConfigDict
-    from mmengine.structures import InstanceData
-
+    """Milliseconds of the frame's step with the paper's detector: `training.py`'s, at Soft Teacher's thresholds."""
     init_default_scope("mmdet")
     torch.manual_seed(0)
-    model = MODELS.build(
-        ConfigDict(
-            type="TeacherStudent",
-            detector=get_detector("r50-fpn").model(80, 100),
-            threshold={"type": "FixedThreshold", "value": 0.9},
-            semi_train_cfg=dict(SOFT_TEACHER),
-            semi_test_cfg={"predict_on": "teacher"},
-        )
-    )
-    model.to(device).train()
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-4)
-    meta = {"img_shape": (800, 1333), "ori_shape": (800, 1333), "batch_input_shape": (800, 1344)}
-    meta |= {"pad_shape": (800, 1344), "scale_factor": (1.0, 1.0), "homography_matrix": np.eye(3, dtype=np.float32)}
-
-    def branch(images: int) -> tuple[torch.Tensor, list[DetDataSample]]:
-        samples = [DetDataSample(metainfo=meta) for _ in range(images)]
-        for sample in samples:
-            corners = 600 * torch.rand(7, 2)
-            boxes = torch.cat([corners, corners + 20 + 150 * torch.rand(7, 2)], dim=1)
-            sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.randint(80, (7,))).to(device)
-        return torch.randn(images, 3, 800, 1344, device=device), samples
-
-    branches = {"sup": branch(1), "unsup_teacher": branch(4), "unsup_student": branch(4)}
-    inputs, samples = ({name: both[which] for name, both in branches.items()} for which in (0, 1))
-
-    def step() -> None:
-        losses = model.loss(inputs, samples)
-        total, _ = model.parse_losses(losses)
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-
-    return milliseconds(step, device, steps)
+    thresholds = {name: SOFT_TEACHER[name] for name in ("pseudo_label_initial_score_thr", "rpn_pseudo_thr")}
+    model = build("TeacherStudent", "r50-fpn", thresholds)
+    model.init_weights()
+    options = argparse.Namespace(device=device, detector="r50-fpn", thresholds=thresholds)
+    variant = Variant("frame", "TeacherStudent", options, model.state_dict())
+    example = batch(0, 1333, 800)
+    return milliseconds(lambda: variant.step(example), device, steps)
 
 
 def main() -> None:
@@ -179,18 +172,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    waiting = {num_classes: waits(num_classes) for num_classes in CLASSES}  # before the first real backward pass
     step = None if arguments.no_step else training_step(arguments.device)
     if step is not None:
         print(f"a training step of R50-FPN on {arguments.device}: {step:,.0f} ms")
     print("| n | focal ms | GbR ms | GbT ms | CrS ms | added ms | of a step | waits for the device |")
     print("|--:|--:|--:|--:|--:|--:|--:|--:|")
     for num_classes in CLASSES:
-        plain, reweighted, thresholds, crs, waits = measure(num_classes, arguments.device)
+        plain, reweighted, thresholds, crs = measure(num_classes, arguments.device)
         added = reweighted - plain + thresholds + crs
         share = f"{100 * added / step:.2f} %" if step else ""
         print(
             f"| {num_classes} | {plain:.2f} | {reweighted:.2f} | {thresholds:.2f} | {crs:.2f} | {added:.2f} | {share} "
-            f"| {waits} |"
+            f"| {waiting[num_classes]} |"
         )
 
 

@@ -38,8 +38,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cissod_bench.baselines.calibration import check_imagenet_file
 from cissod_bench.errors import UserError
+from cissod_bench.methods.calibration import check_imagenet_file
 from cissod_bench.methods.method import Parts, Setting, fixed_threshold, repeat_threshold
 from cissod_bench.methods.ranges import Count, Inside, NotNegative, Positive, UnitInterval
 

@@ -8,18 +8,18 @@
     README.md          how to load it
 """
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 from mmdet.registry import MODELS, TASK_UTILS, TRANSFORMS
 from mmengine.config import ConfigDict
 from safetensors.torch import save_file
 
 from cissod_bench.engine.config import PlainConfig
-from cissod_bench.engine.trained import Trained
+from cissod_bench.engine.trained import Trained, check_empty
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation.groups import load_evaluation
 from cissod_bench.files import atomic_path, sha256_file, write_json, write_text
@@ -59,8 +59,7 @@ def export_bundle(trained: Trained, run: Path, out: Path) -> list[str]:
     Raises:
         UserError: the run is not finished, or `out` holds something.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out}: is not empty. Give another folder.")
+    check_empty(out)
     if not (run / RESULT_FILE).is_file():
         raise UserError(f"{run}: not finished, so there are no scores to publish. Run it to its end.")
     record = load_result(run / RESULT_FILE)
@@ -142,4 +141,4 @@ def _is_own(name: str) -> bool:
 
 
 def _number(value: Any) -> float | None:
-    return None if torch.isnan(torch.tensor(float(value))) else float(value)
+    return None if math.isnan(value) else float(value)

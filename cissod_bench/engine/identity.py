@@ -9,7 +9,7 @@ from cissod_bench.engine.job import Job
 
 _INDIFFERENT = ("num_workers", "persistent_workers", "prefetch_factor", "pin_memory", "worker_init_fn", "damaged_limit")
 _APART = ("visualizer", "log_level", "load_from", "resume", "launcher", "model_wrapper_cfg")
-"""Several processes show in the batch."""
+"""How a run is started and what it logs, not what it is; several processes show in its batch."""
 MISSING = "nothing"
 SHOWN = 4
 """Differences that a message shows."""

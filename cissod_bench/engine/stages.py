@@ -14,11 +14,11 @@ from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from numpy.typing import NDArray
 
-from cissod_bench.baselines.calibration import Calibration, load_imagenet_network
 from cissod_bench.baselines.defrcn import balanced_images, reinitialise, start_fine_tuning
 from cissod_bench.engine.hooks import frame_of, wrap_again
 from cissod_bench.engine.randomness import derived_seed
 from cissod_bench.errors import UserError
+from cissod_bench.methods.calibration import Calibration, load_imagenet_network
 from cissod_bench.methods.sampling import repeat_factors
 from cissod_bench.splits.manifest import read_ids
 

@@ -134,8 +134,7 @@ def predict_folder(
     """
     if not images.is_dir():
         raise UserError(f"{images}: no such folder. Give a folder of images.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out}: is not empty. Give another folder.")
+    check_empty(out)
     files = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not files:
         raise UserError(f"{images}: no images in it ({', '.join(SUFFIXES)}).")
@@ -155,6 +154,16 @@ def predict_folder(
     write_bytes(out / "images.json", msgspec.json.encode({"images": listed, "categories": trained.categories}))
     write_bytes(out / "detections.json", msgspec.json.encode(detections))
     return len(files), len(detections)
+
+
+def check_empty(out: Path) -> None:
+    """Refuse an output folder that holds something, or is none.
+
+    Raises:
+        UserError: it does.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out}: is not empty. Give another folder.")
 
 
 def picture(file: Path, found: dict[str, Any], categories: list[dict[str, Any]], min_score: float) -> bytes:

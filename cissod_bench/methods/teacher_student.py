@@ -179,13 +179,9 @@ class TeacherStudent(SemiBaseDetector):
         features = self.teacher.extract_feat(batch_inputs)
         proposals = self.teacher.rpn_head.predict(features, samples, rescale=False)
         detections = self.teacher.roi_head.predict(features, proposals, samples, rescale=False)
-        self.threshold.update(
-            torch.cat([found.labels for found in detections]),
-            torch.cat([found.scores for found in detections]),
-            [len(found) for found in detections],
-        )
         counts = [len(found) for found in detections]
         scores = torch.cat([found.scores for found in detections])
+        self.threshold.update(torch.cat([found.labels for found in detections]), scores, counts)
         (kept,), (sizes,) = chosen((scores > self.semi_train_cfg.pseudo_label_initial_score_thr)[None], counts)
         offsets = [sum(counts[:image]) for image in range(len(counts))]
         pseudo = [

@@ -40,9 +40,7 @@ def changed(tiny: Path, folder: Path, change: Change, groups: str) -> Path:
         annotations = json.loads((folder / name).read_text())
         change(annotations)
         (folder / name).write_text(json.dumps(annotations))
-    lines = TASK_FILE.format(minority=[]).splitlines()
-    text = "\n".join(groups if line.startswith("minority =") else line for line in lines)
-    (folder / "task.toml").write_text(text)
+    (folder / "task.toml").write_text(TASK_FILE.replace("minority = {minority}", groups))
     make_splits(get_task(str(folder / "task.toml")), folder / "train.json", [(folder / "split", Variant(seed=0))])
     return folder
 

@@ -27,26 +27,10 @@ from cissod_bench.splits.make import make_embedded_split, make_splits
 from cissod_bench.splits.objects365 import FROM_COCO, NAMES
 from cissod_bench.splits.plan import Variant
 from cissod_bench.tasks import TASKS, VOC_CLASSES, Task, get_task
+from tests.engine.conftest import TASK_FILE
 
 COCO = sorted([*FROM_COCO, "sports ball"])
 SIDE = 64
-CUSTOM = """
-name = "own"
-version = 1
-[data]
-train_annotations = "train.json"
-train_images = "train"
-val_annotations = "val.json"
-val_images = "val"
-[groups]
-minority = ["person", "sheep"]
-[labeled]
-fraction = 0.3
-floor = 2
-[training]
-detector = "r18-small"
-iterations = 40
-"""
 FIELDS = {"coco": "file_name", "objects365": "file_name", "lvis": "coco_url", "custom": "file_name"}
 
 
@@ -89,7 +73,7 @@ def task_data(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shapes, "generate", partial(shapes.generate, train_images=40, val_images=4))
         if request.param == "own":
-            (root / "task.toml").write_text(CUSTOM)
+            (root / "task.toml").write_text(TASK_FILE.format(minority=["person", "sheep"]))
         elif TASKS[request.param].frequency_groups:  # so few images that even frequent classes are in few
             task = TASKS[request.param]
             draw = dataclasses.replace(task.draw, fraction=0.5)

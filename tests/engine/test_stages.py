@@ -13,7 +13,6 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from cissod_bench.baselines.calibration import Calibration
 from cissod_bench.engine import stages
 from cissod_bench.engine.config import build_config
 from cissod_bench.engine.hooks import frame_of
@@ -21,12 +20,13 @@ from cissod_bench.engine.randomness import derived_seed
 from cissod_bench.engine.run import run_job
 from cissod_bench.engine.stages import TwoStageHook, leave_out
 from cissod_bench.errors import UserError
+from cissod_bench.methods.calibration import Calibration
 from cissod_bench.splits.manifest import load_split, write_ids
-from tests.baselines.test_calibration import Pooling, state_of
 from tests.baselines.test_defrcn import naive_balanced
 from tests.engine.conftest import tiny_job
 from tests.engine.test_launch import PROGRAM, command, take_both_halves
 from tests.engine.test_run import final_state, interrupted
+from tests.methods.test_calibration import Pooling, state_of
 
 HALF = {"fine_tuning": 0.5, "shots": 3}
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_make import TOY, make_split, toy_data
+from test_make import TOY, TOY_TASK, make_split, toy_data
 from typer.testing import CliRunner
 
 from cissod_bench.cli.main import app
@@ -17,16 +17,6 @@ from cissod_bench.splits.exchange import detectron2_images, read_ids, supervisio
 from cissod_bench.splits.manifest import MANIFEST, load_split, manifest_digest
 from cissod_bench.splits.reader import read_coco
 from cissod_bench.splits.verify import verify_split
-
-TASK = """
-name = "toy"
-[data]
-train_annotations = "toy.json"
-train_images = "."
-validation_fraction = 0.1
-[groups]
-minority = ["rare", "scarce"]
-"""
 
 UNITS = ("images", "boxes")
 
@@ -42,7 +32,7 @@ def command(*arguments: object) -> str:
 @pytest.fixture
 def split(tmp_path: Path) -> Path:
     (tmp_path / "toy.json").write_text(json.dumps(toy_data()))
-    (tmp_path / "toy.toml").write_text(TASK)
+    (tmp_path / "toy.toml").write_text(TOY_TASK)
     make_split(TOY, tmp_path / "toy.json", tmp_path / "split")
     return tmp_path / "split"
 
@@ -276,7 +266,7 @@ def test_paths_are_matched_from_their_end(tmp_path: Path, lines: str, rows: Any)
 def test_imported_splits_hold_out_what_the_task_holds_out(tmp_path: Path) -> None:
     """The task's own images, save those that the list labels."""
     (tmp_path / "toy.json").write_text(json.dumps(toy_data()))
-    (tmp_path / "toy.toml").write_text(TASK)
+    (tmp_path / "toy.toml").write_text(TOY_TASK)
     task = ("--task", tmp_path / "toy.toml", "--annotations", tmp_path / "toy.json")
 
     def held_out(folder: str) -> set[int]:

@@ -11,26 +11,17 @@ import time
 from pathlib import Path
 
 import pytest
-from test_make import toy_data
+from test_make import TOY_TASK, toy_data
 
 from cissod_bench.splits.manifest import load_split
 
 PROGRAM = [sys.executable, "-m", "cissod_bench.cli.main"]
-TASK = """
-name = "toy"
-[data]
-train_annotations = "toy.json"
-train_images = "."
-validation_fraction = 0.1
-[groups]
-minority = ["rare", "scarce"]
-"""
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "toy.json").write_text(json.dumps(toy_data(images=2_000)))
-    (tmp_path / "toy.toml").write_text(TASK)
+    (tmp_path / "toy.toml").write_text(TOY_TASK)
     return tmp_path
 
 

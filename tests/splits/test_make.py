@@ -16,6 +16,17 @@ from cissod_bench.splits.manifest import load_split
 from cissod_bench.splits.plan import Variant
 from cissod_bench.tasks import Draw, Task
 
+TOY_TASK = """
+name = "toy"
+[data]
+train_annotations = "toy.json"
+train_images = "."
+validation_fraction = 0.1
+[groups]
+minority = ["rare", "scarce"]
+"""
+"""Task file of the toy data in `toy.json`."""
+
 
 def toy_data(seed: int = 0, images: int = 200) -> dict[str, Any]:
     """`images` images with up to six boxes of four classes; `rare` and `scarce` in about one image in ten."""

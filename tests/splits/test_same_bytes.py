@@ -6,20 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from test_make import toy_data
+from test_make import TOY_TASK, toy_data
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "same_bytes.py"
-TASK = """
-name = "toy"
-[data]
-train_annotations = "toy.json"
-train_images = "."
-validation_fraction = 0.1
-[groups]
-minority = ["rare", "scarce"]
-[labeled]
-stratify = true
-"""
+TASK = f"{TOY_TASK}[labeled]\nstratify = true\n"
 
 
 def test_other_conditions_give_the_same_bytes(tmp_path: Path) -> None:
