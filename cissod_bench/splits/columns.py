@@ -58,7 +58,7 @@ class Strings:
 
     def rows(self, rows: Int64) -> "Strings":
         """The strings of these rows, packed."""
-        starts = self.starts()[rows]
+        starts = np.where(rows > 0, self.ends[rows - 1], 0)
         return self._cut(starts, self.ends[rows] - starts, b"")
 
     def last_parts(self, parts: int, prefix: str) -> "Strings":
@@ -97,12 +97,13 @@ class Strings:
 
     def take(self, rows: Int64) -> list[str]:
         """The strings of these rows."""
-        data = np.ascontiguousarray(self.data).data
-        starts = np.where(rows > 0, self.ends[rows - 1], 0)
-        return [
-            str(data[start:end], "utf-8", "surrogatepass")
-            for start, end in zip(starts.tolist(), self.ends[rows].tolist(), strict=True)
-        ]
+        packed = self.rows(rows)
+        block = packed.data.tobytes()
+        spans = zip(packed.starts().tolist(), packed.ends.tolist(), strict=True)
+        if block.isascii():
+            text = block.decode("ascii")  # at once; then a string is a piece of it
+            return [text[start:end] for start, end in spans]
+        return [str(block[start:end], "utf-8", "surrogatepass") for start, end in spans]
 
 
 def _windows(data: Bytes, length: int) -> Bytes:

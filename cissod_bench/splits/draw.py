@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cissod_bench.splits.columns import Bool, Columns, Int64
+from cissod_bench.splits.columns import Bool, Columns, Int32, Int64
 from cissod_bench.tasks import Draw, MinorityDraw
 
 Counts = npt.NDArray[np.int64]
 
 _NONE: Int64 = np.empty(0, np.int64)
+_BUCKETS = 256
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,12 @@ class DrawKey:
         Ordered by 8-byte BLAKE2b over protocol version, task, seed, role and image id; equal hashes by id.
         """
         prefix = hashlib.blake2b(f"{self.protocol}\0{self.task}\0{self.seed}\0{role}\0".encode(), digest_size=8)
-        digests = bytearray()
+        digests = []
         for image_id in image_ids.tolist():
             keyed = prefix.copy()
             keyed.update(b"%d" % image_id)
-            digests += keyed.digest()
-        order: Int64 = np.lexsort((image_ids, np.frombuffer(bytes(digests), ">u8")))
+            digests.append(keyed.digest())
+        order: Int64 = np.lexsort((image_ids, np.frombuffer(b"".join(digests), ">u8")))
         return order
 
 
@@ -51,16 +53,16 @@ class Pairs:
     """Which class is in which image: one entry per image and class that occur together, by image, then class.
 
     Attributes:
-        image: row of the image, int64 `[P]`.
-        label: label of the class, int64 `[P]`.
-        boxes: boxes that count for a floor (not crowd), int64 `[P]`; 0 where the class is there as a crowd only.
+        image: row of the image, int32 `[P]`.
+        label: label of the class, int32 `[P]`.
+        boxes: boxes that count for a floor (not crowd), int32 `[P]`; 0 where the class is there as a crowd only.
         num_images: number of images, those without any box included.
         num_classes: number of classes.
     """
 
-    image: Int64
-    label: Int64
-    boxes: Int64
+    image: Int32
+    label: Int32
+    boxes: Int32
     num_images: int
     num_classes: int
 
@@ -68,13 +70,44 @@ class Pairs:
         """The pairs where `keep` is true."""
         return Pairs(self.image[keep], self.label[keep], self.boxes[keep], self.num_images, self.num_classes)
 
+    def images(self, classes: Bool | None = None) -> Int64:
+        """Rows of the images in at least one pair, of these classes (bool `[C]`) if given; ascending, int64."""
+        found = np.zeros(self.num_images, np.bool_)
+        found[self.image if classes is None else self.image[classes[self.label]]] = True
+        return np.flatnonzero(found)
+
     def images_per_class(self) -> Counts:
         """Number of images of each class, crowds included, as mmdet counts classes of an image, int64 `[C]`."""
-        return np.bincount(self.label, minlength=self.num_classes)
+        return _summed(self.label, None, self.num_classes)
 
     def boxes_per_class(self) -> Counts:
         """Number of boxes of each class that are no crowd, int64 `[C]`."""
-        return np.bincount(self.label, weights=self.boxes, minlength=self.num_classes).astype(np.int64)
+        return _summed(self.label, self.boxes, self.num_classes)
+
+    def images_per_group(self, group_of_label: Int32, num_groups: int) -> Counts:
+        """Number of images with at least one class of each group, int64 `[num_groups]`.
+
+        Args:
+            group_of_label: group of each class, int32 `[C]`.
+            num_groups: number of groups.
+        """
+        found = np.zeros((self.num_images, num_groups), np.bool_)
+        found[self.image, group_of_label[self.label]] = True
+        counts: Counts = found.sum(axis=0)
+        return counts
+
+
+def _summed(cells: Int32, counts: Int32 | None, length: int) -> Counts:
+    """Sum of `counts`, or their number, in each of `length` cells.
+
+    In blocks: NumPy converts cells to int64 and counts to float64 first, in which sums below 2**53 are exact.
+    """
+    total = np.zeros(length, np.int64)
+    for start in range(0, len(cells), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        weights = None if counts is None else counts[block]
+        total += np.bincount(cells[block], weights, minlength=length).astype(np.int64)
+    return total
 
 
 def pairs_of(columns: Columns, use: Bool) -> Pairs:
@@ -91,12 +124,13 @@ def pairs_of(columns: Columns, use: Bool) -> Pairs:
     keys.sort()
     crowd = np.flatnonzero(keys & 1)
     keys //= 2
-    starts = np.flatnonzero(np.concatenate([np.ones(min(1, len(keys)), np.bool_), keys[1:] != keys[:-1]]))
-    boxes = np.diff(np.append(starts, len(keys)))
-    boxes -= np.bincount(np.searchsorted(starts, crowd, side="right") - 1, minlength=len(starts))
-    unique = keys[starts]
-    image, label = np.divmod(unique, keys.dtype.type(num_classes))
-    return Pairs(image.astype(np.int64), label.astype(np.int64), boxes, columns.num_images, num_classes)
+    first = np.ones(len(keys), np.bool_)
+    np.not_equal(keys[1:], keys[:-1], out=first[1:])
+    starts = np.flatnonzero(first)
+    boxes = np.diff(starts, append=len(keys)).astype(np.int32)
+    np.subtract.at(boxes, np.searchsorted(starts, crowd, side="right") - 1, 1)
+    image, label = np.divmod(keys[starts], keys.dtype.type(num_classes))
+    return Pairs(image.astype(np.int32), label.astype(np.int32), boxes, columns.num_images, num_classes)
 
 
 @dataclass(frozen=True)
@@ -131,7 +165,7 @@ def draw_labeled(pairs: Pairs, image_ids: Int64, available: Bool, minority: Bool
     """
     if draw.coverage:
         return _draw_covering(pairs, image_ids, available, draw, key)
-    candidates = np.unique(pairs.image[~minority[pairs.label]])
+    candidates = pairs.images(~minority)
     wanted = labeled_count(len(candidates), draw)
     majority = _NONE
     if wanted:
@@ -181,28 +215,44 @@ def draw_floor(pairs: Pairs, image_ids: Int64, floor: int, how: MinorityDraw, ke
     Returns:
         Rows of the images taken, ascending.
     """
-    images = np.unique(pairs.image)
-    position = np.empty(pairs.num_images, np.int64)
+    images = pairs.images()
+    position = np.zeros(pairs.num_images, np.int64)
     position[images[key.order(image_ids[images], role)]] = np.arange(len(images))
-    walk = np.argsort(pairs.label * len(images) + position[pairs.image])  # by class, then by place
-    label, image, boxes = pairs.label[walk], pairs.image[walk], pairs.boxes[walk]
+    early = _within_floor(pairs, (position * _BUCKETS // len(images)).astype(np.int32), floor)
+    # By class, then by place.
+    walk = np.argsort(early.label * np.int64(len(images)) + position[early.image])
+    label, image, boxes = early.label[walk], early.image[walk], early.boxes[walk]
     place = position[image]
     before = np.cumsum(boxes) - boxes
     starts = np.searchsorted(label, np.arange(pairs.num_classes))  # of each class
     before -= np.append(before, 0)[starts][label]  # boxes of the class in the images before
     wanted = before < floor
     if how == "uniform":
-        taken: Int64 = np.unique(image[place <= place[wanted].max()])
+        taken: Int64 = images[position[images] <= place[wanted].max()]
         return taken
     # Every image that holds a class under its floor is taken, so the images wanted above are the only candidates.
     # One of them is passed over when images taken for other classes have filled its class meanwhile.
     return _walk_needed(image[wanted], place[wanted], pairs, floor)
 
 
-def _walk_needed(image: Int64, place: Int64, pairs: Pairs, floor: int) -> Int64:
+def _within_floor(pairs: Pairs, bucket: Int32, floor: int) -> Pairs:
+    """The pairs up to the bucket in which their class reaches the floor: of a frequent class, few.
+
+    Args:
+        pairs: pairs of image and class.
+        bucket: which of `_BUCKETS` equal parts of the walk an image is in, int32 `[N]`.
+        floor: boxes per class.
+    """
+    bucket = bucket[pairs.image]
+    boxes = _summed(pairs.label * np.int32(_BUCKETS) + bucket, pairs.boxes, pairs.num_classes * _BUCKETS)
+    last = (np.cumsum(boxes.reshape(pairs.num_classes, _BUCKETS), axis=1) < floor).sum(axis=1)
+    return pairs.only(bucket <= last[pairs.label])
+
+
+def _walk_needed(image: Int32, place: Int64, pairs: Pairs, floor: int) -> Int64:
     candidates = image[np.argsort(place, kind="stable")]
     have = [0] * pairs.num_classes
-    starts = np.searchsorted(pairs.image, candidates)
+    starts = np.searchsorted(pairs.image, candidates)  # of one type, else NumPy converts all of `pairs`
     ends = np.searchsorted(pairs.image, candidates, side="right")
     labels, boxes = pairs.label, pairs.boxes
     taken = set()

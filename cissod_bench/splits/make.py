@@ -14,7 +14,7 @@ from cissod_bench.splits.images import check_images
 from cissod_bench.splits.manifest import Manifest, existing_digest, load_split, read_manifest, staged_folder
 from cissod_bench.splits.plan import Plan, Variant, plan_split
 from cissod_bench.splits.pools import Read, read_pools
-from cissod_bench.splits.reader import Source, read_coco
+from cissod_bench.splits.reader import Source, no_garbage_collection, read_coco
 from cissod_bench.splits.verify import statistics_of
 from cissod_bench.splits.write import write_labeled, write_unlabeled
 from cissod_bench.tasks import Task
@@ -120,13 +120,14 @@ def _same_embedded(task: Task, folder: Path, variant: Variant) -> Manifest | Non
 def write_plan(folder: Path, plan: Plan, sources: Sequence[Source], *, plot: bool = False) -> Manifest:
     """Write all files of a split into an empty folder, the manifest last."""
     categories = plan.labeled[0].columns.categories
-    write_labeled(folder / manifest.LABELED, plan.labeled, categories)
-    write_unlabeled(folder / manifest.UNLABELED, [plan.unlabeled], categories)
-    if plan.validation is not None:
-        write_labeled(folder / manifest.VALIDATION, [plan.validation], categories)
-    for role, name in manifest.ID_FILES.items():
-        if role != "validation" or plan.validation is not None:
-            manifest.write_ids(folder / name, plan.ids[role])
+    with no_garbage_collection():
+        write_labeled(folder / manifest.LABELED, plan.labeled, categories)
+        write_unlabeled(folder / manifest.UNLABELED, [plan.unlabeled], categories)
+        if plan.validation is not None:
+            write_labeled(folder / manifest.VALIDATION, [plan.validation], categories)
+        for role, name in manifest.ID_FILES.items():
+            if role != "validation" or plan.validation is not None:
+                manifest.write_ids(folder / name, plan.ids[role])
     write_json(folder / manifest.STATISTICS, plan.statistics)
     write_json(folder / manifest.SOURCE, [asdict(source) for source in sources])
     if plot:

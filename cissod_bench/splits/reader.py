@@ -83,7 +83,7 @@ def read_coco(
                 workers = stack.enter_context(Workers(content.raw.fileno(), path, file_names, processes, piece))
             # The digest is computed beside the reading: the system's cache serves the file twice.
             digest = stack.enter_context(ThreadPoolExecutor(1)).submit(sha256_file, path)
-            stack.enter_context(_no_garbage_collection())
+            stack.enter_context(no_garbage_collection())
             document = JsonObject(content, path, piece)
             for key in document.keys():  # noqa: SIM118, `keys` consumes the document
                 for elements in _elements(key, document, parts, pieces, workers):
@@ -123,7 +123,7 @@ def _elements(
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     """Millions of young objects that hold no cycles make the collector run for nothing."""
     enabled = gc.isenabled()
     gc.disable()

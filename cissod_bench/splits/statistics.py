@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cissod_bench.splits.columns import Bool, Category, Int64
+from cissod_bench.splits.columns import Category
 from cissod_bench.splits.draw import Counts, Pairs
 
 GROUP_ORDER = ("maj", "min", "f", "c", "r")
@@ -34,8 +34,14 @@ def split_statistics(
         unmet_floors: classes that have fewer boxes than the floor in all images, with the number that they have.
     """
     group_of = {name: group for group, names in groups.items() for name in names}
+    numbers = {group: number for number, group in enumerate(groups)}
+    group_of_label = np.array([numbers[group_of[category.name]] for category in categories], np.int32)
     images = {part: _sum([pairs.images_per_class() for pairs in counted]) for part, counted in parts.items()}
     boxes = {part: _sum([pairs.boxes_per_class() for pairs in counted]) for part, counted in parts.items()}
+    group_images = {
+        part: _sum([pairs.images_per_group(group_of_label, len(groups)) for pairs in counted])
+        for part, counted in parts.items()
+    }
     return {
         "classes": [
             {
@@ -49,29 +55,17 @@ def split_statistics(
             for label, category in enumerate(categories)
         ],
         "groups": {
-            group: _group_row(np.isin([category.name for category in categories], list(members)), parts, boxes)
-            for group, members in groups.items()
+            group: {
+                "classes": len(groups[group]),
+                **{f"{part}_images": int(group_images[part][number]) for part in parts},
+                **{f"{part}_boxes": int(boxes[part][group_of_label == number].sum()) for part in parts},
+            }
+            for group, number in numbers.items()
         },
         "imbalance_ratio": {part: _imbalance(images[part]) for part in parts},
         "health": list(health),
         "unmet_floors": dict(unmet_floors),
     }
-
-
-def _group_row(inside: Bool, parts: Mapping[str, Sequence[Pairs]], boxes: Mapping[str, Counts]) -> dict[str, int]:
-    """Number of classes, and of images and boxes of each part that are of at least one of them."""
-    return {
-        "classes": int(inside.sum()),
-        **{
-            f"{part}_images": sum(_distinct(pairs.image[inside[pairs.label]]) for pairs in counted)
-            for part, counted in parts.items()
-        },
-        **{f"{part}_boxes": int(boxes[part][inside].sum()) for part in parts},
-    }
-
-
-def _distinct(ascending: Int64) -> int:
-    return int((ascending[1:] != ascending[:-1]).sum()) + bool(len(ascending))
 
 
 def _sum(counts: Sequence[Counts]) -> Counts:
