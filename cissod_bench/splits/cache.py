@@ -5,15 +5,18 @@ time of change and SHA-256, so that an unchanged file need not be hashed to find
 hashed and finds it too. The columns are mapped into memory, not read.
 
 Entries are written at once (`manifest.staged_folder` shows how) and under a lock: of two processes that need the same
-file one reads it and the other waits. A cache that cannot be written is no error: the file is read every time.
+file one reads it and the other waits. A thread writes them while the caller draws, and the program ends after it. A
+cache that cannot be written is no error: the file is read every time.
 """
 
 import contextlib
 import fcntl
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,9 @@ VERSION = 1
 
 SMALLEST = 64 * 2**20
 """Smaller files are read in about a second and not kept."""
+
+KEEPING = "keeping columns"
+"""Name of the thread that writes an entry."""
 
 _ARRAYS = ("image_ids", "widths", "heights", "box_ids", "box_image", "box_label", "crowd", "boxes", "areas", "health")
 _STRINGS = ("file_names", "extras")
@@ -73,7 +79,8 @@ def cached(read: Read, folder: Path, variant: str = "", smallest: int = SMALLEST
         try:
             folder.mkdir(parents=True, exist_ok=True)
             note = folder / f"{sha256_text(str(path.resolve()))[:32]}.json"
-            with _locked(folder / f"{note.stem}{variant}.lock"):
+            with contextlib.ExitStack() as locked:
+                locked.enter_context(_locked(folder / f"{note.stem}{variant}.lock"))
                 sha256 = _known_sha256(note, status)
                 if sha256 is None and any(folder.glob(f"{name}*")):
                     sha256 = sha256_file(path)
@@ -81,18 +88,30 @@ def cached(read: Read, folder: Path, variant: str = "", smallest: int = SMALLEST
                     _write_note(note, status, sha256)
                     return columns, Source(path.name, status.st_size, sha256)
                 columns, source = read(path)
-                with contextlib.suppress(OSError):  # a cache that is full keeps nothing
-                    if path.stat().st_mtime_ns == status.st_mtime_ns:
-                        entry = folder / f"{name}{source.sha256}"
-                        _store(entry, columns)
-                        _write_note(note, status, source.sha256)
-                        # What is mapped takes memory only as far as it is used: let go of what was read.
-                        columns = _load(entry) or columns
+                entry = folder / f"{name}{source.sha256}"
+                keep = partial(_keep, locked.pop_all(), path, status, note, entry, columns, source.sha256)
+                threading.Thread(target=keep, name=KEEPING).start()
                 return columns, source
         except OSError:  # a cache that is closed, before anything was read
             return read(path)
 
     return read_through
+
+
+def _keep(
+    lock: contextlib.ExitStack,
+    path: Path,
+    status: os.stat_result,
+    note: Path,
+    entry: Path,
+    columns: Columns,
+    sha256: str,
+) -> None:
+    """Write an entry and its note while the caller goes on, unless the file has changed meanwhile."""
+    with lock, contextlib.suppress(OSError):  # a cache that is full keeps nothing
+        if path.stat().st_mtime_ns == status.st_mtime_ns:
+            _store(entry, columns)
+            _write_note(note, status, sha256)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from cissod_bench.splits.pieces import Boxes, FileNames, Images, Pieces
 from cissod_bench.splits.stream import PIECE, JsonObject, opened
 from cissod_bench.splits.workers import Workers, usable_cores
 
-SMALLEST_SHARED = 32 * 2**20
+SMALLEST_SHARED = 256 * 2**20
 """Smaller files are read by this process alone: another one takes a while to start."""
 
 _MOST_PROCESSES = 4  # more would wait for this process to put their pieces together
@@ -64,7 +64,7 @@ def read_coco(
         file_names: which field names an image's file; the other one is used where it is missing.
         progress: called with the number of raw bytes read so far.
         processes: how many decode a plain file, 1 for none but this one; by default one for each usable core, at most
-            4, and 1 for a file below 32 MB. The columns are the same.
+            4, and 1 for a file below 256 MB. The columns are the same.
         piece: bytes decoded at once.
 
     Raises:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from test_make import toy_data
 
 from cissod_bench.splits import cache
 from cissod_bench.splits.columns import Columns
+from cissod_bench.splits.pools import Read
 from cissod_bench.splits.reader import Source, read_coco
 
 
@@ -27,6 +29,15 @@ class Counting:
     def __call__(self, path: Path) -> tuple[Columns, Source]:
         self.count += 1
         return read_coco(path)
+
+
+def reading(read: Read, path: Path) -> tuple[Columns, Source]:
+    """Read, and wait until the columns are kept."""
+    found = read(path)
+    for thread in threading.enumerate():
+        if thread.name == cache.KEEPING:
+            thread.join()
+    return found
 
 
 @pytest.fixture
@@ -85,7 +96,7 @@ def test_small_files_and_other_variants_are_apart(annotations: Path, tmp_path: P
 def test_a_damaged_entry_is_made_again(annotations: Path, tmp_path: Path, damage: str) -> None:
     reader = Counting()
     read = cache.cached(reader, tmp_path / "cache", smallest=0)
-    read(annotations)
+    reading(read, annotations)
     columns, _ = read_coco(annotations)
     boxes = next((tmp_path / "cache").glob("*/boxes.npy"))
     if damage == "missing":
@@ -105,7 +116,7 @@ def test_a_half_written_entry_of_a_killed_process_is_cleared(annotations: Path, 
     staging = tmp_path / "cache" / f".v{cache.VERSION}-{source.sha256}.partial"
     staging.mkdir(parents=True)
     (staging / "boxes.npy").write_text("half")
-    assert same(read(annotations)[0], columns)
+    assert same(reading(read, annotations)[0], columns)
     assert not staging.exists()
     assert same(read(annotations)[0], columns)
 
@@ -120,7 +131,8 @@ def test_a_cache_that_cannot_be_written_is_no_error(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", full)
-    assert same(cache.cached(read_coco, tmp_path / "full", smallest=0)(annotations)[0], read_coco(annotations)[0])
+    read = cache.cached(read_coco, tmp_path / "full", smallest=0)
+    assert same(reading(read, annotations)[0], read_coco(annotations)[0])
     assert not list((tmp_path / "full").glob("*v1*"))
 
 
@@ -129,6 +141,7 @@ import os, resource, signal, sys
 from pathlib import Path
 import numpy as np
 from cissod_bench.splits.cache import cached
+from cissod_bench.splits.pools import Read
 from cissod_bench.splits.reader import read_coco
 if sys.argv[3] == "full":
     resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
@@ -164,12 +177,12 @@ def test_a_disk_that_fills_up_does_not_make_it_read_again(
     read = cache.cached(reader, tmp_path / "cache", smallest=0)
     with monkeypatch.context() as patch:
         patch.setattr(np, "save", full)
-        read(annotations)
+        reading(read, annotations)
     assert reader.count == 1
     read(annotations)
     os.utime(annotations, (1, 1))
     monkeypatch.setattr(cache, "write_bytes", full)
-    read(annotations)
+    reading(read, annotations)
     assert reader.count == 2
 
 
@@ -177,7 +190,7 @@ def test_killed_while_it_is_kept(annotations: Path, tmp_path: Path) -> None:
     assert run_cached(annotations, tmp_path / "cache", "kill").returncode == -signal.SIGKILL
     assert list((tmp_path / "cache").glob(".*.partial"))
     columns, _ = read_coco(annotations)
-    assert same(cache.cached(read_coco, tmp_path / "cache", smallest=0)(annotations)[0], columns)
+    assert same(reading(cache.cached(read_coco, tmp_path / "cache", smallest=0), annotations)[0], columns)
     assert not list((tmp_path / "cache").glob(".*"))
     assert len(list((tmp_path / "cache").glob("v*"))) == 1
 
