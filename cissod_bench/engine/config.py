@@ -253,7 +253,8 @@ def schedule(job: Job) -> dict[str, Any]:
     }
     if job.detector.clip is not None:
         wrapper["clip_grad"] = {"max_norm": job.detector.clip, "norm_type": 2}
-    warmup = min(scaled_length(job.detector.warmup, job.scale), max(1, length // 5))
+    # At least 2: mmengine's LinearLR of one iteration stays at its start for ever.
+    warmup = min(scaled_length(job.detector.warmup, job.scale), max(2, length // 5))
     return {
         "optim_wrapper": wrapper,
         "param_scheduler": [

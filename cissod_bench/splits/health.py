@@ -75,7 +75,7 @@ def box_flags(
         finite = np.isfinite(corners).all(axis=0)
         image_width, image_height = widths[rows], heights[rows]
         sized = finite & (image_width > 0) & (image_height > 0)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):  # coordinates of 1e308 are finite, their sum is not
             no_area = finite & ~((width > 0) & (height > 0))
             right, bottom = x + width, y + height
             outside = sized & ((x >= image_width) | (y >= image_height) | (right <= 0) | (bottom <= 0))

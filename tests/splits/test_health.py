@@ -33,6 +33,7 @@ def columns_of(folder: Path, boxes: list[dict[str, Any]]) -> Any:
         ({"bbox": [1, 2, 3, 4]}, 0),
         ({"bbox": [0, 0, 100, 50]}, 0),
         ({"bbox": [-0.5, -0.5, 101, 51]}, 0),  # within a pixel, as official boxes are by rounding
+        ({"bbox": [1e308, 10, 1e308, 10], "image_id": 2}, 0),  # without a warning that the sum overflows
         ({"bbox": [50, 10, 60, 10]}, Flag.CROSSES_BORDER),
         ({"bbox": [-5, 10, 60, 10]}, Flag.CROSSES_BORDER),
         ({"bbox": [100, 10, 5, 5]}, Flag.OUTSIDE),
@@ -46,6 +47,7 @@ def columns_of(folder: Path, boxes: list[dict[str, Any]]) -> Any:
         ({"bbox": [1, 2, 0, 4], "image_id": 9}, Flag.UNKNOWN_IMAGE | Flag.NO_AREA),
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_each_fault_has_its_flag(tmp_path: Path, box: dict[str, Any], flag: int) -> None:
     assert columns_of(tmp_path, [{"id": 1, **box}]).health.tolist() == [int(flag)]
 
