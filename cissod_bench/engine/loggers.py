@@ -52,8 +52,10 @@ def backends(loggers: Sequence[str], out: Path) -> list[dict[str, Any]]:
             "save_dir": str(out / "mlflow"),
             "exp_name": project,
             "run_name": out.name,
-            "tracking_uri": os.environ.get("MLFLOW_TRACKING_URI"),
-            "artifact_suffix": [],
+            # MLflow no longer writes plain folders, and mmengine's default is one.
+            "tracking_uri": os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out.absolute()}/mlflow/mlflow.db",
+            "artifact_location": (out / "mlflow" / "artifacts").absolute().as_uri(),
+            "artifact_suffix": (),
         },
     }
     return [{"type": "ScalarLog", "save_dir": str(out)}, *(known[name] for name in loggers)]

@@ -106,6 +106,19 @@ def test_mmengine_takes_the_configuration_of_every_logger(tmp_path: Path) -> Non
         inspect.signature(backend).bind(**options)
 
 
+@pytest.mark.parametrize("name", LOGGERS)
+def test_a_logger_that_is_installed_keeps_everything_in_the_run_folder(
+    name: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip({"tensorboard": "torch.utils.tensorboard"}.get(name, name), exc_type=ImportError)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    run_job(tiny_job(tiny, tmp_path / "run", iterations=1, loggers=[name]))
+    assert not list((tmp_path / "here").iterdir())
+    assert any(path.is_file() for path in (tmp_path / "run" / name).rglob("*"))
+
+
 def test_loggers_do_not_make_another_run(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = tiny_job(tiny, tmp_path / "run", iterations=1)
     result = run_job(job)
