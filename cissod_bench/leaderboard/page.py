@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 import plotly.offline
 
 from cissod_bench import __version__
-from cissod_bench.leaderboard.plots import COLORS
+from cissod_bench.leaderboard import plots
 from cissod_bench.leaderboard.records import Rejected
 from cissod_bench.leaderboard.sections import Entry, Run, Section
 from cissod_bench.leaderboard.series import (
@@ -33,7 +33,8 @@ from cissod_bench.leaderboard.table import Table
 from cissod_bench.leaderboard.writers import html_table
 
 DASHES = ("solid", "dash", "dot", "dashdot")
-SYMBOLS = ("circle", "triangle-up", "square", "diamond", "cross", "star", "x")
+COLORS = (*plots.COLORS[:-1], "#808080")  # black would vanish from a dark page
+SYMBOLS = ("circle", "triangle-up", "square", "diamond", "cross", "star", "x", "pentagon")  # one more than colours
 
 
 def html_page(
@@ -109,6 +110,7 @@ def bars(section: Section) -> go.Figure:
             error_y={
                 "type": "data",
                 "color": "#888888",
+                "visible": any(spread is not None and spread.interval is not None for spread in found),
                 "array": [100 * spread.interval if spread and spread.interval else None for spread in found],
             },
             marker_color=COLORS[index % len(COLORS)],
@@ -151,7 +153,7 @@ def curves(found: Sequence[RunCurve], axis: str, scale: float = 1.0) -> go.Figur
 def _styled(figure: go.Figure, x: str, y: str) -> go.Figure:
     grid = {"gridcolor": "rgba(128,128,128,0.3)", "zerolinecolor": "rgba(128,128,128,0.5)"}
     figure.update_layout(
-        xaxis={"title": x, **grid},
+        xaxis={"title": x, "automargin": True, **grid},
         yaxis={"title": y, "rangemode": "tozero", **grid},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",

@@ -14,7 +14,7 @@ from cissod_bench.leaderboard.series import ClassSeries, RunCurve
 # Okabe and Ito's palette, which stays distinct with every common form of colour blindness; shapes differ as well.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#999999"
-MARKERS = ("o", "^", "s", "D", "v", "P", "X")
+MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")  # one more than colours: no pair comes twice
 GROUP_STYLE = {
     "all": (COLORS[6], "s"), "maj": (COLORS[0], "o"), "min": (COLORS[1], "^"),
     "f": (COLORS[0], "o"), "c": (COLORS[2], "s"), "r": (COLORS[1], "^"),
