@@ -100,16 +100,20 @@ def first_weights(detector: str, example: dict[str, Any]) -> tuple[dict[str, Any
     model = build("TeacherStudent", detector, low)
     model.init_weights()
     head = model.student.roi_head.bbox_head
-    for _ in range(16):
+    first = head.fc_cls.weight.detach().clone()
+    data = model.data_preprocessor(example, True)
+    low, high = 2.0**-20, 2.0**20
+    for _ in range(20):  # too small a factor, and nothing is found; too large a one, and all scores are 1
+        factor = (low * high) ** 0.5
         with torch.no_grad():
-            head.fc_cls.weight.mul_(2)
-        model.teacher.load_state_dict(model.student.state_dict())
-        data = model.data_preprocessor(example, True)
-        with torch.no_grad():
+            head.fc_cls.weight.copy_(factor * first)
+            model.teacher.load_state_dict(model.student.state_dict())
             view = model.teacher_view(data["inputs"]["unsup_teacher"], data["data_samples"]["unsup_teacher"])
         scores = torch.cat([found.scores for found in view.detections]).sort(descending=True).values
-        if len(scores) >= 3 * PSEUDO * UNLABELED and scores[PSEUDO * UNLABELED] < 0.9:
+        enough = len(scores) >= 3 * PSEUDO * UNLABELED
+        if enough and scores[PSEUDO * UNLABELED] < 0.9:
             break
+        low, high = (low, factor) if enough else (factor, high)
     rank = min(len(scores) - 1, PSEUDO * UNLABELED)
     threshold = {"pseudo_label_initial_score_thr": float(scores[min(len(scores) - 1, 2 * rank)]),
                  "rpn_pseudo_thr": float(scores[rank]), "reg_pseudo_thr": 0.5}  # fmt: skip

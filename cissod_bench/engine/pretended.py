@@ -62,10 +62,14 @@ class Pretended(torch.Tensor):
         return torch.tensor(data, **{"dtype": self.dtype, **options, "device": "cpu"}).to(self.device)
 
     def __getitem__(self, index: Any) -> torch.Tensor:
-        """Lists in an index are made tensors on the host and copied, as for a GPU."""
+        """Lists and tensors of the host in an index are copied, as for a GPU."""
         parts = index if isinstance(index, tuple) else (index,)
-        copied = (self.new_tensor(part, dtype=torch.long) if isinstance(part, list) else part for part in parts)
-        return super().__getitem__(tuple(copied))
+        return super().__getitem__(tuple(map(self._as_index, parts)))
+
+    def _as_index(self, part: Any) -> Any:
+        if isinstance(part, list):
+            return self.new_tensor(part, dtype=torch.long)
+        return part.to(self.device) if isinstance(part, torch.Tensor) and part.dim() > 0 else part
 
     def tolist(self) -> Any:
         """Copied to the host."""
