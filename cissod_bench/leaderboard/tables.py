@@ -75,8 +75,9 @@ def section_table(
 def paper_table(number: int, sections: Sequence[Section], variants: Variants = MappingProxyType({})) -> Table:
     """A table of the paper in its form, with our numbers for the same and for embedded tasks beside it.
 
-    Only regular rows stand beside the paper's, from the first of a task's sections that has any of them: the one with
-    the longest schedule.
+    Only regular rows stand beside the paper's, from one section of a task: in Tables 1 to 3 the one with the longest
+    schedule that has any of them; in Tables 4 and 5 the one that has most of them. There every task on which variants
+    were run stands beside the paper's COCO.
 
     Args:
         number: 1 to 5.
@@ -89,11 +90,14 @@ def paper_table(number: int, sections: Sequence[Section], variants: Variants = M
     wanted: list[tuple[str | None, Mapping[str, Any]]] = [
         variants.get((number, row.label), (row.method, {})) for row in parts[0].rows
     ]
-    first: dict[str, Section] = {}
+    chosen: dict[str, tuple[int, Section]] = {}
     for section in sections:
-        if any(_row_for(section, *row) for row in wanted):
-            first.setdefault(section.task, section)
-    beside = [section for task, section in sorted(first.items()) if {task, NEAREST.get(task)} & tasks]
+        found = [row for row in wanted if _row_for(section, *row)]
+        if {section.task, NEAREST.get(section.task)} & tasks or any(options for _, options in found):
+            weight = len(found) if any(options for _, options in wanted) else min(1, len(found))
+            if weight > chosen.get(section.task, (0, section))[0]:
+                chosen[section.task] = weight, section
+    beside = [section for _, (_, section) in sorted(chosen.items())]
     columns = [Column("method", "Method")]
     for part in parts:
         columns += [Column(f"{part.task}_{group}", group, f"paper: {part.title}", "reference") for group in part.groups]

@@ -184,6 +184,17 @@ def test_the_ablations_come_out_in_the_papers_form_with_our_runs_beside():
     assert values(paper_table(4, sections_of(*runs)), 0, "metric") == []
 
 
+def test_ablations_on_other_tasks_stand_beside_too_from_the_section_with_most_rows():
+    variants = paper_variants()
+    chosen = [variants[4, label] for label in ("none", "GbR", "CrS + GbT + GbR")]
+    short = [make_record(task="mine", method=method, method_options=options) for method, options in chosen]
+    long = [make_record(task="mine", schedule="paper", iterations=10**6, method="gbs"), make_record(task="yours")]
+    table = paper_table(4, sections_of(*long, *short), variants)
+    ours = {column.over for column in table.columns if column.kind == "metric"}
+    assert ours == {"ours: mine, short schedule"}
+    assert [len(values(table, row, "metric")) for row in (0, 4, 8)] == [3, 3, 3]
+
+
 def test_ablations_differ_from_the_defaults_as_the_records_say():
     """What `paper_variants` takes for changed is what a run records as changed."""
     registry = pytest.importorskip("cissod_bench.methods.registry")
