@@ -70,7 +70,7 @@ def test_the_second_reading_comes_from_the_cache(annotations: Path, tmp_path: Pa
 def test_a_touched_or_copied_file_is_found_a_changed_one_is_read(annotations: Path, tmp_path: Path) -> None:
     reader = Counting()
     read = cache.cached(reader, tmp_path / "cache", smallest=0)
-    read(annotations)
+    reading(read, annotations)
     os.utime(annotations, (1, 1))
     read(annotations)
     (tmp_path / "copy.json").write_bytes(annotations.read_bytes())
@@ -179,7 +179,7 @@ def test_a_disk_that_fills_up_does_not_make_it_read_again(
         patch.setattr(np, "save", full)
         reading(read, annotations)
     assert reader.count == 1
-    read(annotations)
+    reading(read, annotations)
     os.utime(annotations, (1, 1))
     monkeypatch.setattr(cache, "write_bytes", full)
     reading(read, annotations)
