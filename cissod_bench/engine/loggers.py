@@ -35,6 +35,7 @@ def backends(loggers: Sequence[str], out: Path) -> list[dict[str, Any]]:
     The run's identity for Weights & Biases follows from its folder, so that a resumed run goes on with its curves.
     """
     project = "cissod-bench"
+    mlflow_server = os.environ.get("MLFLOW_TRACKING_URI")  # which has its own place for artifacts
     known: dict[str, dict[str, Any]] = {
         "tensorboard": {"type": "TensorboardLog", "save_dir": str(out / "tensorboard")},
         "wandb": {
@@ -53,8 +54,8 @@ def backends(loggers: Sequence[str], out: Path) -> list[dict[str, Any]]:
             "exp_name": project,
             "run_name": out.name,
             # MLflow no longer writes plain folders, and mmengine's default is one.
-            "tracking_uri": os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out.absolute()}/mlflow/mlflow.db",
-            "artifact_location": (out / "mlflow" / "artifacts").absolute().as_uri(),
+            "tracking_uri": mlflow_server or f"sqlite:///{out.absolute()}/mlflow/mlflow.db",
+            "artifact_location": None if mlflow_server else (out / "mlflow" / "artifacts").absolute().as_uri(),
             "artifact_suffix": (),
         },
     }

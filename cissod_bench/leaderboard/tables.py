@@ -90,11 +90,12 @@ def paper_table(number: int, sections: Sequence[Section], variants: Variants = M
     wanted: list[tuple[str | None, Mapping[str, Any]]] = [
         variants.get((number, row.label), (row.method, {})) for row in parts[0].rows
     ]
+    ablations = any(options for _, options in wanted)
     chosen: dict[str, tuple[int, Section]] = {}
     for section in sections:
         found = [row for row in wanted if _row_for(section, *row)]
         if {section.task, NEAREST.get(section.task)} & tasks or any(options for _, options in found):
-            weight = len(found) if any(options for _, options in wanted) else min(1, len(found))
+            weight = len(found) if ablations else min(1, len(found))
             if weight > chosen.get(section.task, (0, section))[0]:
                 chosen[section.task] = weight, section
     beside = [section for _, (_, section) in sorted(chosen.items())]

@@ -1,6 +1,6 @@
 """How many images and boxes of each class and group there are before and after the draw."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,12 +36,9 @@ def split_statistics(
     group_of = {name: group for group, names in groups.items() for name in names}
     numbers = {group: number for number, group in enumerate(groups)}
     group_of_label = np.array([numbers[group_of[category.name]] for category in categories], np.int32)
-    images = {part: _sum([pairs.images_per_class() for pairs in counted]) for part, counted in parts.items()}
-    boxes = {part: _sum([pairs.boxes_per_class() for pairs in counted]) for part, counted in parts.items()}
-    group_images = {
-        part: _sum([pairs.images_per_group(group_of_label, len(groups)) for pairs in counted])
-        for part, counted in parts.items()
-    }
+    images = _totals(parts, Pairs.images_per_class)
+    boxes = _totals(parts, Pairs.boxes_per_class)
+    group_images = _totals(parts, lambda pairs: pairs.images_per_group(group_of_label, len(groups)))
     return {
         "classes": [
             {
@@ -68,9 +65,9 @@ def split_statistics(
     }
 
 
-def _sum(counts: Sequence[Counts]) -> Counts:
-    total: Counts = np.sum(counts, axis=0)
-    return total
+def _totals(parts: Mapping[str, Sequence[Pairs]], count: Callable[[Pairs], Counts]) -> dict[str, Counts]:
+    """A count of every part, over all data sets in it."""
+    return {part: np.sum([count(pairs) for pairs in counted], axis=0) for part, counted in parts.items()}
 
 
 def _imbalance(images: Counts) -> float | None:

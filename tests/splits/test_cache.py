@@ -141,7 +141,6 @@ import os, resource, signal, sys
 from pathlib import Path
 import numpy as np
 from cissod_bench.splits.cache import cached
-from cissod_bench.splits.pools import Read
 from cissod_bench.splits.reader import read_coco
 if sys.argv[3] == "full":
     resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
