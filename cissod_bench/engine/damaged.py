@@ -2,7 +2,7 @@
 
 Rule: the draw gets the next image of the same source (D_l or D_u) in the order of the split's file, with the same
 augmentation seed; after the last comes the first. It depends on nothing but the files, so every run of the same data
-replaces the same images.
+replaces the same images. Where a teacher looks at all of D_u (`sweep.py`) it finds nothing in a damaged one.
 """
 
 from collections import Counter
@@ -57,7 +57,7 @@ class LoadWholeImage:
 
 @HOOKS.register_module()
 class DamagedImagesHook(Hook):
-    """Counts the draws that got another image, and stops the run when too many images are damaged.
+    """Counts the draws that got another image, and sweeps' looks; stops the run when too many images are damaged.
 
     Args:
         damaged_limit: damaged images from which on nobody should train on the data; so many are still accepted.
@@ -77,11 +77,19 @@ class DamagedImagesHook(Hook):
         for branch, samples in data_batch["data_samples"].items():
             for sample in samples if branch != "unsup_student" else ():  # the same images as the teacher's
                 for message in () if sample is None else sample.metainfo.get("damaged", ()):
-                    name = message.partition(": ")[0]
-                    if name not in self._draws and name not in self._new:
-                        runner.logger.warning(f"{message} Replaced by {sample.img_path}, now and at each later draw.")
-                    self._new[name] += 1
-                    self._check()
+                    self._note(runner, message, f"Replaced by {sample.img_path}, now and at each later draw.")
+
+    def after_sweep_batch(self, runner: Any, done: int, damaged: list[str]) -> None:
+        """Note the images of a sweep's batch in which the teacher could not look for anything."""
+        for message in damaged:
+            self._note(runner, message, "Nothing is found in it; a draw of it gets the next image.")
+
+    def _note(self, runner: Any, message: str, consequence: str) -> None:
+        name = message.partition(": ")[0]
+        if name not in self._draws and name not in self._new:
+            runner.logger.warning(f"{message} {consequence}")
+        self._new[name] += 1
+        self._check()
 
     def before_checkpoint(self, runner: Any) -> None:
         """Bring the counts of all ranks together."""

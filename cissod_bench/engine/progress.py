@@ -65,7 +65,7 @@ class _Phase:
     """One bar, or its lines."""
 
     def __init__(self, console: Console, title: str, total: int, done: int = 0) -> None:
-        self._console, self._title, self._total, self._done = console, title, total, done
+        self._console, self._title, self.total, self._done = console, title, total, done
         self._note = ""
         self._bar: Progress | None = None
         if console.is_terminal:
@@ -82,7 +82,7 @@ class _Phase:
 
     def shows(self, done: int) -> bool:
         """Whether something is written at `done`: each time on a bar, ten times a phase elsewhere."""
-        return self._bar is not None or done * LINES // self._total > self._done * LINES // self._total
+        return self._bar is not None or done * LINES // self.total > self._done * LINES // self.total
 
     def advance(self, done: int, seconds: float | None, note: str = "") -> None:
         left = "" if seconds is None else f"{datetime.timedelta(seconds=round(seconds))} left"
@@ -90,7 +90,7 @@ class _Phase:
             self._bar.update(self._task, completed=done, left=left, note=note or self._note)
             self._note = note or self._note
         elif self.shows(done):
-            self._console.print(f"{self._title} {done}/{self._total}, {left}  {note}".rstrip())
+            self._console.print(f"{self._title} {done}/{self.total}, {left}  {note}".rstrip())
         self._done = done
 
     def close(self) -> None:
@@ -109,6 +109,7 @@ class ProgressHook(Hook):
         self._remaining = Remaining()
         self._train: _Phase | None = None
         self._val: _Phase | None = None
+        self._sweep: _Phase | None = None
 
     def before_train(self, runner: Any) -> None:
         """Open the training bar where the run stands."""
@@ -133,26 +134,52 @@ class ProgressHook(Hook):
             self._train.close()
             self._train = None
 
+    def before_sweep(self, runner: Any, batches: int) -> None:
+        """Open a bar for the teacher's look at all unlabelled images."""
+        self._sweep = self._open("Looking at D_u", batches)
+
+    def after_sweep_batch(self, runner: Any, done: int, damaged: list[str]) -> None:
+        """Move it."""
+        if self._sweep is not None:
+            self._advance(self._sweep, done)
+
+    def after_sweep(self, runner: Any) -> None:
+        """Close it and go on with training; the sweep's time is none of the iterations'."""
+        if self._sweep is not None:
+            self._sweep.close()
+            self._sweep = None
+            self._go_on(runner)
+
     def before_val_epoch(self, runner: Any) -> None:
-        """Open an evaluation bar; two bars at once would overwrite each other."""
-        if is_main_process():
-            if self._train is not None:
-                self._train.close()
-            self._val = _Phase(self._console, "Evaluating", len(runner.val_dataloader))
-            self._val_started = time.monotonic()
+        """Open an evaluation bar."""
+        self._val = self._open("Evaluating", len(runner.val_dataloader))
 
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Move the evaluation bar."""
         if self._val is not None:
-            done, total = batch_idx + 1, len(runner.val_dataloader)
-            self._val.advance(done, (time.monotonic() - self._val_started) / done * (total - done))
+            self._advance(self._val, batch_idx + 1)
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         """Close the evaluation bar and go on with training."""
         if self._val is not None:
             self._val.close()
             self._val = None
-            self._remaining.evaluated(time.monotonic() - self._val_started)
+            self._remaining.evaluated(time.monotonic() - self._opened)
+        self._go_on(runner)
+
+    def _open(self, title: str, total: int) -> _Phase | None:
+        """A bar in the place of training's, since two at once would overwrite each other; None on other ranks."""
+        if not is_main_process():
+            return None
+        if self._train is not None:
+            self._train.close()
+        self._opened = time.monotonic()
+        return _Phase(self._console, title, total)
+
+    def _advance(self, phase: _Phase, done: int) -> None:
+        phase.advance(done, (time.monotonic() - self._opened) / done * (phase.total - done))
+
+    def _go_on(self, runner: Any) -> None:
         if self._train is not None and runner.iter < runner.max_iters:
             self._train = _Phase(self._console, "Training", runner.max_iters, runner.iter)
             self._remaining.start()

@@ -3,9 +3,12 @@
 A sweep changes nothing of the run: the teacher is in evaluation mode anyway, no threshold policy or loss takes note of
 what it finds, and all generators of random numbers stand afterwards as they stood before. It depends on the teacher
 alone, not on the number of ranks or loader workers, so a run that was killed may repeat it.
+
+A damaged image has no detections: training never shows it either, but the next whole one, which has its own.
 """
 
 from collections.abc import Iterable
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from mmengine.dist import all_gather_object, get_dist_info
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from cissod_bench.engine.damaged import DamagedImage
 from cissod_bench.engine.hooks import frame_of
 from cissod_bench.engine.randomness import preserved_randomness
 from cissod_bench.methods.found_boxes import FoundBoxes
@@ -42,7 +46,7 @@ def sweep(runner: Any, lowest: float) -> FoundBoxes:
             images,
             batch_sampler=mine,
             num_workers=min(runner.train_dataloader.num_workers, len(mine)),
-            collate_fn=pseudo_collate,
+            collate_fn=whole_images,
         )
         runner.call_hook("before_sweep", batches=len(mine))
         found = FoundBoxes.joined(list(_detections(runner, loader, mine, lowest)))
@@ -67,12 +71,21 @@ def batches_of_one_size(sizes: NDArray[np.integer], batch_size: int) -> list[lis
     ]
 
 
+def whole_images(items: list[Any]) -> tuple[list[bool], Any, list[str]]:
+    """Which items of a batch are whole, the batch of those, and what is wrong with the others."""
+    whole = [item for item in items if not isinstance(item, str)]
+    damaged = [item for item in items if isinstance(item, str)]
+    return [not isinstance(item, str) for item in items], pseudo_collate(whole) if whole else None, damaged
+
+
 def _detections(runner: Any, loader: DataLoader[Any], batches: list[list[int]], lowest: float) -> Iterable[FoundBoxes]:
     frame = frame_of(runner)
-    for number, (positions, batch) in enumerate(zip(batches, loader, strict=True)):
-        data = frame.data_preprocessor(batch, False)
-        samples = frame.teacher.predict(data["inputs"], data["data_samples"], rescale=True)
-        for position, sample in zip(positions, samples, strict=True):
+    for number, (positions, (whole, batch, damaged)) in enumerate(zip(batches, loader, strict=True)):
+        samples = []
+        if batch is not None:
+            data = frame.data_preprocessor(batch, False)
+            samples = frame.teacher.predict(data["inputs"], data["data_samples"], rescale=True)
+        for position, sample in zip(compress(positions, whole), samples, strict=True):
             found = sample.pred_instances
             found = found[found.scores > lowest]
             yield FoundBoxes(
@@ -81,11 +94,11 @@ def _detections(runner: Any, loader: DataLoader[Any], batches: list[list[int]], 
                 found.bboxes.float().cpu().numpy(),
                 found.scores.float().cpu().numpy(),
             )
-        runner.call_hook("after_sweep_batch", done=number + 1)
+        runner.call_hook("after_sweep_batch", done=number + 1, damaged=damaged)
 
 
 class _TestImages(Dataset[Any]):
-    """Images of an mmdet data set through another pipeline, without their annotations."""
+    """Images of an mmdet data set through another pipeline, without their annotations; a message for a damaged one."""
 
     def __init__(self, source: Any, pipeline: list[dict[str, Any]]) -> None:
         self._source, self._pipeline = source, Compose(pipeline)
@@ -94,7 +107,10 @@ class _TestImages(Dataset[Any]):
         return len(self._source)
 
     def __getitem__(self, index: int) -> Any:
-        return self._pipeline({**self._source.get_data_info(index), "instances": []})
+        try:
+            return self._pipeline({**self._source.get_data_info(index), "instances": []})
+        except DamagedImage as error:
+            return str(error)
 
     def sizes(self) -> NDArray[np.int64]:
         """(N, 2) width and height."""

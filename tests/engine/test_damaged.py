@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -56,6 +57,31 @@ def test_damaged_images_are_replaced_counted_and_named(tiny: Path, tmp_path: Pat
         results.append(result)
     assert results[0].metrics == results[1].metrics
     assert [*results[0].damaged_images.values()] == [*results[1].damaged_images.values()]
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("gbs", {"sweep": True, "generations": 2}),
+        ("crest", {"generations": 2, "pick_threshold": 0.05}),
+    ],
+)
+def test_a_sweep_leaves_damaged_images_out(
+    method: str, options: dict[str, Any], tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They are counted beside the draws, never join D_l, and stop the run where they are too many."""
+    folder = tmp_path / "data"
+    shutil.copytree(tiny, folder)
+    names = [image["file_name"] for image in json.loads((tiny / "split" / "unlabeled.json").read_text())["images"]]
+    file = folder / "train" / names[-1]
+    file.write_bytes(b"")
+    result = run_job(tiny_job(folder, tmp_path / "run", method=method, options=options, iterations=8))
+    assert list(result.damaged_images) == [str(file)]
+    assert "Looking at D_u" in capfd.readouterr().err
+    for name in names[:3]:
+        (folder / "train" / name).write_bytes(b"")
+    with pytest.raises(UserError, match=r"training images cannot be read.*raise --damaged-images"):
+        run_job(tiny_job(folder, tmp_path / "other", method=method, options=options, iterations=8, damaged_images=2))
 
 
 def test_too_many_damaged_images_stop_the_run(tiny: Path, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """A sweep against the test loop of single images, and that it leaves no trace."""
 
+import json
 import random
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -90,6 +92,29 @@ def test_the_teacher_never_sees_an_annotation(tiny: Path) -> None:
     sample = _TestImages(source, PIPELINE)[0]["data_samples"]
     assert len(sample.gt_instances) == 0
     assert not any("bbox" in str(name) or "instances" in str(name) for name in sample.metainfo_keys())
+
+
+def test_nothing_is_found_in_a_damaged_image(tiny: Path, tmp_path: Path) -> None:
+    """Everything else is as without it, also where a batch holds damaged images alone."""
+    model = frame()
+    before = sweep(run_of(model, tiny, batch_size=2), 0.13)
+    folder = tmp_path / "data"
+    shutil.copytree(tiny, folder)
+    names = [image["file_name"] for image in json.loads((tiny / "split" / "unlabeled.json").read_text())["images"]]
+    for position in (0, 1, 4):
+        file = folder / "train" / names[position]
+        file.write_bytes(file.read_bytes()[:60])
+    noted: list[str] = []
+    run = run_of(model, folder, batch_size=2, workers=1)
+    run.call_hook = lambda name, damaged=(), **_: noted.extend(damaged)
+    found = sweep(run, 0.13)
+    expected = before.rows(~np.isin(before.image, (0, 1, 4)))
+    assert 0 < len(expected) < len(before)
+    np.testing.assert_array_equal(found.image, expected.image)
+    np.testing.assert_array_equal(found.label, expected.label)
+    np.testing.assert_allclose(found.box, expected.box, rtol=1e-4, atol=1e-3)  # a batch of one is rounded otherwise
+    np.testing.assert_allclose(found.score, expected.score, rtol=1e-4)
+    assert noted == [f"{folder / 'train' / names[position]}: the file is cut off." for position in (0, 1, 4)]
 
 
 def test_batches_hold_images_of_one_size_and_each_image_once() -> None:
