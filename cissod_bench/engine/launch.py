@@ -25,8 +25,8 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from cissod_bench.errors import ProcessDied, Stopped, UserError
 
 _LOST = re.compile(r"gloo|NCCL|Connection (closed|reset)|Broken pipe|Dist\w*Error", re.IGNORECASE)
-_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-"""Signals that the agent takes."""
+_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
+"""Signals that the agent takes: its own, and the one that Slurm can be asked to send (`stopping.py`)."""
 MEETING_SECONDS = 300
 STOPPING_SECONDS = 80
 """What processes have for a last checkpoint before they are killed; Slurm gives 90 seconds."""
@@ -95,6 +95,7 @@ def launch(asked: Mapping[str, Any], out: Path, here: int, nodes: Nodes) -> None
             max_restarts=0,
             local_addr="localhost" if nodes.rendezvous is None else None,
             logs_specs=DefaultLogsSpecs(log_dir=folder),
+            signals_to_handle=",".join(number.name for number in _HANDLED),
         )
         try:
             elastic_launch(config, sys.executable)("-u", "-m", "cissod_bench.engine.worker", str(request))

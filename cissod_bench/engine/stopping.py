@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, get_world_size
+from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.registry import FUNCTIONS
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -57,8 +57,10 @@ def stop_on_signals() -> Iterator[StopRequest]:
         now = time.monotonic()
         if request.signal is None:
             request.signal, request.time = number, now
-            name = signal.Signals(number).name
-            print(f"{name}: stopping after this iteration, with a checkpoint.", file=sys.stderr, flush=True)
+            when = "after this iteration" if get_world_size() == 1 else f"within {AGREE} iterations"
+            if is_main_process():
+                name = signal.Signals(number).name
+                print(f"{name}: stopping {when}, with a checkpoint.", file=sys.stderr, flush=True)
         elif number == signal.SIGINT and now - request.time > PATIENCE:
             raise KeyboardInterrupt
 

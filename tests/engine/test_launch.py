@@ -17,10 +17,12 @@ import torch
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from cissod_bench.engine import detectors
+from cissod_bench.engine.checkpoints import checkpoints
 from cissod_bench.engine.launch import Nodes, check_port, described
 from cissod_bench.engine.randomness import derived_seed
 from cissod_bench.engine.ranks import place_from_slurm, place_in_group
 from cissod_bench.engine.run import run_job
+from cissod_bench.engine.stopping import AGREE
 from cissod_bench.errors import ProcessDied, Stopped, UserError
 from cissod_bench.leaderboard.records import load_result
 from cissod_bench.methods.reweighting import GradientReweightedFocalLoss
@@ -48,8 +50,7 @@ def command(tiny: Path, out: Path, *more: str, method: Sequence[str] = METHOD) -
 
 
 def final_state(out: Path) -> dict[str, torch.Tensor]:
-    state = torch.load(out / "checkpoints" / f"iter_{ITERATIONS}.pth", weights_only=False)["state_dict"]
-    return dict(state)
+    return dict(torch.load(checkpoints(out / "checkpoints")[0], weights_only=False)["state_dict"])
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +152,36 @@ def test_a_killed_process_takes_the_others_along_and_the_run_goes_on_exactly(
     for name, value in expected.items():
         assert torch.equal(actual[name], value), name
     assert load_result(out / "result.json").metrics == load_result(by_torchrun / "result.json").metrics
+
+
+def test_signals_stop_all_processes_at_one_iteration_and_the_run_goes_on_exactly(tiny: Path, tmp_path: Path) -> None:
+    """To the process that watches, as a user or Slurm sends them, and to the whole group, as a terminal does."""
+    more = ["--processes", "2", "--schedule", "short", "--iterations", str(3 * AGREE + 4)]
+    whole, out = tmp_path / "whole", tmp_path / "stopped"
+    done = subprocess.run([sys.executable, *PROGRAM, *command(tiny, whole, *more)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    started = [sys.executable, *PROGRAM, *command(tiny, out, *more)]
+    sent = {signal.SIGTERM: os.kill, signal.SIGUSR1: os.kill, signal.SIGINT: os.killpg}
+    for number, (asked, send) in enumerate(sent.items()):
+        with subprocess.Popen(started, stderr=subprocess.PIPE, text=True, start_new_session=True) as parent:
+            while not (out / "checkpoints" / f"iter_{number * AGREE + 2}.pth").exists():
+                assert parent.poll() is None, parent.stderr and parent.stderr.read()
+                time.sleep(0.02)
+            members = workers_of(parent.pid)
+            send(parent.pid, asked)
+            _, errors = parent.communicate()
+        assert parent.returncode == 128 + asked, errors
+        assert f"Stopped by {asked.name}" in errors
+        assert "The same command goes on" in errors
+        assert "Traceback" not in errors
+        assert not any(Path(f"/proc/{member}").exists() for member in members)
+        assert checkpoints(out / "checkpoints")[0].name == f"iter_{(number + 1) * AGREE}.pth"
+    done = subprocess.run(started, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    expected, actual = final_state(whole), final_state(out)
+    for name, value in expected.items():
+        assert torch.equal(actual[name], value), name
+    assert load_result(out / "result.json").metrics == load_result(whole / "result.json").metrics
 
 
 def workers_of(parent: int) -> list[int]:
