@@ -87,7 +87,7 @@ class SemiSampler(Sampler[Any]):
     convention), and not at all with factor 0.
 
     All images of a batch have the same orientation (wide or tall), as in mmdet's `GroupMultiSourceSampler`: a batch
-    takes an orientation in proportion to the number of images that have it.
+    takes an orientation in proportion to the images of both sources that have it, each as often as a pass has it.
 
     Args:
         dataset: D_l and D_u behind each other.
@@ -111,7 +111,6 @@ class SemiSampler(Sampler[Any]):
         self.batch_size, self.per_source, self.seed = batch_size, tuple(source_ratio), seed
         self.next_batch = 0
         self._wide = np.concatenate([_is_wide(source) for source in dataset.datasets])
-        self._wide_fraction = float(self._wide.mean())
         # Unlabelled images stand behind the labelled ones in both sources; they join the first with labels only.
         self._num_labeled = len(dataset.datasets[0])
         self._images = [np.arange(len(self._wide)), np.arange(self._num_labeled, len(self._wide))]
@@ -119,6 +118,7 @@ class SemiSampler(Sampler[Any]):
         if labeled_repeat is not None:
             factors[0] = labeled_repeat_factors(dataset.datasets[0], labeled_repeat)
         self._segments = [[Segment(0, _copies(each))] for each in factors]
+        self._wide_parts = [(0, self._wide_part(0))]
         self._place()
 
     def repeat(self, source: int, factors: Factors, start: int, labels: JoiningLabels | None = None) -> None:
@@ -148,21 +148,35 @@ class SemiSampler(Sampler[Any]):
             raise ValueError(f"No image is left in source {source} from batch {start} on.")
         kept = [segment for segment in self._since(source, self.next_batch - READ_AHEAD) if segment.start < start]
         self._segments[source] = [*kept, Segment(start, copies, labels)]
+        changes = {segment.start for segments in self._segments for segment in segments if segment.start >= start}
+        before = [part for part in self._wide_parts if part[0] < start]
+        self._wide_parts = before + [(change, self._wide_part(change)) for change in sorted(changes)]
         self._place()
 
-    def state(self, done: int) -> list[list[Segment]]:
+    def state(self, done: int) -> dict[str, list[Any]]:
         """What a run that goes on after `done` iterations has to `restore`."""
-        return [self._since(source, done) for source in range(len(self._segments))]
+        segments = [self._since(source, done) for source in range(len(self._segments))]
+        return {"segments": segments, "wide_parts": list(self._wide_parts)}
 
-    def restore(self, state: list[list[Segment]]) -> None:
+    def restore(self, state: dict[str, list[Any]]) -> None:
         """Take over the repeat factors of a saved run; `skip` has to follow."""
-        self._segments = [list(segments) for segments in state]
+        self._segments = [list(segments) for segments in state["segments"]]
+        self._wide_parts = list(state["wide_parts"])
 
     def _since(self, source: int, batch: int) -> list[Segment]:
         """The segment of a source that `batch` lies in, and those after it."""
         segments = self._segments[source]
         current = max((index for index, segment in enumerate(segments) if segment.start <= batch), default=0)
         return segments[current:]
+
+    def _wide_part(self, batch: int) -> float:
+        """Part of the wide images among all that come up in a pass through both sources, as they hold at a batch."""
+        wide = total = 0
+        for source, images in enumerate(self._images):
+            copies = self._since(source, batch)[0].copies
+            wide += int(copies[self._wide[images[: len(copies)]]].sum())
+            total += int(copies.sum())
+        return wide / total
 
     def _place(self) -> None:
         """Stand before batch `next_batch` in the segments that it lies in."""
@@ -197,7 +211,9 @@ class SemiSampler(Sampler[Any]):
         generator = np.random.PCG64([self.seed, 2])
         generator.advance(start)
         uniform = np.random.Generator(generator).random(count)
-        return (uniform < self._wide_fraction).astype(np.int64)
+        starts, parts = zip(*self._wide_parts, strict=True)  # of all batches, since streams count from long ago
+        inside = np.searchsorted(starts, np.arange(start, start + count), side="right") - 1
+        return (uniform < np.array(parts)[inside]).astype(np.int64)
 
     def _next_draws(self) -> list[int | LabeledDraw]:
         if self.next_batch == self._until:

@@ -12,14 +12,17 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from cissod_bench.errors import UserError
 from cissod_bench.methods.method import Parts, Setting, fixed_threshold
-from cissod_bench.methods.ranges import NotNegative, UnitInterval
+from cissod_bench.methods.ranges import MOST, Average, NotNegative, UnitInterval
 from cissod_bench.methods.rank_threshold import rank_threshold
 
 PAPER_ITERATIONS = 180_000
 SmallStep = Annotated[float, msgspec.Meta(gt=0, le=0.05)]
 Threshold = Annotated[float, msgspec.Meta(ge=0.5, le=1)]
-Generations = Annotated[float, msgspec.Meta(ge=1)]
+Generations = Annotated[float, msgspec.Meta(ge=1, le=MOST)]
+Smallest = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Largest = Annotated[float, msgspec.Meta(ge=1, le=MOST)]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,11 +34,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Weigh the losses by the balanced weights."""
     beta: UnitInterval = 0.5
     """Exponent of the weights on labelled samples (paper 0.5; release 0.8 on Objects365 and LVIS)."""
-    eta_g: UnitInterval = 0.9995
+    eta_g: Average = 0.9995
     """Coefficient of the moving average of the gradient matrix (paper sec. 4.2)."""
     rho: SmallStep | None = None
     """Step of the class logits per iteration; 1 / (n + 1), at most 0.05, by default: the time constant that the
     release's optimiser gives them. Above 2 w_bg / (n + 1) the iteration cycles, so shorter runs get no longer steps."""
+    w_min: Smallest = 1 / 3
+    """Smallest target and sample weight (release; not in the paper)."""
+    w_max: Largest = 5.0
+    """Largest target and sample weight (release); the target of a class that has never been seen."""
     normalize: bool = True
     """Divide sample weights by their moving average (release; not in the paper)."""
     gbr_warmup: UnitInterval = 8_000 / 180_000
@@ -44,7 +51,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Threshold policy of pseudo labels (Table 5)."""
     theta: Threshold | None = None
     """The threshold that the policies adapt; the detector preset's by default (paper: 0.9)."""
-    eta_p: UnitInterval = 0.9995
+    theta_min: Threshold = 0.5
+    """Lower bound of "score", "gradient" and "gbt", at most theta; below 0.5 there are no pseudo labels (release)."""
+    eta_p: Average = 0.9995
     """Coefficient of the moving average of scores in theta^c (paper sec. 4.2)."""
     cold_start: Literal["mean", "count"] = "mean"
     """How theta^c treats classes with few detections so far; "count" is the release's way."""
@@ -75,11 +84,13 @@ def parts(setting: Setting, options: Options) -> Parts:
         threshold = rank_threshold(setting, options.theta, options.threshold_warmup, lowest=0.5)
     else:
         theta = setting.theta if options.theta is None else options.theta
+        if options.theta_min > theta:
+            raise UserError(f"theta_min={options.theta_min:g} is above theta={theta:g}: give a lower bound.")
         threshold = {
             "type": "ClassThreshold",
             "policy": options.threshold,
             "theta": theta,
-            "bounds": (0.5, theta),
+            "bounds": (options.theta_min, theta),
             "eta": options.eta_p,
             "warmup": threshold_warmup,
             "cold_start": options.cold_start,
@@ -104,8 +115,9 @@ def parts(setting: Setting, options: Options) -> Parts:
             "rho": min(0.05, 1 / (setting.num_classes + 1)) if options.rho is None else options.rho,
             "warmup": round(options.gbr_warmup * setting.iterations),
             "reweight": options.gbr,
+            "bounds": (options.w_min, options.w_max),
             "normalize": options.normalize,
-            "mean_rate": min(0.05, 0.002 * max(1.0, budget)),
+            "mean_rate": min(0.025, 0.001 * max(1.0, budget)),
         },
         threshold=threshold,
         labeled_repeat=setting.rfs_threshold if options.crs else None,

@@ -39,30 +39,31 @@ def gradient_matrix(logits: Tensor, labels: Tensor, weights: Tensor, gamma: floa
 def jacobi_targets(
     matrix: Tensor,
     weights: Tensor,
+    seen: Tensor,
     *,
     lowest: float = 1 / 3,
     highest: float = 5.0,
     background_highest: float = 1.0,
-    unseen: float = 1e-8,
 ) -> Tensor:
     """Target weights of one Jacobi step, eq. (6), clamped so that their logarithm in eq. (7) exists.
 
-    A class of which (almost) no gradient has been seen has no equation yet: its target is the upper bound, and it stays
+    A class that has not been seen has no equation yet: its target is the upper bound, and it stays
     out of the sum that gives the background its weight, which would otherwise be driven below zero.
 
     Args:
         matrix: (n + 1, n + 1) moving average of G.
         weights: (n + 1,) current weights w.
+        seen: (n + 1,) bool, classes with samples in the average. A class that is seen and fitted to the last digit, so
+            that its own gradient is 0, is treated as one that is not.
         lowest, highest: bounds of all targets; infinite bounds give the plain Jacobi step.
         background_highest: upper bound of the background's target.
-        unseen: |G_ii| below which class i counts as not seen.
 
     Returns:
         (n + 1,) targets; the background's is n + 1 minus the sum of the others before clamping, eq. (4).
     """
     own = -matrix.diagonal()
     negative = matrix @ weights - matrix.diagonal() * weights
-    seen = own > unseen
+    seen = seen & (own > 0)
     targets = negative / torch.where(seen, own, torch.ones_like(own))
     total = matrix.shape[0]
     background = total - torch.where(seen, targets, torch.zeros_like(targets))[:-1].sum()

@@ -4,8 +4,13 @@ from typing import Annotated
 
 import msgspec
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+MOST = 1e6
+"""No setting of a method has a sense above it; infinity would come up in the middle of a run."""
+
+Positive = Annotated[float, msgspec.Meta(gt=0, le=MOST)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0, le=MOST)]
 UnitInterval = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Inside = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+Average = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+"""Coefficient of a moving average: with 1 it would never move."""

@@ -18,13 +18,18 @@ from cissod_bench.methods.focal import softmax_focal
 from cissod_bench.methods.gradient_matrix import gradient_matrix, jacobi_targets, softmax_weights
 from cissod_bench.methods.passes import Pass
 
+SEEN = 1e-8
+"""Part of the moving average of G that a class has to have been in for eq. (6). At the paper's rate, a class without a
+sample for 20,000 to 40,000 iterations is back among those that were never seen."""
+
 
 @MODELS.register_module()
 class GradientReweightedFocalLoss(nn.Module):
     """Softmax focal loss with gradient-balanced class weights.
 
     All state lies in buffers, float32: `matrix` is the moving average of G and `mass` the sum of its coefficients (so
-    matrix / mass is free of the zero start), `class_logits` are the a_i, `weights` the w_i of eq. (5), and
+    matrix / mass is free of the zero start), `seen` that sum for each class over the iterations with samples of it,
+    `class_logits` are the a_i, `weights` the w_i of eq. (5), and
     `mean_weight` is the moving average of the sample weights.
 
     Args:
@@ -37,13 +42,14 @@ class GradientReweightedFocalLoss(nn.Module):
         warmup: iterations before the weights move and count.
         reweight: False keeps the matrix and the weights without using them in the loss (GbT alone).
         normalize: divide sample weights by their moving average.
-        mean_rate: rate of that moving average per iteration.
+        mean_rate: rate of that moving average per pass (release: 0.001); each pass counts by its own mean.
         bounds: smallest and largest weight of a sample.
         loss_weight: factor of the loss.
     """
 
     matrix: Tensor
     mass: Tensor
+    seen: Tensor
     class_logits: Tensor
     weights: Tensor
     mean_weight: Tensor
@@ -60,7 +66,7 @@ class GradientReweightedFocalLoss(nn.Module):
         warmup: int = 0,
         reweight: bool = True,
         normalize: bool = True,
-        mean_rate: float = 0.002,
+        mean_rate: float = 0.001,
         bounds: tuple[float, float] = (1 / 3, 5.0),
         loss_weight: float = 1.0,
     ) -> None:
@@ -73,6 +79,7 @@ class GradientReweightedFocalLoss(nn.Module):
         size = num_classes + 1
         self.register_buffer("matrix", torch.zeros(size, size))
         self.register_buffer("mass", torch.zeros(()))
+        self.register_buffer("seen", torch.zeros(size))
         self.register_buffer("class_logits", torch.zeros(size))
         self.register_buffer("weights", torch.ones(size))
         self.register_buffer("mean_weight", torch.ones(()))
@@ -116,12 +123,13 @@ class GradientReweightedFocalLoss(nn.Module):
 
     @torch.no_grad()
     def _remember(self, logits: Tensor, label: Tensor, label_weight: Tensor, sample_weight: Tensor) -> None:
-        """Keep what the end of the iteration needs: G, its denominator, the sum of sample weights, their number."""
+        """Keep what the end of the iteration needs: sums over this pass, see there."""
         matrix = gradient_matrix(logits, label, label_weight, self.gamma)
-        # The denominators of the losses: number of samples that count (labelled), sum of weights (pseudo-labelled).
+        by_class = torch.zeros_like(self.seen).index_add_(0, label, label_weight)
+        # The loss's own: number of samples that count (labelled), sum of their weights (pseudo-labelled).
         denominator = (label_weight > 0).sum() if self.serving == "sup" else label_weight.sum()
         counts = torch.stack([denominator.float(), sample_weight.sum(), sample_weight.new_full((), len(label))])
-        self._pending[self.serving] = torch.cat([matrix.flatten(), counts])
+        self._pending[self.serving] = torch.cat([matrix.flatten(), by_class, counts])
 
     @torch.no_grad()
     def end_iteration(self, iteration: int) -> None:
@@ -130,25 +138,28 @@ class GradientReweightedFocalLoss(nn.Module):
         Args:
             iteration: of the run, from 0.
         """
-        size = self.matrix.numel() + 3
-        empty = self.matrix.new_zeros(size)
+        classes = len(self.seen)
+        empty = self.matrix.new_zeros(classes * classes + classes + 3)
         both = torch.stack([self._pending.get("sup", empty), self._pending.get("unsup", empty)])
         self._pending = {}
         all_reduce(both)
-        sums, counts = both[:, :-3].view(2, *self.matrix.shape), both[:, -3:]
+        sums, by_class, counts = both[:, : -classes - 3], both[:, -classes - 3 : -3], both[:, -3:]
         scale = 1 / counts[:, 0].clamp(min=1.0)
         scale[1] *= self.unsup_weight
-        matrix = (sums * scale[:, None, None]).sum(dim=0)
+        matrix = (sums * scale[:, None]).sum(dim=0).view_as(self.matrix)
         # A batch with a NaN must not stay in the average for ever; the training loop is what stops on it.
         step = (1 - self.eta) * torch.isfinite(matrix).all()
         self.matrix.add_(step * (torch.nan_to_num(matrix) - self.matrix))
         self.mass.add_(step * (1 - self.mass))
-        mean = counts[:, 1].sum() / counts[:, 2].sum().clamp(min=1.0)
-        self.mean_weight.add_(self.mean_rate * torch.where(counts[:, 2].sum() > 0, mean - self.mean_weight, 0.0))
+        self.seen.add_(step * ((by_class > 0).any(dim=0).float() - self.seen))
+        for _, total, samples in counts:
+            step = self.mean_rate * (samples > 0)
+            self.mean_weight.add_(step * (total / samples.clamp(min=1.0) - self.mean_weight))
         if iteration >= self.warmup:
             targets = jacobi_targets(
                 self.matrix / self.mass.clamp(min=torch.finfo(torch.float32).tiny),
                 self.weights,
+                self.seen > SEEN * self.mass,
                 lowest=self.bounds[0],
                 highest=self.bounds[1],
             )

@@ -2,6 +2,7 @@
 
 import pickle
 from collections import Counter
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
@@ -53,6 +54,20 @@ def test_batches_hold_one_labelled_and_four_unlabelled_images_of_one_orientation
         assert len(set(wide)) == 1
 
 
+def by_orientation(drawn: Iterable[list[int]]) -> tuple[list[int], list[int]]:
+    """Unlabelled images of tall and of wide batches, in their order."""
+    found: tuple[list[int], list[int]] = ([], [])
+    for batch in drawn:
+        found[(batch[0] - 10) % 4 > 0].extend(batch)
+    return found
+
+
+def same(one: list[int], other: list[int]) -> bool:
+    """Whether two streams are the same as far as both go."""
+    length = min(len(one), len(other))
+    return length > 50 and one[:length] == other[:length]
+
+
 def test_every_image_comes_once_in_a_pass() -> None:
     counts = Counter(index for batch in batches(make(), 1000) for index in batch)
     for orientation in (False, True):
@@ -70,6 +85,26 @@ def test_repeat_factors_are_rounded_up() -> None:
     source.repeat(0, np.array([1.0, 1.01, 3.0]), 0)
     counts = Counter(batch[0] for batch in batches(source, 3000))
     assert counts[2] / counts[1] == pytest.approx(3 / 2, rel=0.01)  # both wide; image 0 is the only tall one
+
+
+def test_repeats_hold_across_orientations() -> None:
+    """As in mmdet's sampler over repeated images: an orientation whose images are repeated comes up more often.
+
+    One orientation holds for both sources of a batch, here with 4 tall images of 10 and 10 of 40.
+    """
+    tall = np.arange(40) % 4 == 0
+    source = make()
+    source.repeat(1, np.where(tall, 5.0, 1.0), 5000)
+    drawn = batches(source, 10_000)
+    for part, copies in ((drawn[:5000], 1), (drawn[5000:], 5)):
+        counts = Counter(index for batch in part for index in batch[1:])
+        often, once = (np.mean([counts[10 + index] for index in np.flatnonzero(which)]) for which in (tall, ~tall))
+        of_tall = (4 + 10 * copies) / (10 + 10 * copies + 30)
+        assert often / once == pytest.approx((of_tall / 10) / ((1 - of_tall) / 30), rel=0.08)
+    resumed = make()
+    resumed.restore(source.state(6000))
+    resumed.skip(6000 * 5)
+    assert batches(resumed, 50) == drawn[6000:6050]
 
 
 def test_labelled_repeat_factors_are_those_of_the_definition() -> None:
@@ -102,10 +137,13 @@ def test_new_repeat_factors_hold_a_fixed_number_of_batches_later() -> None:
     assert after[13] == pytest.approx(6 * np.mean([after[index] for index in wide]), rel=0.05)
 
 
-def test_labelled_images_go_on_as_if_nothing_had_happened() -> None:
+def test_images_of_the_other_source_go_on_as_if_nothing_had_happened() -> None:
+    """Within an orientation: how often it comes up follows from the images of both sources."""
     source = make()
-    source.repeat(1, np.full(40, 3.0), READ_AHEAD)
-    assert [batch[0] for batch in batches(source, 60)] == [batch[0] for batch in batches(make(), 60)]
+    source.repeat(0, np.linspace(1, 9, 10), READ_AHEAD)
+    changed, before = (by_orientation(batch[1:] for batch in batches(each, 400)) for each in (source, make()))
+    assert changed != before
+    assert all(same(one, other) for one, other in zip(changed, before, strict=True))
 
 
 @pytest.mark.parametrize("ahead", [0, 1, READ_AHEAD])
@@ -166,7 +204,7 @@ def test_images_with_factor_zero_stay_out(source: int) -> None:
         assert drawn == {10 * source + index for index in half}
     resumed = make()
     resumed.restore(sampler.state(70))
-    assert [len(segments) for segments in sampler.state(70)] == [1, 1], "what is over is not kept"
+    assert [len(segments) for segments in sampler.state(70)["segments"]] == [1, 1], "what is over is not kept"
     resumed.skip(70 * 5)
     expected = make()
     expected.repeat(source, first, 0)
@@ -267,7 +305,9 @@ def test_unlabelled_images_join_the_labelled_ones_and_bring_their_labels_along()
     join(source, {8: 1, 20: 5}, 200)
     drawn = with_labels(source, 400)
     assert all(labels is None for batch in drawn for _, labels in batch[1:]), "as unlabelled images they stay as before"
-    assert [[index for index, _ in batch[1:]] for batch in drawn] == [batch[1:] for batch in batches(make(), 400)]
+    unlabeled = [by_orientation([index for index, _ in batch[1:]] for batch in drawn)]
+    unlabeled.append(by_orientation(batch[1:] for batch in batches(make(), 400)))
+    assert all(same(one, other) for one, other in zip(*unlabeled, strict=True))
     assert {index for (index, _), *_ in drawn[:100]} == set(range(10))
     for part, images in ((drawn[100:200], {3: 0, 8: 2}), (drawn[200:], {8: 1, 20: 5})):
         first = [batch[0] for batch in part]

@@ -97,15 +97,19 @@ def null_vector(matrix: Tensor) -> Tensor:
 def test_the_balanced_weights_of_the_toy_matrix() -> None:
     exact = torch.tensor([0.727273, 0.636364, 1.636364], dtype=torch.float64)
     torch.testing.assert_close(null_vector(TOY), exact, rtol=0, atol=1e-6)
-    targets = jacobi_targets(TOY, null_vector(TOY), **INFINITE)
+    targets = jacobi_targets(TOY, null_vector(TOY), torch.ones(3, dtype=torch.bool), **INFINITE)
+    for scale in (1e-3, 1e-9, 1e-15):
+        scaled = jacobi_targets(scale * TOY, null_vector(TOY), torch.ones(3, dtype=torch.bool), **INFINITE)
+        torch.testing.assert_close(scaled, targets)
     torch.testing.assert_close(targets, null_vector(TOY), rtol=0, atol=1e-12)
     torch.testing.assert_close(gradient_ratio(TOY, null_vector(TOY)), torch.ones(3, dtype=torch.float64))
 
 
 def learn(matrix: Tensor, rho: float, steps: int) -> Tensor:
     logits = torch.zeros(len(matrix), dtype=torch.float64)
+    seen = torch.ones(len(matrix), dtype=torch.bool)
     for _ in range(steps):
-        logits = logits + rho * (jacobi_targets(matrix, softmax_weights(logits), unseen=0).log() - logits)
+        logits = logits + rho * (jacobi_targets(matrix, softmax_weights(logits), seen).log() - logits)
     return softmax_weights(logits)
 
 
@@ -177,7 +181,8 @@ def test_targets_against_a_loop_with_clamps_and_an_unseen_class() -> None:
         total -= target
         expected.append(min(max(target, 1 / 3), 5.0))
     expected.append(min(max(total, 1 / 3), 1.0))
-    torch.testing.assert_close(jacobi_targets(matrix, current), torch.tensor(expected, dtype=torch.float64))
+    seen = torch.tensor([True, True, False, True, False, True])
+    torch.testing.assert_close(jacobi_targets(matrix, current, seen), torch.tensor(expected, dtype=torch.float64))
 
 
 @pytest.mark.parametrize(("size", "expected"), [(81, 82), (366, 367), (1204, 1214)])

@@ -23,21 +23,24 @@ class Naive:
         self.options = {"gamma": 1.0, "beta": 0.5, "unsup_weight": 4.0, "eta": 0.9, "rho": 0.05, "warmup": 1, **options}
         self.matrix = torch.zeros(N + 1, N + 1, dtype=torch.float64)
         self.mass, self.mean = 0.0, 1.0
+        self.seen: set[int] = set()
         self.a, self.w = [0.0] * (N + 1), [1.0] * (N + 1)
         self.pending: list[tuple[Tensor, float]] = []
-        self.sample_weights: list[float] = []
+        self.call_means: list[float] = []
 
     def loss(self, logits: Tensor, labels: Tensor, weights: Tensor, kind: str, avg_factor: float) -> float:
-        total = 0.0
+        total, sample_weights = 0.0, []
         power = self.options["beta"] if kind == "sup" else 1.0
         for row, label, weight in zip(logits.double(), labels, weights.double(), strict=True):
             p = float(torch.softmax(row, 0)[label])
             sample = min(max(self.w[label], 1 / 3), 5.0) ** power
-            self.sample_weights.append(sample)
+            sample_weights.append(sample)
             total += sample / self.mean * float(weight) * (1 - p) ** self.options["gamma"] * -math.log(p)
+        self.call_means.append(sum(sample_weights) / len(sample_weights))
         count = float((weights > 0).sum()) if kind == "sup" else float(weights.sum())
         scale = 1.0 if kind == "sup" else self.options["unsup_weight"]
         matrix = by_autograd(logits, labels, weights, self.options["gamma"])
+        self.seen |= {int(label) for label, weight in zip(labels, weights, strict=True) if weight > 0}
         self.pending.append((scale * matrix / max(count, 1.0), count))
         return total / avg_factor
 
@@ -45,15 +48,15 @@ class Naive:
         eta = self.options["eta"]
         self.matrix = eta * self.matrix + (1 - eta) * sum(matrix for matrix, _ in self.pending)
         self.mass = eta * self.mass + 1 - eta
-        if self.sample_weights:
-            self.mean += 0.002 * (sum(self.sample_weights) / len(self.sample_weights) - self.mean)
-        self.pending, self.sample_weights = [], []
+        for mean in self.call_means:  # one step each, as in the release
+            self.mean += 0.001 * (mean - self.mean)
+        self.pending, self.call_means = [], []
         if iteration < self.options["warmup"]:
             return
         average = self.matrix / self.mass
         targets, rest = [], N + 1.0
         for i in range(N):
-            if -average[i, i] <= 1e-8:
+            if i not in self.seen:
                 targets.append(5.0)
                 continue
             target = sum(self.w[k] * float(average[i, k]) for k in range(N + 1) if k != i) / -float(average[i, i])
@@ -163,6 +166,30 @@ def test_a_batch_with_nan_does_not_stay_in_the_state() -> None:
     loss.end_iteration(1)
     torch.testing.assert_close(loss.matrix, before)
     assert loss.weights.isfinite().all()
+
+
+def test_a_class_counts_as_seen_by_its_samples_and_not_by_the_size_of_its_gradient() -> None:
+    """One sample of class 0 among 4,000, fitted until its gradient is 1e-10, and none of class 1."""
+    loss = module(warmup=0, eta=0.5)
+    logits = torch.zeros(4000, N + 1)
+    logits[:, N] = 6.0
+    logits[0] = torch.tensor([13.0] + [0.0] * N)
+    label = torch.full((4000,), N)
+    label[0] = 0
+    with serving(loss, "sup"):
+        loss(logits, label, torch.ones(4000), avg_factor=4000.0)
+    loss.end_iteration(0)
+    assert 0 < -float(loss.matrix[0, 0]) < 1e-8
+    assert loss.seen.tolist() == [0.5, 0, 0, 0, 0, 0.5]
+    naive = Naive(warmup=0, eta=0.5)
+    naive.loss(logits, label, torch.ones(4000), "sup", 4000.0)
+    naive.end(0)
+    torch.testing.assert_close(loss.class_logits.double(), torch.tensor(naive.a).double(), rtol=1e-3, atol=1e-6)
+    for iteration in range(1, 40):
+        with serving(loss, "sup"):
+            loss(logits[1:], label[1:], torch.ones(3999), avg_factor=4000.0)
+        loss.end_iteration(iteration)
+    assert float(loss.seen[0] / loss.mass) < 1e-8, "and not any more when it has been away for long"
 
 
 def _rank(rank: int, folder: str) -> None:
