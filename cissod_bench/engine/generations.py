@@ -14,7 +14,7 @@ from cissod_bench.engine.hooks import frame_of
 from cissod_bench.engine.sampler import READ_AHEAD
 from cissod_bench.engine.sweep import sweep
 from cissod_bench.methods.generations import generation_of, is_boundary
-from cissod_bench.methods.rebalancing import PseudoLabelPool, generation_factors
+from cissod_bench.methods.rebalancing import PseudoLabelPool, class_copies, generation_factors
 
 FLUSH = 50
 """Iterations between two transfers of pseudo labels from the device, so that no step waits for one."""
@@ -125,7 +125,8 @@ class RebalancingHook(Hook):
             self.count_only_pseudo,
         )
         runner.train_dataloader.sampler.repeat(1, factors, done + READ_AHEAD)
-        frame_of(runner).observed["repeat_factors"] = torch.from_numpy(classes)
+        observed = {"class_factors": classes, "copies": class_copies(pool, factors, len(classes))}
+        frame_of(runner).observed.update({name: torch.from_numpy(values) for name, values in observed.items()})
         copies = np.ceil(factors)
         runner.logger.info(
             f"CrS generation {generation}: pool covers {pool.coverage:.1%} of D_u, {(copies > 1).mean():.1%} of the "
@@ -141,14 +142,15 @@ class RebalancingHook(Hook):
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Put the pool, which is complete on all ranks whenever a checkpoint is written, into the checkpoint."""
         checkpoint["pool"] = self._prepare(runner).state()
-        checkpoint["repeat_factors"] = frame_of(runner).observed.get("repeat_factors")
+        checkpoint["sampling"] = {
+            name: values for name, values in frame_of(runner).observed.items() if name in ("class_factors", "copies")
+        }
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Take the pool from a checkpoint that is resumed."""
         if runner._resume and "pool" in checkpoint:
             self._prepare(runner).restore(checkpoint["pool"])
-            if checkpoint["repeat_factors"] is not None:
-                frame_of(runner).observed["repeat_factors"] = checkpoint["repeat_factors"]
+            frame_of(runner).observed.update(checkpoint["sampling"])
 
 
 def in_order(parts: Sequence[tuple[NDArray[Any], ...]]) -> tuple[NDArray[Any], ...]:

@@ -1,9 +1,8 @@
 """What a method logged about itself: class weights, thresholds, gradient ratios, quality of pseudo labels.
 
 A run's `observables.jsonl` holds one JSON object an interval: `step`, lists of one number a class (label order) under
-`weights`, `thresholds`, `gradient_ratio` and `repeat_factors`, and `pseudo_labels` with the counts `right`, `given` and
-`annotated`.
-A list may end with a number of the background class, which is left out here.
+`weights`, `thresholds`, `gradient_ratio`, `class_factors` and `copies`, and `pseudo_labels` with the counts `right`,
+`given` and `annotated`. A list may end with a number of the background class, which is left out here.
 """
 
 import json
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from cissod_bench.leaderboard.curves import Curve
 
 OBSERVABLES = "observables.jsonl"
-PER_CLASS = ("weights", "thresholds", "gradient_ratio", "repeat_factors")
+PER_CLASS = ("weights", "thresholds", "gradient_ratio", "class_factors", "copies")
 COUNTS = ("right", "given", "annotated")
 LATE = 1 / 3
 """Part of the run, at its end, over which the quality of pseudo labels is summed up (Fig. 3)."""

@@ -74,7 +74,7 @@ def html_page(
             figures[title] = classes(found, f"{word} in percent")
         for name, words in OBSERVED.items():
             logged = observed_curves(section, name)
-            title = f"{words.capitalize()} over iterations, mean over each group's classes"
+            title = f"{words[0].upper()}{words[1:]} over iterations, by group"
             figures[title] = curves(logged, words) if logged else None
         charts = [
             {"id": f"chart-{number}-{index}", "title": title, "json": _json(figure)}

@@ -184,6 +184,6 @@ def _plots(sections: Sequence[Section]) -> dict[str, tuple[str, dict[str, bytes]
         for what, words in OBSERVED.items():
             lines = observed_curves(section, what)
             if lines:
-                title = f"{words.capitalize()} over iterations: {section.title}"
-                found[f"{name}-{what}"] = title, render(iterations(lines, title, f"{words}, mean over the group"))
+                title = f"{words[0].upper()}{words[1:]} over iterations: {section.title}"
+                found[f"{name}-{what}"] = title, render(iterations(lines, title, words))
     return found

@@ -9,17 +9,19 @@ import numpy as np
 
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation import load_evaluation
-from cissod_bench.leaderboard.curves import Curve, metric_curves
-from cissod_bench.leaderboard.observables import group_curve, pseudo_label_quality, read_observables
+from cissod_bench.leaderboard.curves import Curve, metric_curves, read_curves
+from cissod_bench.leaderboard.observables import PER_CLASS, group_curve, pseudo_label_quality, read_observables
 from cissod_bench.leaderboard.sections import Entry, Section
 
 OBSERVED = {
     "weights": "class weights",
     "thresholds": "thresholds",
     "gradient_ratio": "gradient ratio",
-    "repeat_factors": "repeat factors of unlabelled images",
+    "class_factors": "class repeat factors S_i, eq. (10)",
+    "copies": "copies of unlabelled images in a pass, by class",
+    "crs_coverage": "part of D_u in the pseudo-label pool",
 }
-"""What methods log per class (`observables.PER_CLASS`), in words."""
+"""What methods log about themselves, in words: per class (`observables.PER_CLASS`), and as one number of the run."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,14 @@ def run_curves(section: Section) -> list[RunCurve]:
 
 
 def observed_curves(section: Section, name: str) -> list[RunCurve]:
-    """Mean over each group's classes of something that methods logged, one curve for each run and group.
+    """What methods logged, one curve for each run and group: the mean over the group's classes, or one number of D_u.
 
     Args:
         section: runs; their split's statistics must still be there, which name the classes in label order.
-        name: one of `observables.PER_CLASS`.
+        name: one of `OBSERVED`.
     """
+    if name not in PER_CLASS:
+        return _scalar_curves(section, name)
     members = _group_labels(section)
     found = []
     for row, entry in enumerate(section.entries):
@@ -93,6 +97,16 @@ def observed_curves(section: Section, name: str) -> list[RunCurve]:
                 curve = group_curve(observed, name, labels)
                 if len(curve[0]) > 1:
                     found.append(RunCurve(entry.label, group, row, run is entry.runs[0], curve))
+    return found
+
+
+def _scalar_curves(section: Section, name: str) -> list[RunCurve]:
+    found = []
+    for row, entry in enumerate(section.entries):
+        for run in entry.runs:
+            curve = read_curves(run.path.parent).get(name, ([], []))
+            if len(curve[0]) > 1:
+                found.append(RunCurve(entry.label, "D_u", row, run is entry.runs[0], curve))
     return found
 
 

@@ -166,3 +166,22 @@ def generation_factors(
         factors,
     )
     return factors, images
+
+
+def class_copies(pool: PseudoLabelPool, factors: Float, num_classes: int) -> Float:
+    """How often images with a pseudo label of each class come up in a pass through D_u, on average.
+
+    Args:
+        pool: pseudo labels.
+        factors: (N_u,) repeat factors of the images; each comes up ceil(factor) times.
+        num_classes: n.
+
+    Returns:
+        (n,) means, NaN for a class without pseudo labels.
+    """
+    pool.clean()
+    pairs = np.unique(pool.image.astype(np.int64) * num_classes + pool.label)
+    images, classes = np.divmod(pairs, num_classes)
+    totals = np.bincount(classes, np.ceil(factors[images]), minlength=num_classes)
+    with np.errstate(invalid="ignore"):
+        return totals / np.bincount(classes, minlength=num_classes)

@@ -2,14 +2,19 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
+import torch.multiprocessing as mp
+from mmengine.structures import InstanceData
 
 from cissod_bench.engine import generations
-from cissod_bench.engine.generations import in_order
+from cissod_bench.engine.generations import RebalancingHook, in_order
 from cissod_bench.engine.run import run_job
 from cissod_bench.engine.sampler import READ_AHEAD, SemiSampler
 from cissod_bench.methods.found_boxes import FoundBoxes
@@ -68,9 +73,13 @@ def test_a_sweep_at_the_boundary_decides_the_repeat_factors(
     np.testing.assert_allclose(factors, expected, rtol=1e-5)
 
     lines = [json.loads(line) for line in (job.out / "observables.jsonl").read_text().splitlines()]
-    assert ["repeat_factors" in line for line in lines] == [False] * 5 + [True], "the line of the boundary is before it"
-    assert len(lines[-1]["repeat_factors"]) == 12
-    assert max(lines[-1]["repeat_factors"]) > 1
+    for name in ("class_factors", "copies"):
+        assert [name in line for line in lines] == [False] * 5 + [True], "the line of the boundary is before it"
+        assert len(lines[-1][name]) == 12
+    assert max(lines[-1]["class_factors"]) > 1
+    above = [(position, label) for position, label, score in FOUND if score >= 0.6]
+    of_class = [[math.ceil(expected[position]) for position, other in above if other == label] for label in range(12)]
+    assert lines[-1]["copies"] == [np.mean(copies) if copies else None for copies in of_class]
 
 
 def test_a_run_resumed_after_a_boundary_has_its_factors(
@@ -86,6 +95,135 @@ def test_a_run_resumed_after_a_boundary_has_its_factors(
     assert all((one[name] == two[name]).all() for name in one)
     logs = [(job.out / "observables.jsonl").read_text() for job in (whole, other)]
     assert logs[0] == logs[1]
+
+
+# The default way: pseudo labels of the training passes. Eight unlabelled images with ids 100 to 107, three classes.
+ITERATIONS, BURN_IN, WARMUP, GENERATIONS, CRS_GAMMA = 140, 20, 40, 3, 60.0
+LABELED = [[0], [0, 1], [0], [2, 0]]
+
+
+def visits_of(iteration: int, rank: int) -> list[tuple[int, list[tuple[int, float]]]]:
+    """Two unlabelled images that a rank sees in an iteration: id, and (class, score) of each pseudo label."""
+    generator = np.random.default_rng([iteration, rank])
+    images = generator.choice(8, 2, replace=False)
+    found = [generator.integers(0, 3, generator.integers(0, 3)) for _ in images]
+    return [
+        (100 + int(image), [(int(label), float(np.float32(generator.uniform(0.5, 1)))) for label in labels])
+        for image, labels in zip(images, found, strict=True)
+    ]
+
+
+def thresholds_at(iteration: int) -> list[float]:
+    return [0.9 - 0.002 * iteration, 0.7, 0.5]
+
+
+class Images:
+    """As much of an mmdet data set as the hook asks for."""
+
+    metainfo: ClassVar = {"classes": "abc"}
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def get_cat_ids(self, index: int) -> list[int]:
+        return LABELED[index]
+
+    def get_data_info(self, index: int) -> dict[str, int]:
+        return {"img_id": 100 + index}
+
+
+def train(ranks: Sequence[int]) -> list[tuple[int, np.ndarray, int]]:
+    """What the hook of one process gives the sampler in a run in which it sees the images of `ranks`."""
+    calls: list[tuple[int, np.ndarray, int]] = []
+    frame = torch.nn.Module()
+    frame.observed = {}
+    loader = SimpleNamespace(
+        dataset=SimpleNamespace(datasets=[Images(4), Images(8)]),
+        sampler=SimpleNamespace(repeat=lambda *given: calls.append(given)),
+    )
+    runner = SimpleNamespace(
+        model=frame,
+        train_dataloader=loader,
+        max_iters=ITERATIONS,
+        logger=SimpleNamespace(info=lambda _: None),
+        message_hub=SimpleNamespace(update_scalar=lambda *_: None),
+    )
+    hook = RebalancingHook(CRS_GAMMA, GENERATIONS, BURN_IN, WARMUP, count_only_pseudo=False)
+    hook.before_train(runner)
+    for runner.iter in range(ITERATIONS):
+        frame.view = None
+        if runner.iter >= BURN_IN:
+            visits = [visit for rank in ranks for visit in visits_of(runner.iter, rank)]
+            pseudo = [
+                InstanceData(
+                    labels=torch.tensor([label for label, _ in found], dtype=torch.int64),
+                    scores=torch.tensor([score for _, score in found]),
+                )
+                for _, found in visits
+            ]
+            samples = [SimpleNamespace(img_id=image) for image, _ in visits]
+            frame.view = SimpleNamespace(
+                pseudo=pseudo, samples=samples, thresholds=torch.tensor(thresholds_at(runner.iter))
+            )
+        hook.after_train_iter(runner, 0)
+    return calls
+
+
+def expected_calls() -> list[tuple[int, list[float], int]]:
+    """Paper sec. 3.4 with a dictionary of the most recent visits."""
+    pool: dict[int, list[tuple[int, float]]] = {}
+    calls = []
+    for iteration in range(WARMUP, ITERATIONS):
+        for rank in range(2):
+            for image, found in visits_of(iteration, rank):
+                kept = [
+                    (label, np.float32(score) - np.float32(thresholds_at(iteration)[label])) for label, score in found
+                ]
+                pool[image] = [(label, float(margin)) for label, margin in kept if margin >= 0]
+        length = (ITERATIONS - BURN_IN) // GENERATIONS
+        if (iteration + 1 - BURN_IN) % length or iteration + 1 == ITERATIONS:
+            continue
+        epsilon = CRS_GAMMA * (iteration + 1 - BURN_IN) / length / GENERATIONS
+        with_class = [
+            sum(label in classes for classes in LABELED)
+            + sum(any(label == other for other, _ in found) for found in pool.values())
+            for label in range(3)
+        ]
+        sizes = [max(1.0, math.sqrt(epsilon * (4 + 8) / number)) for number in with_class]
+        factors = [
+            max([1.0, *(sizes[label] * margin for label, margin in pool.get(100 + index, []))]) for index in range(8)
+        ]
+        calls.append((1, factors, iteration + 1 + READ_AHEAD))
+    return calls
+
+
+def assert_calls(actual: list[tuple[int, np.ndarray, int]]) -> None:
+    expected = expected_calls()
+    assert [(source, start) for source, _, start in actual] == [(source, start) for source, _, start in expected]
+    for (_, mine, _), (_, theirs, _) in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5)
+    assert len(expected) == GENERATIONS - 1
+    assert all(max(factors) > 1.5 and min(factors) == 1 for _, factors, _ in expected)
+
+
+def test_pseudo_labels_of_the_training_passes_decide_the_repeat_factors() -> None:
+    """None from before the warm-up, the most recent visit of an image, margins above the thresholds of that moment."""
+    assert_calls(train([0, 1]))
+
+
+def _rank(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    torch.save(train([rank]), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_fill_the_pool_as_one_that_sees_the_images_of_both(tmp_path: Path) -> None:
+    mp.spawn(_rank, args=(str(tmp_path),), nprocs=2)
+    for rank in range(2):
+        assert_calls(torch.load(tmp_path / f"{rank}.pt", weights_only=False))
 
 
 def test_visits_of_several_ranks_are_in_the_order_of_one_process() -> None:

@@ -40,6 +40,8 @@ def runs(tmp_path):
         if method == "gbs":
             text = "".join(json.dumps(line) + "\n" for line in LINES)
             (folder / "observables.jsonl").write_text(text + '{"step": 40, "weig')
+            covered = [{"step": step, "crs_coverage": step / 40} for step in (10, 20, 30)]
+            (folder / "scalars.jsonl").write_text("".join(json.dumps(line) + "\n" for line in covered))
     return tmp_path / "runs"
 
 
@@ -77,12 +79,16 @@ def test_series_by_group_and_frequency(runs):
     assert lines[1].curve[0] == [10, 20, 30]
     assert lines[1].curve[1] == pytest.approx([0.85, 0.65, 0.5])
     assert observed_curves(section, "gradient_ratio") == []
+    coverage = observed_curves(section, "crs_coverage")
+    assert [(line.label, line.group, line.curve) for line in coverage] == 2 * [
+        ("gbs", "D_u", ([10, 20, 30], [0.25, 0.5, 0.75]))
+    ]
 
 
 def test_plots_and_page_show_them(runs, tmp_path):
     names = {path.name for path in write_report(make_report([runs]), tmp_path / "out")}
     stem = f"shapes-{'d' * 8}"
-    for what in ("weights", "thresholds", "pseudo-labels"):
+    for what in ("weights", "thresholds", "crs_coverage", "pseudo-labels"):
         assert {f"{stem}-short-800-{what}.png", f"{stem}-short-800-{what}.svg"} <= names
     assert f"{stem}-short-800-gradient_ratio.png" not in names
     page = (tmp_path / "out" / "index.html").read_text()

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cissod_bench.errors import UserError
-from cissod_bench.methods.rebalancing import PseudoLabelPool, class_factors, generation_factors, image_factors
+from cissod_bench.methods.rebalancing import (
+    PseudoLabelPool,
+    class_copies,
+    class_factors,
+    generation_factors,
+    image_factors,
+)
 
 
 def test_the_numbers_of_the_release() -> None:
@@ -66,6 +72,9 @@ def test_pool_and_factors_against_a_dictionary(
     classes, images = generation_factors(pool, labeled, num_labeled, epsilon, only_pseudo)
     np.testing.assert_allclose(classes, sizes, rtol=1e-6)
     np.testing.assert_allclose(images, expected, rtol=1e-6)
+    holds = [[image for image, rows in naive.items() if any(label == c for label, _ in rows)] for c in range(4)]
+    copies = [np.mean([math.ceil(images[image]) for image in each]) if each else np.nan for each in holds]
+    np.testing.assert_allclose(class_copies(pool, images, 4), copies)
 
 
 def test_a_saved_pool_goes_on_as_if_nothing_had_happened() -> None:

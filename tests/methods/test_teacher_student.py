@@ -154,3 +154,37 @@ def test_the_threshold_policy_sees_every_detection_and_decides_by_class() -> Non
     for_class = torch.cat([found.labels for found in kept[:2]])
     assert len(for_class)
     assert set(for_class.tolist()) == {label}
+
+
+def test_class_thresholds_choose_boxes_for_the_classifier_alone() -> None:
+    """RPN and regression keep Soft Teacher's own rules: a fixed score, and how certain the box is."""
+    model = frame()
+    inputs, samples = batch(1)
+    view = model.teacher_view(inputs["unsup_teacher"], samples["unsup_teacher"])
+    given: dict[str, list[InstanceData]] = {}
+    rpn_loss, roi_loss = model.rpn_loss, model.roi_loss
+
+    def watched_rpn(features: Any, samples: Any, labels: Any) -> Any:
+        given["rpn"] = labels
+        return rpn_loss(features, samples, labels)
+
+    def watched_roi(features: Any, proposals: Any, samples: Any, confident: Any, certain: Any, view: Any) -> Any:
+        given.update(classifier=confident, regression=certain)
+        return roi_loss(features, proposals, samples, confident, certain, view)
+
+    model.rpn_loss, model.roi_loss = watched_rpn, watched_roi
+    for thresholds in (torch.zeros(12), torch.linspace(0.1, 0.2, 12), torch.ones(12)):
+        view.thresholds = thresholds
+        labels = model.project(view, samples["unsup_student"])
+        model.loss_by_pseudo_labels(inputs["unsup_student"], samples["unsup_student"], view)
+        rules = {
+            "rpn": lambda found: found.scores > model.semi_train_cfg.rpn_pseudo_thr,
+            "classifier": lambda found, limits=thresholds: found.scores > limits[found.labels],
+            "regression": lambda found: found.reg_uncs < model.semi_train_cfg.reg_pseudo_thr,
+        }
+        for name, rule in rules.items():
+            for mine, found in zip(given[name], labels, strict=True):
+                torch.testing.assert_close(mine.bboxes, found[rule(found)].bboxes)
+        assert sum(map(len, given["rpn"])) > 0, "the comparison would say nothing"
+        assert sum(map(len, given["regression"])) > 0
+    assert sum(map(len, given["classifier"])) == 0
