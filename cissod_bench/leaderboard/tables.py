@@ -118,6 +118,9 @@ def paper_table(number: int, sections: Sequence[Section], variants: Variants = M
     notes = ["Ours beside: embedded tasks repeat the scenario in small, on other data."] if beside else []
     if any(section.shortened for section in beside):
         notes.append("† Shortened schedule.")
+    labels = [row.label for row in parts[0].rows]
+    unchosen = [section for section in sections if section.task not in chosen]
+    notes += [note for section in (*beside, *unchosen) for note in _left_out(section, wanted, labels)]
     return Table(
         name=f"paper-{number}",
         title=title,
@@ -179,6 +182,18 @@ def _row_for(section: Section, method: str | None, options: Mapping[str, Any]) -
     """The regular row of a method with exactly these changed options."""
     regular = (entry for entry in section.entries if not entry.problem)
     return next((entry for entry in regular if entry.method == method and entry.options == options), None)
+
+
+def _left_out(
+    section: Section, wanted: Sequence[tuple[str | None, Mapping[str, Any]]], labels: Sequence[str]
+) -> list[str]:
+    """What keeps variants that were run out of a table of the paper."""
+    notes = []
+    for (method, options), label in zip(wanted, labels, strict=True):
+        if options and _row_for(section, method, options) is None:
+            apart = (entry.problem for entry in section.entries if (entry.method, entry.options) == (method, options))
+            notes += [f"{label} on {section.task} is left out: {problem}." for problem in dict.fromkeys(apart)]
+    return notes
 
 
 def _caption(section: Section, metric: str, subtract: bool) -> str:

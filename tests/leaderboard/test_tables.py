@@ -195,6 +195,20 @@ def test_ablations_on_other_tasks_stand_beside_too_from_the_section_with_most_ro
     assert [len(values(table, row, "metric")) for row in (0, 4, 8)] == [3, 3, 3]
 
 
+def test_a_variant_that_lacks_a_seed_is_said_to_be_left_out():
+    variants = paper_variants()
+    (method, gbr), (_, fl) = variants[4, "GbR"], variants[4, "FL"]
+    runs = [make_record(method=method, train_seed=seed) for seed in (0, 1)]
+    runs += [make_record(method=method, method_options=gbr, train_seed=seed) for seed in (0, 1)]
+    runs.append(make_record(method=method, method_options=fl, train_seed=0))
+    said = "FL on shapes is left out: training seed 1 is missing, which other rows of this table have."
+    table = paper_table(4, sections_of(*runs), variants)
+    assert said in table.notes
+    assert not any(note.startswith("GbR") for note in table.notes)
+    alone = paper_table(4, sections_of(make_record(train_seed=1), runs[-1]), variants)
+    assert said in alone.notes, "also where no row of the section is in the table"
+
+
 def test_ablations_differ_from_the_defaults_as_the_records_say():
     """What `paper_variants` takes for changed is what a run records as changed."""
     registry = pytest.importorskip("cissod_bench.methods.registry")
