@@ -33,7 +33,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     gamma: NotNegative = 12.0
     """Steepness of the mapping from gradient ratios to weights."""
-    mu: float = 0.8
+    mu: NotNegative = 0.8
     """Gradient ratio at which negatives count half."""
     alpha: NotNegative = 4.0
     """Largest extra weight of positives."""

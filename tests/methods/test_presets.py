@@ -36,10 +36,21 @@ def test_the_values_of_the_release(dataset: str) -> None:
 
 
 def test_one_update_an_iteration_forgets_as_much_as_the_releases_two() -> None:
-    """Alternating updates with G_s = 1 and G_u = 2.8 settle at their average (spec 2.6); ours at their sum, the scale
-    of which no weight depends on, and both forget alike."""
-    two, one = 1.0, 1.0
+    """Alternating updates with G_s = 1 and G_u = 2.8 settle at their average; ours at their sum, the scale of which no
+    weight depends on, and both forget alike. The running mean that the release starts with is near it after 10 updates;
+    ours, divided by its mass, is there from the first."""
+    start = {}
+    mean = one = mass = 0.0
     eta = preset_options("release", "coco")["eta_g"]
+    for iteration in range(101):
+        for gradient in (1.0, 2.8):
+            mean = (mean * iteration + gradient) / (iteration + 1)
+        one, mass = eta * one + (1 - eta) * 3.8, eta * mass + 1 - eta
+        start[iteration] = mean
+        assert one / mass == pytest.approx(3.8)
+    assert (start[10], start[100]) == (pytest.approx(1.982, abs=5e-4), pytest.approx(1.909, abs=5e-4))
+
+    two, one = 1.0, 1.0
     for _ in range(20_000):
         two = 0.999 * (0.999 * two + 0.001 * 1.0) + 0.001 * 2.8
         one = eta * one + (1 - eta) * 3.8
