@@ -18,10 +18,8 @@ def export(
 
     with quiet_imports():
         from cissod_bench.engine.bundle import export_bundle
-        from cissod_bench.engine.trained import load_trained
 
-    trained = load_trained(run)
-    needs = export_bundle(trained, run, out)
+    checkpoint, needs = export_bundle(run, out)
     size = sum(path.stat().st_size for path in out.iterdir()) / 2**20
     loads = f"needs cissod_bench for {', '.join(needs)}" if needs else "loads in mmdet alone"
-    typer.echo(f"{out}: {size:.1f} MiB from {trained.checkpoint}; {loads}.")
+    typer.echo(f"{out}: {size:.1f} MiB from {checkpoint}; {loads}.")

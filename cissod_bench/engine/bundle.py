@@ -16,14 +16,16 @@ from typing import Any
 import msgspec
 from mmdet.registry import MODELS, TASK_UTILS, TRANSFORMS
 from mmengine.config import ConfigDict
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from cissod_bench.engine.config import PlainConfig
-from cissod_bench.engine.trained import Trained, check_empty
+from cissod_bench.engine.trained import Trained, check_free, load_trained
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation.groups import load_evaluation
-from cissod_bench.files import atomic_path, sha256_file, write_json, write_text
-from cissod_bench.leaderboard.records import RESULT_FILE, load_result
+from cissod_bench.files import sha256_file, write_json, write_text
+from cissod_bench.leaderboard.records import RESULT_FILE, Result, load_result
+from cissod_bench.splits.manifest import staged_folder
 
 _STOCK = {"LoadWholeImage": "LoadImageFromFile"}
 """Parts of this package -> parts of mmdet that do the same on an image that is whole."""
@@ -45,59 +47,81 @@ found = inference_detector(model, "image.jpg").pred_instances
 {needs}"""
 
 
-def export_bundle(trained: Trained, run: Path, out: Path) -> list[str]:
+def export_bundle(run: Path, out: Path) -> tuple[Path, list[str]]:
     """Write a bundle.
 
     Args:
-        trained: the run's detector, on the CPU.
         run: folder of the finished run.
         out: folder for the bundle.
 
     Returns:
-        Parts of this package that the configuration needs; without any, mmdet alone loads the bundle.
+        The checkpoint that the weights are from, and the parts of this package that the configuration needs; without
+        any, mmdet alone loads the bundle.
 
     Raises:
-        UserError: the run is not finished, or `out` holds something.
+        UserError: the run is not finished, its last checkpoint is damaged or gone, or `out` holds something or cannot
+            be written.
     """
-    check_empty(out)
-    if not (run / RESULT_FILE).is_file():
-        raise UserError(f"{run}: not finished, so there are no scores to publish. Run it to its end.")
-    record = load_result(run / RESULT_FILE)
+    check_free(out)
+    record, trained = scored(run)
+    evaluation = load_evaluation(run / record.files["per_class"])
+    scores = evaluation.per_class()
     state = {name: value.contiguous().clone() for name, value in trained.detector.state_dict().items()}
     config, own = plain_config(trained)
     if config["model"]["roi_head"]["bbox_head"]["loss_cls"]["type"] == "CrossEntropyLoss":
         state = {name: value for name, value in state.items() if ".loss_cls." not in name}
     about = {"format": "pt", "task": record.key.task, "split_digest": record.key.split_digest}
-    with atomic_path(out / "model.safetensors") as temporary:
-        save_file(state, temporary, metadata={**about, "method": record.key.method})
-    write_text(out / "config.py", PlainConfig(config).pretty_text)
-    evaluation = load_evaluation(run / record.files["per_class"])
-    scores = evaluation.per_class()
-    write_json(
-        out / "bundle.json",
-        {
-            "key": msgspec.to_builtins(record.key),
-            "metrics": record.metrics,
-            "per_class": {
-                name: {metric: _number(values[index]) for metric, values in scores.items()}
-                for index, name in enumerate(evaluation.class_names)
-            },
-            "groups": {name: list(members) for name, members in evaluation.groups.items()},
-            "categories": trained.categories,
-            "checkpoint": trained.checkpoint.name,
-            "needs": own,
-            "environment": record.environment,
-            "package_version": record.package_version,
-            "files": {name: sha256_file(out / name) for name in ("model.safetensors", "config.py")},
-        },
-    )
     needs = f"\nThe configuration imports `cissod_bench`, which has {', '.join(own)}.\n" if own else ""
     ap = " / ".join(f"{100 * (row['AP'] or 0):.1f} ({group})" for group, row in record.metrics.items())
     text = _README.format(
         method=record.key.method, task=record.key.task, ap=ap, iterations=record.key.iterations, needs=needs
     )
-    write_text(out / "README.md", text)
-    return own
+    with staged_folder(out) as folder:
+        try:
+            save_file(state, folder / "model.safetensors", metadata={**about, "method": record.key.method})
+        except SafetensorError as error:  # the writer has no OSError
+            raise UserError(f"{out} cannot be written: {error}.") from error
+        write_text(folder / "config.py", PlainConfig(config).pretty_text)
+        write_json(
+            folder / "bundle.json",
+            {
+                "key": msgspec.to_builtins(record.key),
+                "metrics": record.metrics,
+                "per_class": {
+                    name: {metric: _number(values[index]) for metric, values in scores.items()}
+                    for index, name in enumerate(evaluation.class_names)
+                },
+                "groups": {name: list(members) for name, members in evaluation.groups.items()},
+                "categories": trained.categories,
+                "checkpoint": trained.checkpoint.name,
+                "needs": own,
+                "environment": record.environment,
+                "package_version": record.package_version,
+                "files": {name: sha256_file(folder / name) for name in ("model.safetensors", "config.py")},
+            },
+        )
+        write_text(folder / "README.md", text)
+    return trained.checkpoint, own
+
+
+def scored(run: Path) -> tuple[Result, Trained]:
+    """The record of a finished run, and the teacher that its scores are of.
+
+    Raises:
+        UserError: the run is not finished, or its last checkpoint is damaged or gone.
+    """
+    file = run / RESULT_FILE
+    if not file.is_file():
+        raise UserError(f"{run}: not finished, so there are no scores to publish. Run it to its end.")
+    record = load_result(file)
+    last = run / "checkpoints" / f"iter_{record.key.iterations}.pth"
+    trained = load_trained(run)
+    if trained.checkpoint != last:
+        raise UserError(
+            f"{last}: damaged or gone, and the scores are of it. Move {file} away, and the command of the run makes "
+            f"both again, from {trained.checkpoint.name} on."
+        )
+    return record, trained
 
 
 def plain_config(trained: Trained) -> tuple[dict[str, Any], list[str]]:

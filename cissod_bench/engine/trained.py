@@ -15,11 +15,14 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from cissod_bench.engine import plugins
-from cissod_bench.engine.checkpoints import newest_readable, read_config
+from cissod_bench.engine.checkpoints import is_whole, newest_readable, read_config
 from cissod_bench.engine.config import VALIDATION_IMAGES
 from cissod_bench.engine.damaged import DamagedImage
+from cissod_bench.engine.identity import differences, show
 from cissod_bench.errors import UserError
 from cissod_bench.files import write_bytes
+from cissod_bench.leaderboard.records import RESULT_FILE
+from cissod_bench.splits.manifest import staged_folder
 
 assert plugins  # registers the parts that configurations name
 
@@ -53,17 +56,16 @@ def load_trained(run: Path, checkpoint: Path | None = None, device: str = "cpu")
         device: "cpu" or "cuda".
 
     Raises:
-        UserError: no run there, no checkpoint that can be read, or one of another model.
+        UserError: no run there, no checkpoint that can be used, or one of another run.
     """
-    if not (run / VALIDATION_IMAGES).is_file():
+    if not (run / "config.py").is_file() or not (run / VALIDATION_IMAGES).is_file():
         raise UserError(f"{run}: no run folder. Give the folder that `cissod-bench run` wrote.")
-    if checkpoint is None:
-        checkpoint, _ = newest_readable(run / "checkpoints")
-        if checkpoint is None:
-            raise UserError(f"{run}: no checkpoint in it. Run it again, or give another run.")
-    elif not checkpoint.is_file():
-        raise UserError(f"--checkpoint {checkpoint}: no such file.")
-    config = Config.fromstring(read_config(checkpoint), ".py")
+    checkpoint = newest_checkpoint(run) if checkpoint is None else given_checkpoint(checkpoint)
+    text = read_config(checkpoint)
+    found = differences(text, (run / "config.py").read_text())
+    if found:
+        raise UserError(f"{checkpoint}: a checkpoint of another run than {run}: {show(found)}. Give that run's folder.")
+    config = Config.fromstring(text, ".py")
     with DefaultScope.overwrite_default_scope("mmdet"):
         frame = MODELS.build(config.model)
     state = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)["state_dict"]
@@ -81,6 +83,35 @@ def load_trained(run: Path, checkpoint: Path | None = None, device: str = "cpu")
     return Trained(frame.teacher.to(device).eval(), config, categories, checkpoint)
 
 
+def newest_checkpoint(run: Path) -> Path:
+    """The newest checkpoint of a run that can be used, with a warning of damaged ones that are newer.
+
+    Raises:
+        UserError: there is none.
+    """
+    checkpoint, damaged = newest_readable(run / "checkpoints")
+    if checkpoint is None:
+        raise UserError(
+            f"{run}: no checkpoint in it. Run it again (a finished run without its {RESULT_FILE}), or give another run."
+        )
+    for path in damaged:
+        warnings.warn(f"{path} is damaged; using {checkpoint}.", stacklevel=3)
+    return checkpoint
+
+
+def given_checkpoint(checkpoint: Path) -> Path:
+    """A checkpoint that was asked for.
+
+    Raises:
+        UserError: it cannot be used.
+    """
+    if not checkpoint.is_file():
+        raise UserError(f"--checkpoint {checkpoint}: no such file.")
+    if not is_whole(checkpoint):
+        raise UserError(f"--checkpoint {checkpoint}: damaged, or no checkpoint. Give another one of the run.")
+    return checkpoint
+
+
 @torch.no_grad()
 def detect(trained: Trained, file: Path) -> dict[str, Any]:
     """Detections on one image file, as in the run's evaluation.
@@ -90,7 +121,7 @@ def detect(trained: Trained, file: Path) -> dict[str, Any]:
         first.
 
     Raises:
-        UserError: the file holds no whole image.
+        UserError: the file holds no whole image, or cannot be read.
     """
     with DefaultScope.overwrite_default_scope("mmdet"):
         pipeline = Compose(trained.config.test_dataloader.dataset.pipeline)
@@ -98,6 +129,8 @@ def detect(trained: Trained, file: Path) -> dict[str, Any]:
             item = pipeline({"img_path": str(file), "img_id": 0})
         except DamagedImage as error:
             raise UserError(f"{error} Replace it, or take it out of the folder.") from error
+        except OSError as error:
+            raise UserError(f"{file}: cannot be read: {error.strerror}.") from error
         (sample,) = trained.detector.test_step({"inputs": [item["inputs"]], "data_samples": [item["data_samples"]]})
     found = sample.pred_instances
     boxes = found.bboxes.cpu().numpy()
@@ -117,7 +150,7 @@ def predict_folder(
     """Detections on the images in a folder and those below it.
 
     Writes `detections.json` (COCO's results with `file_name` and `category` beside the ids), `images.json` (the images
-    and classes that the ids stand for) and, if asked for, `pictures/` with the boxes drawn in.
+    and classes that the ids stand for) and, if asked for, `pictures/` with the boxes drawn in: all of it or nothing.
 
     Args:
         trained: the detector.
@@ -130,40 +163,48 @@ def predict_folder(
         Number of images and of detections.
 
     Raises:
-        UserError: no images, one that cannot be read, or `out` holds something.
+        UserError: no images, one that cannot be read, or `out` holds something or cannot be written.
     """
     if not images.is_dir():
         raise UserError(f"{images}: no such folder. Give a folder of images.")
-    check_empty(out)
-    files = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not files:
-        raise UserError(f"{images}: no images in it ({', '.join(SUFFIXES)}).")
-    listed, detections = [], []
-    for number, file in enumerate(files, start=1):
-        name = file.relative_to(images).as_posix()
-        found = detect(trained, file)
-        width, height = found["size"]
-        listed.append({"id": number, "file_name": name, "width": width, "height": height})
-        for box, score, label in zip(found["boxes"], found["scores"], found["labels"], strict=True):
-            if score >= min_score:
-                category = trained.categories[label]
-                entry = {"image_id": number, "category_id": category["id"], "bbox": box.tolist(), "score": float(score)}
-                detections.append({**entry, "file_name": name, "category": category["name"]})
-        if drawn is not None:
-            write_bytes(out / "pictures" / f"{name}.png", picture(file, found, trained.categories, drawn))
-    write_bytes(out / "images.json", msgspec.json.encode({"images": listed, "categories": trained.categories}))
-    write_bytes(out / "detections.json", msgspec.json.encode(detections))
+    check_free(out)
+    with staged_folder(out) as folder:
+        files = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        if not files:
+            raise UserError(f"{images}: no images in it ({', '.join(SUFFIXES)}).")
+        listed, detections = [], []
+        for number, file in enumerate(files, start=1):
+            name = file.relative_to(images).as_posix()
+            found = detect(trained, file)
+            width, height = found["size"]
+            listed.append({"id": number, "file_name": name, "width": width, "height": height})
+            for box, score, label in zip(found["boxes"], found["scores"], found["labels"], strict=True):
+                if score >= min_score:
+                    category = trained.categories[label]
+                    entry = {
+                        "image_id": number,
+                        "category_id": category["id"],
+                        "bbox": box.tolist(),
+                        "score": float(score),
+                    }
+                    detections.append({**entry, "file_name": name, "category": category["name"]})
+            if drawn is not None:
+                write_bytes(folder / "pictures" / f"{name}.png", picture(file, found, trained.categories, drawn))
+        write_bytes(folder / "images.json", msgspec.json.encode({"images": listed, "categories": trained.categories}))
+        write_bytes(folder / "detections.json", msgspec.json.encode(detections))
     return len(files), len(detections)
 
 
-def check_empty(out: Path) -> None:
-    """Refuse an output folder that holds something, or is none.
+def check_free(out: Path) -> None:
+    """Refuse an output folder whose place no other folder can take.
 
     Raises:
-        UserError: it does.
+        UserError: it holds something, is none, or is a mount point.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {out}: is not empty. Give another folder.")
+    if out.is_mount():
+        raise UserError(f"--out {out}: is a mount point. Give a folder in it.")
 
 
 def picture(file: Path, found: dict[str, Any], categories: list[dict[str, Any]], min_score: float) -> bytes:

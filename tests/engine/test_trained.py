@@ -1,7 +1,9 @@
 """A run's detector outside of the run: the same detections as in its evaluation, here and in mmdet."""
 
 import json
+import resource
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from scipy.spatial.distance import cdist
 from typer.testing import CliRunner
 
 from cissod_bench.cli.main import app
-from cissod_bench.engine.bundle import plain_config
+from cissod_bench.engine.bundle import export_bundle, plain_config
 from cissod_bench.engine.config import build_config
 from cissod_bench.engine.run import run_job
 from cissod_bench.engine.trained import Trained, detect, load_trained, predict_folder
@@ -77,11 +79,91 @@ def test_what_cannot_be_predicted_is_refused(run: Path, tiny: Path, tmp_path: Pa
     with pytest.raises(UserError, match="is not empty"):
         predict_folder(trained, tiny / "val", run)
     shutil.copytree(tiny / "val", tmp_path / "cut")
-    file = sorted((tmp_path / "cut").iterdir())[0]
+    file = sorted((tmp_path / "cut").iterdir())[1]
     file.write_bytes(file.read_bytes()[:50])
     with pytest.raises(UserError, match=f"{file.name}: the file is cut off"):
-        predict_folder(trained, tmp_path / "cut", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+        predict_folder(trained, tmp_path / "cut", tmp_path / "out", drawn=0.5)
+    assert [path.name for path in tmp_path.iterdir()] == ["cut"], "nothing of the first image is left"
+
+
+def test_whether_detections_can_be_written_is_known_before_any_is_made(
+    run: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cissod_bench.engine.trained.detect", lambda *_: pytest.fail("work for nothing"))
+    trained = load_trained(run)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="cannot be written"):
+        predict_folder(trained, tiny / "val", tmp_path / "file" / "out")
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path / "mounted")
+    with pytest.raises(UserError, match="is a mount point"):
+        predict_folder(trained, tiny / "val", tmp_path / "mounted")
+
+
+def flip_a_byte(file: Path) -> None:
+    """Damage a file in its middle."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.fixture
+def copied(run: Path, tmp_path: Path) -> Path:
+    """A copy of the run, to be damaged."""
+    return shutil.copytree(run, tmp_path / "copied")
+
+
+def test_a_damaged_newest_checkpoint_is_named(copied: Path) -> None:
+    flip_a_byte(copied / "checkpoints" / "iter_2.pth")
+    with pytest.warns(UserWarning, match=r"iter_2.pth is damaged; using .*iter_1.pth"):
+        assert load_trained(copied).checkpoint.name == "iter_1.pth"
+    with pytest.raises(UserError, match=r"--checkpoint .*iter_2.pth: damaged, or no checkpoint"):
+        load_trained(copied, copied / "checkpoints" / "iter_2.pth")
+
+
+def test_a_checkpoint_of_another_run_is_refused_with_the_difference(run: Path, tiny: Path, tmp_path: Path) -> None:
+    """One that has been trained otherwise on the same data fits the model."""
+    run_job(tiny_job(tiny, tmp_path / "other", method="soft-teacher", iterations=1))
+    other = tmp_path / "other" / "checkpoints" / "iter_1.pth"
+    with pytest.raises(UserError, match=r"iter_1.pth: a checkpoint of another run than .*method: 'soft-teacher' there"):
+        load_trained(run, other)
+    content = torch.load(other, weights_only=False)
+    config = (
+        content["meta"]["cfg"].replace("'classes': 12", "'classes': 80").replace("'task': 'tiny'", "'task': 'coco'")
+    )
+    torch.save(content | {"meta": content["meta"] | {"cfg": config}}, other)
+    with pytest.raises(UserError, match=r"classes: 80 there, 12 asked for; .*task: 'coco' there, 'tiny' asked for"):
+        load_trained(tmp_path / "other", other)
+
+
+def test_weights_are_exported_with_their_own_scores_alone(tiny: Path, tmp_path: Path) -> None:
+    """And what the message says makes both again."""
+    job = tiny_job(tiny, tmp_path / "run", iterations=2)
+    run_job(job)
+    export_bundle(job.out, tmp_path / "bundle")
+    last = job.out / "checkpoints" / "iter_2.pth"
+    for damage in (flip_a_byte, Path.unlink):
+        damage(last)
+        with warnings.catch_warnings(action="ignore"):
+            message = r"iter_2.pth: damaged or gone, .* Move .*result.json away.* from iter_1.pth on"
+            with pytest.raises(UserError, match=message):
+                export_bundle(job.out, tmp_path / damage.__name__)
+            assert not (tmp_path / damage.__name__).exists()
+            (job.out / "result.json").unlink()
+            run_job(job)
+        export_bundle(job.out, tmp_path / damage.__name__)
+        expected, actual = (load_file(tmp_path / name / "model.safetensors") for name in ("bundle", damage.__name__))
+        assert all(torch.equal(actual[name], value) for name, value in expected.items())
+
+
+def test_without_space_nothing_of_a_bundle_is_left(run: Path, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"bundle cannot be written: .*large"):
+            export_bundle(run, tmp_path / "bundle")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_bundle_loads_in_mmdet_with_the_same_detections(run: Path, tiny: Path, tmp_path: Path) -> None:
