@@ -124,7 +124,8 @@ def run(
         from cissod_bench.engine.overrides import parse_overrides
         from cissod_bench.engine.plan import plan, plan_lines
         from cissod_bench.engine.ranks import place_in_group
-        from cissod_bench.engine.run import check_method, default_threads, pick_device, run_job
+        from cissod_bench.engine.run import default_threads, pick_device, run_job
+        from cissod_bench.engine.trial import check_parts
         from cissod_bench.leaderboard.records import RESULT_FILE, load_result
     from cissod_bench.files import canonical_json
     from cissod_bench.tasks import get_task
@@ -169,8 +170,7 @@ def run(
     )
     speaks = rank == 0 and node_rank == 0
     job = resolve(look_for_images=speaks)
-    if plan_only:
-        check_method(job)
+    check_parts(job)
     if as_json and plan_only and speaks:
         typer.echo(canonical_json(plan(job)))
     elif not as_json and speaks:

@@ -10,14 +10,14 @@ from mmengine.config import Config
 
 from cissod_bench.engine import data
 from cissod_bench.engine.compiled import PADDING
-from cissod_bench.engine.identity import identity
+from cissod_bench.engine.identity import identity, is_place
 from cissod_bench.engine.job import Job
 from cissod_bench.engine.loggers import backends
 from cissod_bench.engine.overrides import apply_overrides
 from cissod_bench.engine.scaling import scaled_length, scaled_momentum
 from cissod_bench.engine.validation import one_size
 from cissod_bench.errors import UserError
-from cissod_bench.files import write_bytes
+from cissod_bench.files import write_bytes, write_text
 
 VALIDATION_IMAGES = "validation_images.json"
 """Image list of the run folder that the validation data set reads; annotations are for the evaluator alone."""
@@ -54,17 +54,31 @@ def export_config(job: Job, file: Path) -> None:
     """Write a run's configuration, and beside it the list of its validation images, for mmdet's own Runner.
 
     Raises:
-        UserError: one of the files exists with another content.
+        UserError: the name is none that mmengine reads, or one of the files exists with another content.
     """
+    if file.suffix != ".py":
+        raise UserError(f"--export-config {file}: mmengine reads such a file by the name NAME.py alone. Give one.")
     config = build_config(job)
     images = file.with_suffix(".validation_images.json")
     for loader in (config.val_dataloader, config.test_dataloader):
-        loader.dataset.ann_file = str(images.absolute())
-    for path, content in ((images, validation_list(job)), (file, config.pretty_text.encode())):
-        if path.exists() and path.read_bytes() != content:
+        loader.dataset.ann_file = str(images)
+    if "method_file" in config.model:
+        config.model.method_file = str(job.method.file)  # the run folder, with its copy, need not exist
+    text = PlainConfig(from_anywhere(config.to_dict())).pretty_text
+    for path, content in ((images, validation_list(job)), (file, text.encode())):
+        if path.exists() and not (path.is_file() and path.read_bytes() == content):
             raise UserError(f"{path}: exists with another content. Give another name, or remove it.")
     write_bytes(images, validation_list(job))
-    write_bytes(file, config.pretty_text.encode())
+    write_text(file, text)
+
+
+def from_anywhere(value: Any, name: str = "") -> Any:
+    """A configuration with absolute paths, so that it means the same in every working directory."""
+    if isinstance(value, dict):
+        return {key: from_anywhere(inner, f"{name}.{key}" if name else str(key)) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(from_anywhere(inner, f"{name}.{index}") for index, inner in enumerate(value))
+    return str(Path(value).absolute()) if isinstance(value, str) and is_place(name, value) else value
 
 
 def validation_list(job: Job) -> bytes:

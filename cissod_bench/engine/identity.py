@@ -6,10 +6,25 @@ from typing import Any
 from mmengine.config import Config
 
 from cissod_bench.engine.job import Job
+from cissod_bench.splits.manifest import ID_FILES
 
+PLACES = (
+    "work_dir",
+    "out_dir",
+    "folder",
+    "save_dir",
+    "ann_file",
+    "data_prefix.img",
+    "hidden",
+    "method_file",
+    "init_cfg.checkpoint",
+)
+"""Ends of the names of settings that say where something lies. What lies there is told apart by `identity`."""
 _INDIFFERENT = ("num_workers", "persistent_workers", "prefetch_factor", "pin_memory", "worker_init_fn", "damaged_limit")
 _APART = ("visualizer", "log_level", "load_from", "resume", "launcher", "model_wrapper_cfg")
 """How a run is started and what it logs, not what it is; several processes show in its batch."""
+_LATER = ("run.validation_digest",)
+"""Facts that runs of earlier versions did not note; they are taken to be what is asked for."""
 MISSING = "nothing"
 SHOWN = 4
 """Differences that a message shows."""
@@ -21,6 +36,7 @@ def identity(job: Job) -> dict[str, Any]:
         "task": job.task.name,
         "protocol": job.task.version,
         "split_digest": job.split.digest,
+        "validation_digest": job.validation_digest,
         "classes": len(job.split.classes),
         "method": job.method.name,
         "options": dict(job.changed_options),
@@ -44,7 +60,8 @@ def differences(before: str, now: str) -> list[str]:
     if before == now:
         return []
     old, new = _settings(before), _settings(now)
-    names = sorted(old.keys() | new.keys(), key=lambda name: (not name.startswith("run."), name))
+    unknown = {name for name in _LATER if name not in old}
+    names = sorted((old.keys() | new.keys()) - unknown, key=lambda name: (not name.startswith("run."), name))
     return [
         f"{name.removeprefix('run.')}: {old.get(name, MISSING)!r} there, {new.get(name, MISSING)!r} asked for"
         for name in names
@@ -58,8 +75,22 @@ def show(found: list[str]) -> str:
     return "; ".join(found[:SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
+def is_place(name: str, value: Any) -> bool:
+    """Whether a setting says where something lies, which may change while the run stays the same.
+
+    Args:
+        name: dotted name.
+        value: of the setting.
+    """
+    if name.startswith("run."):
+        return False
+    if isinstance(value, str) and value.endswith(ID_FILES["minority"]):
+        return True  # a list of the split, whatever a method calls it
+    return f".{name}".endswith(tuple(f".{place}" for place in PLACES))
+
+
 def _settings(text: str) -> dict[str, Any]:
-    """Dotted name -> value of all settings that change something in the result."""
+    """Dotted name -> value of all settings that change something in the result, wherever its files lie."""
     return dict(_flat("", Config.fromstring(text, ".py").to_dict()))
 
 
@@ -72,5 +103,5 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, list | tuple) and any(isinstance(inner, dict) for inner in value):
         for index, inner in enumerate(value):
             yield from _flat(f"{name}.{index}", inner)
-    else:
+    elif not is_place(name, value):
         yield name, list(value) if isinstance(value, tuple) else value

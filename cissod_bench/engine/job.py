@@ -68,6 +68,7 @@ class Job:
         backbone_digest: its SHA-256.
         backbone_prefix: what the names of its weights begin with, None for nothing.
         validation_images: images to evaluate on, see `validation.py`.
+        validation_digest: SHA-256 of the file of their annotations.
         damaged_images: so many training images may be damaged, see `damaged.py`.
         overrides: settings of the resolved configuration that are set otherwise, by dotted name (`overrides.py`).
         loggers: where scalars go beside the run folder, see `loggers.py`.
@@ -96,6 +97,7 @@ class Job:
     backbone_digest: str | None
     backbone_prefix: str | None
     validation_images: list[dict[str, Any]]
+    validation_digest: str
     damaged_images: int
     overrides: dict[str, Any]
     loggers: tuple[str, ...]
@@ -238,6 +240,7 @@ def resolve_job(
         backbone_digest=None if backbone is None else sha256_file(backbone),
         backbone_prefix=prefix,
         validation_images=images,
+        validation_digest=sha256_file(places.val_annotations),
         damaged_images=damaged_images,
         overrides=dict(overrides or {}),
         loggers=choose_loggers(loggers),

@@ -34,7 +34,8 @@ def plan(job: Job) -> dict[str, Any]:
         "compile": job.compile,
         "batch": {"labeled": labeled, "unlabeled": unlabeled},
         "learning_rate": config.optim_wrapper.optimizer.lr,
-        "learning_rate_steps": config.param_scheduler[1].milestones,
+        "learning_rate_steps": list(config.param_scheduler[1].milestones),
+        "learning_rate_factor": config.param_scheduler[1].gamma,
         "schedule": job.schedule.name,
         "iterations": job.iterations,
         "full_iterations": scaled_length(job.task.iterations, job.scale),
@@ -65,8 +66,7 @@ def plan_lines(job: Job) -> list[str]:
         f"  batch      {images} images a step: {batch['labeled']} labelled + {batch['unlabeled']} unlabelled, "
         + _machinery(job),
         f"  precision  {job.amp or 'fp32'}" + (", backbone and neck compiled" if job.compile else ""),
-        f"  rate       {facts['learning_rate']:g} for {images} images a step{scaled}, "
-        f"/10 at {facts['learning_rate_steps'][0]:,} and {facts['learning_rate_steps'][1]:,}",
+        f"  rate       {facts['learning_rate']:g} for {images} images a step{scaled}, {_steps(facts)}",
         f"  length     {job.iterations:,} iterations ({facts['schedule']}{shortened}{same}), "
         + ("time unknown for this device" if hours is None else f"training about {_duration(hours)}")
         + (" on V100s" if hours is not None and job.device == "cuda" else ""),
@@ -74,6 +74,14 @@ def plan_lines(job: Job) -> list[str]:
         f"  seed       {facts['seed']}",
         f"  run folder {facts['out']}",
     ]
+
+
+def _steps(facts: dict[str, Any]) -> str:
+    steps, factor = [f"{step:,}" for step in facts["learning_rate_steps"]], facts["learning_rate_factor"]
+    if not steps:
+        return "never lowered"
+    listed = " and ".join(filter(None, (", ".join(steps[:-1]), steps[-1])))
+    return f"{'/10' if factor == 0.1 else f'times {factor:g}'} at {listed}"
 
 
 def _machinery(job: Job) -> str:

@@ -24,9 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmdet.registry import HOOKS, MODELS
 from mmengine.dist import barrier, is_main_process
-from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from cissod_bench.engine import plugins
@@ -38,7 +36,8 @@ from cissod_bench.engine.identity import differences, show
 from cissod_bench.engine.job import Job
 from cissod_bench.engine.ranks import from_main, main_process_speaks, process_group
 from cissod_bench.engine.stopping import stop_on_signals
-from cissod_bench.errors import UserError, blaming, unknown_name
+from cissod_bench.engine.trial import check_parts
+from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation.groups import load_evaluation
 from cissod_bench.files import in_use, lock, sha256_bytes, write_bytes, write_text
 from cissod_bench.leaderboard.records import (
@@ -91,7 +90,7 @@ def run_job(job: Job) -> Result:
         if from_main((job.out / RESULT_FILE).exists):
             check_same(job.out, config.pretty_text)
             return load_result(job.out / RESULT_FILE)
-        check_method(job)
+        check_parts(job)
         config.load_from = from_main(lambda: start_folder(job, config.pretty_text))
         config.resume = config.load_from is not None
         if job.processes > 1:
@@ -173,19 +172,6 @@ def record(job: Job, seconds: float, damaged: dict[str, int]) -> Result:
         gpu_memory_mib=torch.cuda.max_memory_allocated() / 2**20 if job.device == "cuda" else None,
         git=git_state(Path(__file__).parent),
     )
-
-
-def check_method(job: Job) -> None:
-    """Build model and hooks of a user's own method once: what does not fit is said before anything is written.
-
-    Raises:
-        UserError: the parts name a class that is not registered, or give it arguments that it does not take.
-    """
-    if job.method.file is not None:
-        with blaming(job.method.file), DefaultScope.overwrite_default_scope("mmdet"):
-            MODELS.build({**build_config(job).model, "method_file": None})
-            for hook in job.parts.hooks:
-                HOOKS.build(dict(hook))
 
 
 def method_source(job: Job) -> bytes | None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +11,19 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from cissod_bench.cli.create import template
+from cissod_bench.cli.main import app
 from cissod_bench.engine.config import build_config, export_config
 from cissod_bench.engine.identity import differences
 from cissod_bench.engine.overrides import parse_overrides
 from cissod_bench.engine.plan import plan, plan_lines
 from cissod_bench.engine.run import run_job
+from cissod_bench.engine.trial import check_parts
 from cissod_bench.errors import UserError
 from cissod_bench.leaderboard.records import comparison_key, load_result, replicate_key
+from cissod_bench.methods.registry import METHODS
 from tests.engine.conftest import tiny_job
 
 
@@ -53,7 +60,24 @@ def test_an_override_reaches_one_place_of_the_configuration(tiny: Path, tmp_path
         ("optim_wrapper.optimizer", 1, r"has settings of its own; set one of them: type, lr"),
         ("optim_wrapper.optimizer.lr", "high", r"str, but the setting is 0.001"),
         ("optim_wrapper.optimizer.lr", True, r"bool, but the setting is 0.001"),
-        ("train_dataloader.batch_size", 1.5, r"float, but the setting is 6"),
+        ("optim_wrapper.optimizer.lr", None, r"None, but the setting is 0.001"),
+        ("optim_wrapper.optimizer.lr", float("inf"), "has to be a finite number"),
+        ("val_dataloader.batch_size", 1.5, r"float, but the setting is 20"),
+        ("param_scheduler", [], r"has settings of its own; set one of them: 0, 1"),
+        ("param_scheduler.1.milestones", ["a"], r"milestones=a: str, but the setting is 3"),
+        ("train_dataloader.dataset.datasets.1.pipeline.2.unsup_student.3.ratio.0", 1, r"set all values at once"),
+        ("default_hooks.logger.interval", 0, "has to be at least 1"),
+        ("default_hooks.checkpoint.interval", 0, "has to be at least 1"),
+        ("custom_hooks.2.interval", 0, "has to be at least 1"),
+        ("train_cfg.val_interval", 0, "has to be at least 1"),
+        ("train_cfg.val_interval", -3, "has to be at least 1"),
+        ("val_dataloader.batch_size", 0, "has to be at least 1"),
+        ("log_level", "FOO", r"Unknown value 'FOO'. Did you mean 'INFO'\?"),
+        ("optim_wrapper.amp", "fp64", "give --amp"),
+        ("default_scope", "../../../x", "cannot be set here"),
+        ("train_dataloader.batch_size", 8, r"learning rate and length follow from the images in a step; --gpus"),
+        ("train_dataloader.sampler.batch_size", 12, r"learning rate and length follow from the images in a step"),
+        ("train_dataloader.sampler.source_ratio", [8, 4], r"learning rate and length follow from the images in a step"),
         ("randomness.seed", 3, "give --seed"),
         ("train_cfg.max_iters", 3, "give --iterations"),
         ("val_evaluator.max_detections", 3, "how runs are scored is part of the protocol"),
@@ -65,6 +89,76 @@ def test_what_cannot_be_set_is_refused(name: str, value: Any, message: str, tiny
     with pytest.raises(UserError, match=message):
         run_job(tiny_job(tiny, tmp_path / "run", overrides={name: value}))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "cause"),
+    [
+        ("optim_wrapper.optimizer.lr", -1, "ValueError: Invalid learning rate: -1.0"),
+        ("optim_wrapper.optimizer.type", "Foo", "KeyError: Foo is not in the optimizer registry"),
+        ("param_scheduler.1.type", "CosineAnnealingLR", "TypeError: .*'milestones'"),
+        ("model.type", "Foo", "KeyError: Foo is not in the mmdet::model registry"),
+        ("model.detector.backbone.depth", 19, "KeyError: invalid depth 19 for resnet"),
+        ("model.detector.neck.out_channels", 0, "RuntimeError: "),
+        ("model.detector.rpn_head.in_channels", 64, r"RuntimeError: .*expected input.* to have 64 channels"),
+        ("custom_hooks.2.type", "Foo", "KeyError: Foo is not in the mmdet::hook registry"),
+        ("train_dataloader.sampler.type", "Foo", "KeyError: Foo is not in the mmdet::data sampler registry"),
+        ("val_dataloader.sampler.type", "Foo", "KeyError: Foo is not in the mmdet::data sampler registry"),
+        ("log_processor.type", "Foo", "KeyError: Foo is not in the mmdet::log_processor registry"),
+        ("visualizer.type", "Foo", "KeyError: Foo is not in the visualizer registry"),
+    ],
+)
+def test_what_a_part_refuses_is_said_before_anything_is_written(
+    name: str, value: Any, cause: str, tiny: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=rf"--set {name}={value}.*: does not fit \({cause}"):
+        run_job(tiny_job(tiny, tmp_path / "run", overrides={name: value}))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("action", [["--plan", "--json"], ["--export-config", "x.py"], ["--processes", "2"]])
+def test_settings_are_tried_whatever_is_asked_for(action: list[str], tiny: Path, tmp_path: Path) -> None:
+    given = ["--task", tiny / "task.toml", "--split", tiny / "split", "--data-root", tiny, "--out", tmp_path / "run"]
+    command = ["run", *map(str, given), "--method", "gbs", "--device", "cpu", "--iterations", "4", *action]
+    if action[0] == "--export-config":
+        command[-1] = str(tmp_path / "x.py")
+    with pytest.raises(UserError, match=r"--set model.type=Foo: does not fit"):
+        CliRunner().invoke(app, [*command, "--set", "model.type=Foo"], catch_exceptions=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_that_fit_are_tried_without_a_word(
+    tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    overrides = {
+        "model.semi_train_cfg.jitter_times": 3,
+        "optim_wrapper.optimizer.lr": 0.1,
+        "default_hooks.logger.interval": 2,
+        "train_dataloader.sampler.labeled_repeat": None,
+        "train_dataloader.dataset.datasets.0.pipeline.2.scale": [(96, 96), (128, 128)],
+        "val_dataloader.batch_size": 3,
+        "log_level": "DEBUG",
+        "visualizer.type": "Visualizer",
+    }
+    state = torch.get_rng_state()
+    check_parts(tiny_job(tiny, tmp_path / "run", method="gbs", overrides=overrides))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert capfd.readouterr().out == ""
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("milestones", [1], "/10 at 1"),
+        ("milestones", [], "never lowered"),
+        ("milestones", [1, 2, 3], "/10 at 1, 2 and 3"),
+        ("gamma", 0.3, "times 0.3 at 3 and 4"),
+    ],
+)
+def test_the_plan_says_when_the_rate_is_lowered(name: str, value: Any, said: str, tiny: Path, tmp_path: Path) -> None:
+    job = tiny_job(tiny, tmp_path / "run", overrides={f"param_scheduler.1.{name}": value})
+    assert f"  rate       0.001 for 6 images a step, {said}" in plan_lines(job)
 
 
 def test_overrides_are_shown_recorded_and_keep_runs_apart(tiny: Path, tmp_path: Path) -> None:
@@ -90,17 +184,23 @@ def test_a_record_from_before_overrides_still_loads(tiny: Path, tmp_path: Path) 
     assert load_result(file) == result
 
 
-def test_an_exported_configuration_is_run_by_mmdet_alone(tiny: Path, tmp_path: Path) -> None:
-    """The same weights as `run` gives, from nothing but mmengine's Runner on the file."""
-    alone = tiny_job(tiny, tmp_path / "alone", method="gbs", overrides={"model.semi_train_cfg.jitter_times": 3})
-    file = tmp_path / "gbs.py"
+def test_an_exported_configuration_is_run_by_mmdet_alone(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same weights as `run` gives, from nothing but mmengine's Runner on the file, in another directory."""
+    shutil.copytree(tiny, tmp_path / "data")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    overrides = {"model.semi_train_cfg.jitter_times": 3}
+    alone = tiny_job(Path("data"), Path("alone"), method="gbs", overrides=overrides, hidden=Path("data/train.json"))
+    file = Path("gbs.py")
     export_config(alone, file)
     script = (
         "from mmengine.config import Config; from mmengine.runner import Runner; "
-        f"Runner.from_cfg(Config.fromfile({str(file)!r})).train()"
+        "Runner.from_cfg(Config.fromfile('../gbs.py')).train()"
     )
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, cwd=tmp_path, env=one_thread)
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, cwd="elsewhere", env=one_thread)
     run_job(tiny_job(tiny, tmp_path / "run", method="gbs", overrides=alone.overrides))
     one, other = (
         torch.load(tmp_path / name / "checkpoints" / "iter_4.pth", weights_only=False)["state_dict"]
@@ -113,3 +213,26 @@ def test_an_exported_configuration_is_run_by_mmdet_alone(tiny: Path, tmp_path: P
     file.write_text("mine = 1")
     with pytest.raises(UserError, match=r"gbs.py: exists with another content"):
         export_config(alone, file)
+    for name in ("gbs", "gbs.json"):
+        with pytest.raises(UserError, match=rf"--export-config {name}: .*NAME.py"):
+            export_config(alone, Path(name))
+        assert not Path(name).exists()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_exported_configuration_has_no_relative_path(
+    method: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny, tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    export_config(tiny_job(Path("data"), Path("run"), method=method), Path("x.py"))
+    text = (tmp_path / "x.py").read_text()
+    assert not re.findall(r"'(?:data|run)(?:/[^']*)?'", text)
+
+
+def test_an_exported_configuration_of_a_users_method_names_its_file(tiny: Path, tmp_path: Path) -> None:
+    """The copy is in the run folder, which is not there yet."""
+    file = tmp_path / "mine.py"
+    file.write_text(template("exported-method"))
+    export_config(tiny_job(tiny, tmp_path / "run", method=str(file)), tmp_path / "x.py")
+    assert f"'method_file': '{file}'" in (tmp_path / "x.py").read_text()

@@ -13,6 +13,7 @@ from mmdet.registry import MODELS
 
 from cissod_bench.engine.config import build_config
 from cissod_bench.engine.detectors import get_detector
+from cissod_bench.engine.identity import differences, is_place
 from cissod_bench.engine.job import Job
 from cissod_bench.engine.metric import GroupAP
 from cissod_bench.engine.progress import ProgressHook
@@ -24,6 +25,9 @@ from cissod_bench.files import sha256_file
 from cissod_bench.leaderboard.records import load_result
 from cissod_bench.methods.registry import METHODS
 from cissod_bench.methods.teacher_student import TeacherStudent
+from cissod_bench.splits.make import make_splits
+from cissod_bench.splits.plan import Variant
+from cissod_bench.tasks import get_task
 from tests.engine.conftest import tiny_job
 
 
@@ -72,6 +76,83 @@ def test_every_method_trains_evaluates_records_and_resumes_exactly(
     for name, value in expected.items():
         assert torch.equal(actual[name], value), name
     assert resumed.metrics == result.metrics
+
+
+def test_a_run_goes_on_and_is_shown_wherever_its_files_lie(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun by relative paths; then its folder and the data are moved, and it goes on from another directory."""
+    whole = tiny_job(tiny, tmp_path / "whole", method="defrcn", hidden=tiny / "train.json")
+    result = run_job(whole)
+    here, there = tmp_path / "here", tmp_path / "there"
+    shutil.copytree(tiny, here / "data")
+    there.mkdir()
+    monkeypatch.chdir(here)
+    begun = tiny_job(Path("data"), Path("runs/s"), method="defrcn", hidden=Path("data/train.json"))
+    interrupted(begun, monkeypatch, after=2)
+    (here / "runs" / "s").rename(there / "s")
+    (here / "data").rename(there / "data")
+    monkeypatch.chdir(tmp_path)
+    resumed = run_job(tiny_job(there / "data", there / "s", method="defrcn", hidden=there / "data" / "train.json"))
+    expected, actual = final_state(whole.out, 4), final_state(there / "s", 4)
+    assert all(torch.equal(actual[name], value) for name, value in expected.items())
+    assert (there / "s" / "detections.json").read_bytes() == (whole.out / "detections.json").read_bytes()
+    assert (there / "s" / "observables.jsonl").read_text() == (whole.out / "observables.jsonl").read_text()
+    assert resumed.metrics == result.metrics
+    assert [path.name for path in here.rglob("*")] == ["runs"], "nothing is written where it was"
+    assert "'runs/s" not in (there / "s" / "config.py").read_text()
+    assert run_job(tiny_job(Path("there/data"), Path("there/s"), method="defrcn")) == resumed
+    with pytest.raises(UserError, match=r"there/s holds another run: seed: 0 there, 1 asked for"):
+        run_job(tiny_job(Path("there/data"), Path("there/s"), method="defrcn", seed=1))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_places_are_not_what_a_run_is(method: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(tiny, tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    one = build_config(tiny_job(tiny, tmp_path / "run", method=method)).pretty_text
+    other = build_config(tiny_job(Path("data"), Path("run"), method=method, hidden=Path("data/train.json")))
+    assert differences(one, other.pretty_text) == []
+
+
+def test_what_lies_at_the_places_is_what_a_run_is(tiny: Path, tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(tiny, data)
+    before = build_config(tiny_job(data, out)).pretty_text
+
+    def changed(**changes: Any) -> list[str]:
+        found = differences(before, build_config(tiny_job(data, out, **changes)).pretty_text)
+        return [line.partition(":")[0] for line in found]
+
+    assert changed() == []
+    assert changed(seed=1)[0] == "seed"
+    assert changed(method="gbs")[0] == "method"
+    assert changed(options={"theta": "0.5"})[:2] == ["options", "options.theta"]
+
+    annotations = (data / "val.json").read_bytes()
+    content = json.loads(annotations)
+    content["annotations"][0]["bbox"][2] += 1
+    (data / "val.json").write_text(json.dumps(content))
+    assert changed() == ["validation_digest"]
+    (data / "val.json").write_bytes(annotations)
+
+    shutil.rmtree(data / "split")
+    make_splits(get_task(str(data / "task.toml")), data / "train.json", [(data / "split", Variant(seed=1))])
+    assert changed() == ["split_digest"]
+
+
+def test_a_run_of_a_version_that_did_not_note_validation_digests_goes_on(tiny: Path, tmp_path: Path) -> None:
+    now = build_config(tiny_job(tiny, tmp_path / "run")).pretty_text
+    before = "".join(line for line in now.splitlines(keepends=True) if "validation_digest" not in line)
+    assert before != now
+    assert differences(before, now) == []
+
+
+def test_places_are_told_by_their_names() -> None:
+    assert is_place("custom_hooks.9.mine", "data/split/ids/minority.txt"), "whatever a method calls it"
+    assert is_place("model.detector.backbone.init_cfg.checkpoint", "r50.pth")
+    assert not is_place("default_hooks.checkpoint.interval", 3)
+    assert not is_place("run.options.folder", "x")
 
 
 def test_the_state_of_gbs_is_logged_with_the_quality_of_its_pseudo_labels(tiny: Path, tmp_path: Path) -> None:
