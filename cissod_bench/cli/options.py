@@ -32,6 +32,23 @@ SlurmOptions = Annotated[
 ]
 
 
+def cluster_options(slurm: bool, given: list[str] | None) -> dict[str, str] | None:
+    """Options of the cluster to submit to, None to train here.
+
+    Args:
+        slurm: --slurm.
+        given: NAME=VALUE pairs of --slurm-option.
+
+    Raises:
+        UserError: options for a cluster without --slurm, or ones that mean nothing.
+    """
+    if slurm:
+        return slurm_options(given)
+    if given:
+        raise UserError(f"--slurm-option {given[0]}: nothing is submitted without --slurm. Add it, or leave this out.")
+    return None
+
+
 def slurm_options(given: list[str] | None) -> dict[str, str]:
     """NAME=VALUE pairs for the cluster as a mapping, with `cluster` and `time`.
 

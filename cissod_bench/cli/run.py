@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cissod_bench.cli.options import DataRoot, Json, Slurm, SlurmOptions, slurm_options, split_folder
+from cissod_bench.cli.options import DataRoot, Json, Slurm, SlurmOptions, cluster_options, split_folder
 from cissod_bench.errors import UserError
 
 
@@ -115,7 +115,7 @@ def run(
     checkpoints, detections, per-class arrays and, last, `result.json`, which `report` reads. Several processes are
     started by --gpus, or by torchrun or srun around this command.
     """
-    if device == "cpu":
+    if device == "cpu" and not plan_only:  # a sweep plans in its own process, and starts other runs from it
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # mmengine takes a GPU wherever it sees one
     with quiet_imports():
         from cissod_bench.engine.config import export_config
@@ -139,7 +139,7 @@ def run(
     if started > 1 and (gpus, nodes) != (1, 1):
         raise UserError(f"--gpus and --nodes: this is one of {started} processes already. Leave them out.")
     here, place = gpus, Nodes(nodes, node_rank, rendezvous)
-    submitted = slurm_options(slurm_option) if slurm else None
+    submitted = cluster_options(slurm, slurm_option)
     chosen = pick_device(device, here) if submitted is None else "cpu" if device == "cpu" else "cuda"
     overrides = parse_overrides(settings or [])
     label = "-".join([label, *(f"{setting}={value}" for setting, value in overrides.items())])

@@ -1,6 +1,7 @@
 """`cissod-bench sweep`: many runs as one declared grid."""
 
 import contextlib
+import functools
 import io
 import json
 import signal
@@ -10,13 +11,14 @@ import warnings
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import click
 import typer
 from click.core import ParameterSource
 
-from cissod_bench.cli.options import Json, Slurm, SlurmOptions, slurm_options
+from cissod_bench.cli.asked import asked_for
+from cissod_bench.cli.options import Json, Slurm, SlurmOptions, cluster_options
 from cissod_bench.cli.run import default_folder, run
 from cissod_bench.errors import Stopped, UserError
 
@@ -24,10 +26,19 @@ if TYPE_CHECKING:
     from cissod_bench.sweeps.grid import Grid, Known
     from cissod_bench.sweeps.states import Member, Standing
 
-_NOT_OURS = ("out", "as_json", "plan_only", "node_rank", "rendezvous", "slurm", "slurm_option")
+_NOT_OURS = ("out", "as_json", "plan_only", "exported", "node_rank", "rendezvous", "slurm", "slurm_option")
 """Options of `run` that a sweep sets itself, or that mean nothing in one."""
 _NAMING = ("task", "method", "ablation", "preset", "option", "schedule", "iterations", "seed")
 """Options that are in the name of a run folder as `run` makes it."""
+_LEFT = ("waiting", "failed", "another run")
+"""States of runs that have neither been made nor started."""
+_PASSED_ON = {
+    signal.SIGINT: signal.SIGINT,
+    signal.SIGTERM: signal.SIGTERM,
+    signal.SIGUSR1: signal.SIGUSR1,
+    signal.SIGHUP: signal.SIGTERM,
+}
+"""Signals that stop a sweep, and what its run gets instead: one of those that make it leave a checkpoint."""
 
 
 def sweep(
@@ -53,8 +64,10 @@ def sweep(
 
     The grid is a file (see docs/training.md) or the options below; whatever else `run` knows is given to all runs.
     Runs are made one after the other, each in a process of its own, or as Slurm jobs. The same command again skips
-    what is done, goes on with what was interrupted and tries again what failed. Exit code 1 says that a run failed.
+    what is done, goes on with what was interrupted and tries again what failed. Exit code 1 says that a run failed, 2
+    that nothing was started: a setting does not exist, or a folder holds another run.
     """
+    submitted = cluster_options(slurm, slurm_option)
     grid = read(
         arguments or [], {"task": task, "method": method, "ablation": ablation, "schedule": schedule, "seed": seed}
     )
@@ -62,15 +75,19 @@ def sweep(
     if dry_run:
         show_plan(found, as_json)
         return
+    states = [look(member) for member in found]
     if not status:
-        waiting = [member for member in found if look(member).state in ("waiting", "failed")]
-        if slurm:
-            submit_all(waiting, slurm_options(slurm_option))
-        else:
-            run_all(waiting, len(found), quiet=as_json)
-    states = [(member, look(member)) for member in found]
-    show_states(states, as_json)
-    if any(state.state == "failed" for _, state in states):
+        left = [member for member, state in zip(found, states, strict=True) if state.state in _LEFT]
+        check_settings(left)
+        if all(state.state != "another run" for state in states):
+            if submitted is not None:
+                submit_all(left, submitted)
+            else:
+                run_all(left, len(found), quiet=as_json)
+            states = [look(member) for member in found]
+    show_states(list(zip(found, states, strict=True)), as_json)
+    refuse_other_runs([state.state for state in states])
+    if any(state.state == "failed" for state in states):
         raise typer.Exit(1)
 
 
@@ -130,22 +147,50 @@ def members(grid: "Grid", root: Path) -> "list[Member]":
     found: dict[str, Member] = {}
     for values in grid.runs:
         command = arguments(values, known)
-        with usage_errors(" ".join(command)):
+        with usage_errors(" ".join(command) or "sweep"):
             parsed = _run_command().make_context("run", list(command)).params
         folder = default_folder(Path(), parsed)
         suffix = "".join(f"-{name}={Path(str(parsed[name])).stem}" for name in apart if parsed[name] is not None)
         name = f"{folder}{suffix}"
         if name in found:
             raise UserError(f"Two runs would have the folder {root / name}: {' '.join(command)} is one of them.")
-        found[name] = Member(name, root, tuple(command))
+        found[name] = Member(name, root, tuple(command), parsed)
     return list(found.values())
 
 
 def look(member: "Member") -> "Standing":
-    """Where a run stands."""
+    """Where a run stands, held against what it is asked to be."""
     from cissod_bench.sweeps.states import standing
 
-    return standing(member)
+    return standing(member, functools.partial(asked_for, member.given))
+
+
+def refuse_other_runs(states: Sequence[str]) -> None:
+    """Say that folders hold other runs.
+
+    Raises:
+        UserError: one does.
+    """
+    others = states.count("another run")
+    if others:
+        raise UserError(
+            f"{others} of {len(states)} runs: the folder holds another run, see the table. Give another --out."
+        )
+
+
+def check_settings(left: "Sequence[Member]") -> None:
+    """Check the settings (--set) of runs, and with them all else, before the first is started: one run of each kind.
+
+    Raises:
+        UserError: no such setting, or a run with settings that cannot be made.
+    """
+    kinds: dict[str, Member] = {}
+    for member in left:
+        if member.given["settings"]:
+            kind = {name: value for name, value in member.given.items() if name not in ("seed", "split")}
+            kinds.setdefault(repr(kind), member)
+    for member in kinds.values():
+        planned(member)
 
 
 def run_all(waiting: "Sequence[Member]", total: int, quiet: bool) -> None:
@@ -170,30 +215,36 @@ def run_all(waiting: "Sequence[Member]", total: int, quiet: bool) -> None:
                 "--out",
                 str(member.out),
             ]
-            # A session of its own: Ctrl-C reaches it from here alone.
-            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-            with passed_on(process) as received:
-                code = process.wait()
-        if received:
-            raise Stopped(f"Stopped in {member.name}. The same command goes on there.", received[0])
+            code, received = watched(command, log)
+        if received is not None:
+            raise Stopped(f"Stopped in {member.name}. The same command goes on there.", received)
         failed = None if code == 0 else reason_of(member.log, code)
         write_note(member, Note(failed=failed))
         if failed and not quiet:
             typer.secho(f"  failed: {failed}", fg=typer.colors.RED)
 
 
-@contextlib.contextmanager
-def passed_on(process: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
-    """Pass SIGINT and SIGTERM on to a process; the list gets those that came."""
+def watched(command: Sequence[str], log: IO[str]) -> tuple[int, int | None]:
+    """Run a program until it ends; its exit code, and the signal that came meanwhile and was passed on to it.
+
+    A signal that this process was started to ignore, as `nohup` does with SIGHUP, is ignored on.
+    """
     received: list[int] = []
+    process: subprocess.Popen[bytes] | None = None
 
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        process.send_signal(number)
+        if process is not None:
+            process.send_signal(_PASSED_ON[signal.Signals(number)])
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = [number for number in _PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heeded}
     try:
-        yield received
+        # A session of its own: Ctrl-C reaches it from here alone.
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        if received:  # before there was a process to pass it on to
+            process.terminate()
+        return process.wait(), received[0] if received else None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -203,28 +254,31 @@ def submit_all(waiting: "Sequence[Member]", options: dict[str, Any]) -> None:
     """Submit runs as jobs, and note their numbers.
 
     Raises:
-        UserError: the cluster refuses them.
+        UserError: one of them cannot be made, or the cluster refuses them.
     """
     from cissod_bench.sweeps.states import submit_member
 
-    for member in waiting:
-        parsed = _run_command().make_context("run", list(member.arguments)).params
-        gpus = 0 if parsed["device"] == "cpu" else parsed["gpus"]
-        submit_member(member, {**options, "nodes": parsed["nodes"], "gpus": gpus})
+    # All of them first: what cannot be looked up is said before the first job.
+    for member, asked in [(member, asked_for(member.given)) for member in waiting]:
+        gpus = 0 if member.given["device"] == "cpu" else member.given["gpus"]
+        submit_member(member, asked, {**options, "nodes": member.given["nodes"], "gpus": gpus})
 
 
 def submit_this(out: Path, options: dict[str, Any]) -> None:
     """Submit the `run` of the command line that is being worked on, unless it is on its way already.
 
     Raises:
-        UserError: the cluster refuses it.
+        UserError: the folder holds another run, or the cluster refuses it.
     """
     from cissod_bench.sweeps.grid import arguments
     from cissod_bench.sweeps.states import Member
 
-    known = run_options()
-    member = Member(out.name, out.parent, tuple(arguments(_given(click.get_current_context(), known), known)))
-    if look(member).state in ("waiting", "failed"):
+    known, context = run_options(), click.get_current_context()
+    member = Member(out.name, out.parent, tuple(arguments(_given(context, known), known)), context.params)
+    state = look(member)
+    if state.state == "another run":
+        raise UserError(f"{out} {state.reason}. Give another --out.")
+    if state.state in ("waiting", "failed"):
         submit_all([member], options)
     show_states([(member, look(member))], as_json=False)
 
@@ -242,6 +296,7 @@ def show_plan(found: "Sequence[Member]", as_json: bool) -> None:
     """Check every run and print what it costs.
 
     Raises:
+        UserError: a folder holds another run.
         typer.Exit: with code 1, a run that cannot be made.
     """
     rows: list[dict[str, Any]] = []
@@ -271,6 +326,7 @@ def show_plan(found: "Sequence[Member]", as_json: bool) -> None:
         caption += f", and {unknown} runs of unknown time." if unknown else "."
         titles = {"state": "State", "iterations": "Iterations", "images": "Images a step", "hours": "Hours"}
         print_rows("Plan of the sweep", caption, titles, rows)
+    refuse_other_runs([row["state"] for row in rows])
     if any(row["state"] == "cannot run" for row in rows):
         raise typer.Exit(1)
 

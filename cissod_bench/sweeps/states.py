@@ -3,7 +3,7 @@
 Notes and logs lie in `sweep/` beside the run folders, by the name of the run: `sweep/TASK/RUN.json` and `RUN.log`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +12,11 @@ import msgspec
 
 from cissod_bench.errors import UserError
 from cissod_bench.files import in_use, write_bytes
-from cissod_bench.leaderboard.records import IN_USE, RESULT_FILE, load_result
+from cissod_bench.leaderboard.records import IN_USE, RESULT_FILE
 from cissod_bench.sweeps.cluster import job_state, submit
+from cissod_bench.sweeps.held import differences, held_run
 
-State = Literal["done", "running", "queued", "failed", "waiting"]
+State = Literal["done", "running", "queued", "failed", "waiting", "another run"]
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,13 @@ class Member:
         name: its folder, relative to the sweep's.
         root: the sweep's folder.
         arguments: of `run`, without --out.
+        given: the same, parsed: options of `run` by name, those with their defaults too.
     """
 
     name: str
     root: Path
     arguments: tuple[str, ...]
+    given: Mapping[str, Any]
 
     @property
     def out(self) -> Path:
@@ -55,11 +58,13 @@ class Note(msgspec.Struct, omit_defaults=True):
         failed: why it failed, None if it did not.
         cluster: where it was submitted ("slurm" or "local"), None if it was started directly.
         job: number of the job there.
+        asked: what the run was asked to be when it was submitted, by the names of a record's key.
     """
 
     failed: str | None = None
     cluster: str | None = None
     job: str | None = None
+    asked: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -89,37 +94,59 @@ def read_note(member: Member) -> Note:
         raise UserError(f"{member.note}: not a sweep's note ({error}). Remove it.") from None
 
 
-def standing(member: Member) -> Standing:
-    """Where a run stands."""
-    result = member.out / RESULT_FILE
-    if result.exists():
-        try:
-            load_result(result)
-        except UserError as error:
-            return Standing("failed", str(error))
+def standing(member: Member, asked: Callable[[], Mapping[str, Any]]) -> Standing:
+    """Where a run stands.
+
+    Args:
+        member: the run.
+        asked: what it is asked to be, by the names of a record's key; called where there is something to hold against
+            it.
+
+    Raises:
+        UserError: the note is damaged.
+    """
+    try:
+        held = held_run(member.out)
+        found = "" if held is None else differences(held, asked())
+    except UserError as error:
+        return Standing("failed", str(error))
+    if found:
+        return Standing("another run", f"holds another run: {found}")
+    if (member.out / RESULT_FILE).exists():
         return Standing("done")
     if in_use(member.out / IN_USE):
         return Standing("running")
     note = read_note(member)
     if note.failed is not None:
         return Standing("failed", note.failed)
-    if note.cluster is not None and note.job is not None:
-        return Standing(*job_state(note.cluster, note.job, member.note.parent))
-    return Standing("waiting")
+    if note.cluster is None or note.job is None:
+        return Standing("waiting")
+    state = Standing(*job_state(note.cluster, note.job, member.note.parent))
+    return state if state.state == "failed" else _job_standing(note, state, asked)
 
 
-def submit_member(member: Member, options: Mapping[str, Any]) -> str:
+def _job_standing(note: Note, state: Standing, asked: Callable[[], Mapping[str, Any]]) -> Standing:
+    """The state of a job, unless it was submitted for another run than the one that is asked for."""
+    try:
+        found = differences(note.asked, asked()) if note.asked else ""
+    except UserError as error:
+        return Standing("failed", str(error))
+    return Standing("another run", f"is taken by job {note.job} for another run: {found}") if found else state
+
+
+def submit_member(member: Member, asked: Mapping[str, Any], options: Mapping[str, Any]) -> str:
     """Submit a run as a job, and remember its number, which is returned.
 
     Args:
         member: the run.
+        asked: what it is asked to be, by the names of a record's key.
         options: `cluster` and what it is to know, see `cluster.submit`.
 
     Raises:
         UserError: the cluster refuses it.
     """
     job = submit([*member.arguments, "--out", str(member.out)], member.log, member.note.parent, options)
-    write_note(member, Note(cluster=str(options["cluster"]), job=job))
+    write_note(member, Note(cluster=str(options["cluster"]), job=job, asked=dict(asked)))
     return job
 
 

@@ -111,8 +111,12 @@ def test_mistakes_on_the_command_line_are_named(file: Path, tmp_path: Path) -> N
         read(["--thraeds", "1"], {"method": ["gbs"]})
     with pytest.raises(UserError, match="plan_only is not for all runs"):
         read(["--plan"], {"method": ["gbs"]})
-    with pytest.raises(UserError, match=r"Missing option '--task'"):
+    with pytest.raises(UserError, match="exported is not for all runs"):
+        read(["--export-config", "config.py"], {"method": ["gbs"]})
+    with pytest.raises(UserError, match=r"^--method gbs: Missing option '--task'"):
         members(read([], {"method": ["gbs"]}), tmp_path)
+    with pytest.raises(UserError, match=r"^sweep: Missing option '--task'"):
+        members(read([], {}), tmp_path)
     axes = {"task": ["shapes"], "method": ["rfs"], "backbone": ["a/w.pth", "b/w.pth"]}
     twins = Grid(None, expand("test", {}, [axes], run_options()))
     with pytest.raises(UserError, match="Two runs would have the folder"):

@@ -1,17 +1,23 @@
 """Sweeps end to end: one run after the other, and as jobs of submitit's local executor."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from cissod_bench.cli.options import slurm_options
+from cissod_bench.cli.main import app
+from cissod_bench.cli.options import cluster_options, slurm_options
+from cissod_bench.cli.sweep import watched
 from cissod_bench.errors import UserError
 from cissod_bench.files import lock
 from cissod_bench.leaderboard.records import IN_USE
@@ -70,6 +76,11 @@ def test_the_plan_of_a_sweep_has_its_cost_and_what_cannot_run(tiny: Path, tmp_pa
     assert not (tmp_path / "runs").exists()
 
 
+def state_of(member: Member) -> Standing:
+    """Without a look at which run it is (`test_held.py`)."""
+    return standing(member, dict)
+
+
 def submit_run(tiny: Path, out: Path, iterations: int) -> str:
     """What the command prints; into a file, since the job inherits it and would keep a pipe open."""
     asked = {"--task": tiny / "task.toml", "--split": tiny / "split", "--data-root": tiny, "--out": out}
@@ -87,15 +98,15 @@ def test_a_job_that_loses_its_place_goes_on_by_itself(tiny: Path, tmp_path: Path
     """submitit's local executor: the signal that Slurm sends before it takes a machine away, then a second start."""
     out = tmp_path / "run"
     assert "running" in submit_run(tiny, out, iterations=5)
-    member = Member("run", tmp_path, ())
-    assert standing(member).state == "running"
+    member = Member("run", tmp_path, (), {})
+    assert state_of(member).state == "running"
     job = json.loads(member.note.read_text())["job"]
     wait(lambda: (out / "checkpoints" / "iter_2.pth").exists(), member)
     (task,) = children(int(job))
     os.kill(task, signal.SIGUSR2)
     submit_run(tiny, out, iterations=5)
     assert json.loads(member.note.read_text())["job"] == job, "it is not submitted twice"
-    wait(lambda: standing(member) == Standing("done"), member)
+    wait(lambda: state_of(member) == Standing("done"), member)
     said = "".join((tmp_path / "sweep" / f"{job}_0_log.{end}").read_text() for end in ("err", "out"))
     assert "Caught signal SIGUSR2" in said
     assert "Requeued job" in said
@@ -107,7 +118,7 @@ def wait(until: Any, member: Member) -> None:
     for _ in range(6000):
         if until():
             return
-        state = standing(member)
+        state = state_of(member)
         assert state.state in ("running", "done"), state.reason
         time.sleep(0.05)
     raise AssertionError(member.log.read_text())
@@ -118,7 +129,7 @@ def children(parent: int) -> list[int]:
 
 
 def test_a_job_that_fails_is_told_with_its_reason(tiny: Path, tmp_path: Path) -> None:
-    member = Member("rfs", tmp_path, ("--task", "nonsense", "--method", "rfs"))
+    member = Member("rfs", tmp_path, ("--task", "nonsense", "--method", "rfs"), {})
     job = cluster.submit(
         [*member.arguments, "--out", str(member.out)],
         member.log,
@@ -127,10 +138,10 @@ def test_a_job_that_fails_is_told_with_its_reason(tiny: Path, tmp_path: Path) ->
     )
     write_note(member, Note(cluster="local", job=job))
     for _ in range(1200):
-        if standing(member).state != "running":
+        if state_of(member).state != "running":
             break
         time.sleep(0.05)
-    state = standing(member)
+    state = state_of(member)
     assert state.state == "failed"
     assert f"job {job}: Unknown task 'nonsense'" in state.reason
 
@@ -149,7 +160,7 @@ def test_what_sbatch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     options = slurm_options(["partition=gpu", "time=90", "cpus-per-task=5", "account=me"])
-    member = Member("rfs", tmp_path, ())
+    member = Member("rfs", tmp_path, (), {})
     job = cluster.submit(["--task", "shapes"], member.log, member.note.parent, {**options, "nodes": 2, "gpus": 8})
     assert job == "7"
     script = (tmp_path / "script").read_text()
@@ -158,9 +169,9 @@ def test_what_sbatch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "#SBATCH --ntasks-per-node=1\n" in script
     assert "#SBATCH --signal=USR2@" in script
     write_note(member, Note(cluster="slurm", job="7"))
-    assert standing(member) == Standing("queued", "job 7")
+    assert state_of(member) == Standing("queued", "job 7")
     (programs / "sacct").write_text(f"#!/bin/sh\nprintf '{sacct.format('NODE_FAIL')}'\n")
-    assert "Slurm says NODE_FAIL" in standing(member).reason
+    assert "Slurm says NODE_FAIL" in state_of(member).reason
 
 
 def test_without_slurm_the_message_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,8 +194,77 @@ def test_wrong_options_for_the_cluster(given: list[str], error: str) -> None:
         slurm_options(given)
 
 
+def test_options_for_a_cluster_need_one() -> None:
+    assert cluster_options(False, []) is None
+    assert cluster_options(True, ["time=5"]) == {"cluster": "slurm", "time": "5"}
+    with pytest.raises(UserError, match="--slurm-option time=5: nothing is submitted without --slurm"):
+        cluster_options(False, ["time=5"])
+    for command in (["run", "--method", "rfs"], ["sweep", "--method", "rfs"]):
+        refused = CliRunner().invoke(app, [*command, "--task", "shapes", "--slurm-option", "time=5"])
+        assert "nothing is submitted without --slurm" in str(refused.exception)
+
+
+RUN = """
+import signal, sys, time
+def stop(number, frame):
+    sys.exit(128 + number)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, stop)
+print("ready", flush=True)
+time.sleep(60 if sys.argv[1] == "long" else 0.5)
+"""
+
+
+@pytest.mark.parametrize(
+    ("sent", "passed_on"),
+    [
+        (signal.SIGHUP, signal.SIGTERM),
+        (signal.SIGUSR1, signal.SIGUSR1),
+        (signal.SIGTERM, signal.SIGTERM),
+        (signal.SIGINT, signal.SIGINT),
+    ],
+)
+def test_a_signal_to_a_sweep_stops_its_run(tmp_path: Path, sent: signal.Signals, passed_on: signal.Signals) -> None:
+    def not_taken(number: int, frame: Any) -> None:
+        raise AssertionError(f"signal {number} was not passed on")
+
+    before = signal.signal(sent, not_taken)
+    try:
+        with (tmp_path / "log").open("w") as log, sending(sent, tmp_path / "log"):
+            assert watched([sys.executable, "-c", RUN, "long"], log) == (128 + passed_on, sent)
+        assert signal.getsignal(sent) is not_taken
+    finally:
+        signal.signal(sent, before)
+
+
+def test_a_sweep_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with (tmp_path / "log").open("w") as log, sending(signal.SIGHUP, tmp_path / "log"):
+            assert watched([sys.executable, "-c", RUN, "short"], log) == (0, None)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@contextlib.contextmanager
+def sending(number: signal.Signals, log: Path) -> Iterator[None]:
+    """Send a signal to this process when the program that it watches is ready."""
+    test = os.getpid()
+
+    def send() -> None:
+        while "ready" not in log.read_text():
+            time.sleep(0.01)
+        os.kill(test, number)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    yield
+    thread.join()
+
+
 def test_a_run_under_way_is_told_by_its_lock(tmp_path: Path) -> None:
-    member = Member("run", tmp_path, ())
+    member = Member("run", tmp_path, (), {})
     member.out.mkdir()
     hold = f"""
 import sys
@@ -197,15 +277,15 @@ with lock(Path({str(member.out / IN_USE)!r})):
     with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        assert standing(member) == Standing("running")
+        assert state_of(member) == Standing("running")
         with pytest.raises(BlockingIOError), lock(member.out / IN_USE):
             pass
         other.kill()
-    assert standing(member) == Standing("waiting"), "the lock went with the process"
+    assert state_of(member) == Standing("waiting"), "the lock went with the process"
     member.note.parent.mkdir()
     member.note.write_text("{")
     with pytest.raises(UserError, match="not a sweep's note"):
-        standing(member)
+        state_of(member)
 
 
 def test_the_reason_of_a_failure_is_what_was_said_last(tmp_path: Path) -> None:

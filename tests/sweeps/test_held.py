@@ -1,0 +1,198 @@
+"""What is asked for against what run folders hold; training is left out, its records and configurations are real."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import Result as Outcome
+from typer.testing import CliRunner
+
+from cissod_bench.cli.asked import asked_for
+from cissod_bench.cli.create import template
+from cissod_bench.cli.main import app
+from cissod_bench.cli.sweep import look, members, read
+from cissod_bench.engine import run as engine
+from cissod_bench.engine.config import build_config
+from cissod_bench.engine.job import Job, resolve_job
+from cissod_bench.errors import UserError
+from cissod_bench.files import write_text
+from cissod_bench.leaderboard.records import RESULT_FILE, write_result
+from cissod_bench.sweeps.held import differences, held_run
+from cissod_bench.sweeps.states import Member, Note, Standing, write_note
+from tests.leaderboard.runs import make_record
+
+LR = "optim_wrapper.optimizer.lr"
+
+
+@pytest.fixture(autouse=True)
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have `run` write configuration and record of its job without training; no sweep starts anything."""
+
+    def finish(job: Job) -> Any:
+        record = engine.record(job, 0.0, {})
+        write_text(job.out / "config.py", build_config(job).pretty_text)
+        write_result(job.out / RESULT_FILE, record)
+        return record
+
+    def fail(*arguments: Any) -> Any:
+        raise AssertionError("a run was started")
+
+    monkeypatch.setattr(engine, "load_evaluation", lambda file: None)
+    monkeypatch.setattr(engine, "make_result", lambda key, *_, **__: msgspec.structs.replace(make_record(), key=key))
+    monkeypatch.setattr(engine, "run_job", finish)
+    monkeypatch.setattr("cissod_bench.engine.launch.launch", lambda asked, *_: finish(resolve_job(**asked)))
+    monkeypatch.setattr("cissod_bench.engine.job.check_backbone", lambda *_: None)
+    monkeypatch.setattr("cissod_bench.cli.sweep.watched", fail)
+
+
+@pytest.fixture
+def shared(tiny: Path) -> list[str]:
+    """Options that all runs share."""
+    given = {"--split": tiny / "split", "--data-root": tiny, "--device": "cpu", "--threads": 1, "--logger": "none"}
+    return [str(word) for pair in given.items() for word in pair]
+
+
+def one_run(tiny: Path, root: Path, *arguments: str) -> Member:
+    (member,) = members(read(list(arguments), {"task": [str(tiny / "task.toml")]}), root)
+    return member
+
+
+def make(member: Member) -> None:
+    done = CliRunner().invoke(app, ["run", *member.arguments, "--out", str(member.out)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+
+
+def interrupt(member: Member) -> None:
+    """As if the run had stopped at its first checkpoint."""
+    (member.out / RESULT_FILE).unlink()
+    (member.out / "checkpoints").mkdir()
+    (member.out / "checkpoints" / "iter_1.pth").touch()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--method rfs",
+        "--method rfs -o theta=0.8 --seed 3 --iterations 5 --amp bf16 --evaluator pycocotools --backbone FOLDER/w.pth",
+        "--ablation gbr -o crs=true -o gamma=0.5 --schedule short",
+        "--method gbs --preset release --detector r18-medium --schedule smoke",
+        "--method soft-teacher --gpus 2 --schedule short",
+        f"--method FOLDER/own.py --set {LR}=0.5 --set model.semi_train_cfg.min_pseudo_bbox_wh=(0.02,0.02)",
+    ],
+)
+def test_what_is_asked_for_is_what_is_recorded(tiny: Path, tmp_path: Path, shared: list[str], options: str) -> None:
+    (tmp_path / "w.pth").write_bytes(b"weights")
+    (tmp_path / "own.py").write_text(template("own"))
+    member = one_run(tiny, tmp_path / "runs", *options.replace("FOLDER", str(tmp_path)).split(), *shared)
+    make(member)
+    asked, held = asked_for(member.given), held_run(member.out)
+    assert held is not None
+    assert differences(held, asked) == ""
+    assert held.keys() - asked.keys() == {"split_seed", "shortened"}, "part of the digest, and follows from the rest"
+    assert look(member) == Standing("done")
+
+    interrupt(member)
+    started = held_run(member.out)
+    assert started is not None
+    assert started.keys() - asked.keys() == {"classes"}
+    assert {"task", "split_digest", "method_options", "train_seed", "overrides", "batch"} <= started.keys()
+    assert look(member) == Standing("waiting"), "it goes on"
+
+
+@pytest.mark.parametrize(
+    ("options", "difference"),
+    [
+        (f"--set {LR}=0.5", f"overrides.{LR}: nothing there, 0.5 asked for"),
+        ("--set foo.bar=1", "overrides.foo.bar: nothing there, 1 asked for"),
+        ("--detector r18-medium", "detector: 'r18-small' there, 'r18-medium' asked for"),
+        ("--gpus 2", "batch: [4, 2] there, [8, 4] asked for"),
+        ("--backbone FOLDER/w.pth", "backbone: None there, '9a129038d9a0' asked for"),
+        ("--amp bf16", "amp: None there, 'bf16' asked for"),
+        ("--evaluator pycocotools", "evaluator: 'hotcoco' there, 'pycocotools' asked for"),
+    ],
+)
+def test_a_folder_that_holds_another_run_says_so(
+    tiny: Path, tmp_path: Path, shared: list[str], options: str, difference: str
+) -> None:
+    (tmp_path / "w.pth").write_bytes(b"weights")
+    given = ("--method", "rfs", "--iterations", "3", *shared)
+    made = one_run(tiny, tmp_path, *given)
+    make(made)
+    other = one_run(tiny, tmp_path, *given, *options.replace("FOLDER", str(tmp_path)).split())
+    assert other.out == made.out
+    state = look(other)
+    assert (state.state, state.reason) == ("another run", f"holds another run: {difference}")
+    interrupt(made)
+    recorded_alone = options.startswith(("--amp", "--evaluator"))  # `run` looks at the whole configuration
+    assert look(other).state == ("waiting" if recorded_alone else "another run")
+
+
+def test_what_cannot_be_compared_is_no_run_that_is_done(tiny: Path, tmp_path: Path, shared: list[str]) -> None:
+    given = ("--method", "rfs", "--iterations", "3", *shared)
+    made = one_run(tiny, tmp_path, *given)
+    make(made)
+    state = look(one_run(tiny, tmp_path, *given, "--detector", "r18-smal"))
+    assert state.state == "failed"
+    assert "Did you mean 'r18-small'?" in state.reason
+    interrupt(made)
+    for text in ("run = {", "run = later()", "walk = {}"):
+        (made.out / "config.py").write_text(text)
+        assert look(made).state == "failed"
+        assert f"{made.out / 'config.py'}: not the configuration of a run" in look(made).reason
+
+
+def test_a_job_for_another_run_is_not_this_one(
+    tiny: Path, tmp_path: Path, shared: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ("--method", "rfs", "--iterations", "3", *shared)
+    this, other = one_run(tiny, tmp_path, *given), one_run(tiny, tmp_path, *given, "--set", f"{LR}=0.5")
+    write_note(this, Note(cluster="slurm", job="7", asked=asked_for(this.given)))
+    monkeypatch.setattr("cissod_bench.sweeps.states.job_state", lambda *_: ("queued", "job 7"))
+    assert look(this) == Standing("queued", "job 7")
+    assert look(other).state == "another run"
+    assert look(other).reason.startswith(f"is taken by job 7 for another run: overrides.{LR}: nothing there")
+
+
+@pytest.fixture
+def asked(tiny: Path, tmp_path: Path, shared: list[str]) -> Callable[..., Outcome]:
+    """Ask a sweep for a run that is done, with further options."""
+    given = ["--method", "rfs", "--iterations", "3", *shared]
+    make(one_run(tiny, tmp_path / "runs", *given))
+    task = str(tiny / "task.toml")
+
+    def sweep(*options: str) -> Outcome:
+        return CliRunner().invoke(app, ["sweep", "--task", task, "--out", str(tmp_path / "runs"), *given, *options])
+
+    return sweep
+
+
+def test_a_sweep_starts_nothing_where_a_folder_holds_another_run(asked: Callable[..., Outcome]) -> None:
+    assert asked().exit_code == 0
+    for options in ([], ["--status"], ["--dry-run"]):
+        outcome = asked("--set", f"{LR}=0.5", *options)
+        assert isinstance(outcome.exception, UserError), options
+        assert str(outcome.exception).startswith("1 of 1 runs: the folder holds another run, see the table")
+        assert "another run" in outcome.stdout
+        assert f"overrides.{LR}: nothing there, 0.5 asked for" in " ".join(outcome.stdout.split())
+
+
+def test_a_sweep_refuses_settings_before_it_starts_anything(asked: Callable[..., Outcome]) -> None:
+    for options in ([], ["--seed", "1", "--seed", "2"]):
+        outcome = asked("--set", "optim_wrapper.optimizr.lr=1", *options)
+        assert isinstance(outcome.exception, UserError)
+        assert f"no such setting. Did you mean {LR}" in str(outcome.exception)
+
+
+def test_a_run_is_not_submitted_into_the_folder_of_another(tiny: Path, tmp_path: Path, shared: list[str]) -> None:
+    made = one_run(tiny, tmp_path, "--method", "rfs", "--iterations", "3", *shared)
+    make(made)
+    arguments = [*made.arguments, "--iterations", "4", "--slurm"]
+    arguments += ["--slurm-option", "cluster=local", "--slurm-option", "time=5", "--out", str(made.out)]
+    outcome = CliRunner().invoke(app, ["run", *arguments])
+    assert isinstance(outcome.exception, UserError)
+    assert str(outcome.exception) == (
+        f"{made.out} holds another run: iterations: 3 there, 4 asked for. Give another --out."
+    )
+    assert not made.note.exists()
