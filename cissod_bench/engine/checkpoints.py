@@ -73,6 +73,21 @@ class AtomicCheckpointHook(Hook):
         if request is not None and request.signal is not None:
             self._stop(request.signal, runner.iter)
 
+    def after_sweep_batch(self, runner: Any, done: int, damaged: list[str]) -> None:
+        """Stop within a teacher's look at D_u, which can take longer than whoever sent the signal waits.
+
+        The look is a part of an iteration, so there is nothing to write: the run goes on from the checkpoint before.
+        """
+        request = getattr(runner, "stop", None)
+        if request is not None and request.signal is not None:
+            kept = checkpoints(self.folder)
+            raise Stopped(
+                f"Stopped by {signal.Signals(request.signal).name} while the teacher looked at D_u after iteration "
+                f"{runner.iter + 1}. The same command goes on from "
+                + (f"{kept[0]}." if kept else "the beginning: there is no checkpoint yet."),
+                request.signal,
+            )
+
     def _write(self, runner: Any, done: int) -> None:
         try:
             with atomic_path(self.folder / f"iter_{done}.pth") as temporary:

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: it finishes the iteration, leaves a checkpoint, and says so."""
+"""Signals that ask a run to stop: it finishes the batch, leaves a checkpoint, and says so."""
 
 import contextlib
 import multiprocessing
@@ -57,10 +57,10 @@ def stop_on_signals() -> Iterator[StopRequest]:
         now = time.monotonic()
         if request.signal is None:
             request.signal, request.time = number, now
-            when = "after this iteration" if get_world_size() == 1 else f"within {AGREE} iterations"
+            when = "after this batch" if get_world_size() == 1 else f"within {AGREE} batches"
             if is_main_process():
                 name = signal.Signals(number).name
-                print(f"{name}: stopping {when}, with a checkpoint.", file=sys.stderr, flush=True)
+                print(f"{name}: stopping {when}.", file=sys.stderr, flush=True)
         elif number == signal.SIGINT and now - request.time > PATIENCE:
             raise KeyboardInterrupt
 

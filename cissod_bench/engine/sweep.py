@@ -2,7 +2,7 @@
 
 A sweep changes nothing of the run: the teacher is in evaluation mode anyway, no threshold policy or loss takes note of
 what it finds, and all generators of random numbers stand afterwards as they stood before. It depends on the teacher
-alone, not on the number of ranks or loader workers, so a run that was killed may repeat it.
+alone, not on the number of ranks or loader workers, so a run that was killed or stopped within it may repeat it.
 
 A damaged image has no detections: training never shows it either, but the next whole one, which has its own.
 """
@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from cissod_bench.engine.damaged import DamagedImage
 from cissod_bench.engine.hooks import frame_of
 from cissod_bench.engine.randomness import preserved_randomness
+from cissod_bench.engine.stopping import deaf_worker
 from cissod_bench.methods.found_boxes import FoundBoxes
 
 
@@ -47,6 +48,7 @@ def sweep(runner: Any, lowest: float) -> FoundBoxes:
             batch_sampler=mine,
             num_workers=min(runner.train_dataloader.num_workers, len(mine)),
             collate_fn=whole_images,
+            worker_init_fn=deaf_worker,
         )
         runner.call_hook("before_sweep", batches=len(mine))
         found = FoundBoxes.joined(list(_detections(runner, loader, mine, lowest)))

@@ -1,8 +1,10 @@
 """A sweep against the test loop of single images, and that it leaves no trace."""
 
 import json
+import os
 import random
 import shutil
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +16,17 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from torch import nn
 
-from cissod_bench.engine import data
+from cissod_bench.engine import config, data, self_training
+from cissod_bench.engine.checkpoints import checkpoints
 from cissod_bench.engine.detectors import get_detector
+from cissod_bench.engine.progress import ProgressHook
+from cissod_bench.engine.run import run_job
 from cissod_bench.engine.sweep import _TestImages, batches_of_one_size, sweep
+from cissod_bench.errors import Stopped
 from cissod_bench.methods.found_boxes import FoundBoxes
 from cissod_bench.splits.manifest import load_split
+from tests.engine.conftest import tiny_job
+from tests.engine.test_run import final_state
 from tests.methods.frames import frame
 
 PIPELINE = data.test_pipeline(get_detector("r18-small"))
@@ -115,6 +123,40 @@ def test_nothing_is_found_in_a_damaged_image(tiny: Path, tmp_path: Path) -> None
     np.testing.assert_allclose(found.box, expected.box, rtol=1e-4, atol=1e-3)  # a batch of one is rounded otherwise
     np.testing.assert_allclose(found.score, expected.score, rtol=1e-4)
     assert noted == [f"{folder / 'train' / names[position]}: the file is cut off." for position in (0, 1, 4)]
+
+
+def test_a_signal_stops_within_a_look_and_the_run_goes_on_exactly(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the second of three looks; what is found in them decides what the last iteration learns."""
+    monkeypatch.setattr(self_training, "READ_AHEAD", 2)
+    monkeypatch.setattr(config, "checkpoint_interval", lambda job: 4)
+    options = {"generations": 4, "theta": 0.06, "threshold": 0.05}
+    whole, stopped = (
+        tiny_job(tiny, tmp_path / name, method="crest", iterations=8, options=options) for name in ("whole", "stopped")
+    )
+    run_job(whole)
+    seen: list[tuple[int, int]] = []
+
+    def after_sweep_batch(self: ProgressHook, runner: Any, done: int, damaged: list[str]) -> None:
+        seen.append((runner.iter + 1, done))
+        if seen[-1] == (6, 1):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProgressHook, "after_sweep_batch", after_sweep_batch)
+        with pytest.raises(
+            Stopped, match=r"D_u after iteration 6. The same command goes on from .*iter_4.pth"
+        ) as error:
+            run_job(stopped)
+    assert error.value.exit_code == 128 + signal.SIGTERM
+    assert seen[-1] == (6, 1), "the next batch is the last"
+    assert (5, 2) in seen
+    assert [path.name for path in checkpoints(stopped.out / "checkpoints")] == ["iter_4.pth"]
+    run_job(stopped)
+    expected, actual = final_state(whole.out, 8), final_state(stopped.out, 8)
+    assert all(torch.equal(actual[name], value) for name, value in expected.items())
+    assert (stopped.out / "observables.jsonl").read_text() == (whole.out / "observables.jsonl").read_text()
 
 
 def test_batches_hold_images_of_one_size_and_each_image_once() -> None:
