@@ -15,11 +15,13 @@ from mmdet.registry import HOOKS, TRANSFORMS
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 
+from cissod_bench.engine.jpeg import breaks_off
 from cissod_bench.errors import UserError
 
 TAIL = 65536
 """Bytes before the end of a file in which its end mark has to be: some writers put something behind it."""
-_ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}
+_JPEG = b"\xff\xd8"
+_ENDS = {_JPEG: b"\xff\xd9", b"\x89P": b"IEND"}
 
 
 class DamagedImage(Exception):
@@ -28,16 +30,16 @@ class DamagedImage(Exception):
 
 @TRANSFORMS.register_module()
 class LoadWholeImage:
-    """Reads `img_path` as a BGR uint8 array, (H, W, 3); JPEG and PNG files that are cut off are refused.
+    """Reads `img_path` as a BGR uint8 array, (H, W, 3); JPEG and PNG files of which a part is missing are refused.
 
-    OpenCV fills up what is missing of such a file with grey and says nothing.
+    OpenCV fills up what is missing of a JPEG with grey and says nothing; of other formats it refuses it by itself.
     """
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
         """Put the image and its shape into `results`.
 
         Raises:
-            DamagedImage: the file is empty, cut off or no image.
+            DamagedImage: the file is empty, no image, cut off, or a JPEG of one scan whose data ends too early.
         """
         path = results["img_path"]
         content = Path(path).read_bytes()
@@ -47,6 +49,8 @@ class LoadWholeImage:
         image = mmcv.imfrombytes(content, flag="color") if content else None
         if image is None:
             raise DamagedImage(f"{path}: {'not an image' if content else 'an empty file'}.")
+        if content[:2] == _JPEG and breaks_off(content, image):
+            raise DamagedImage(f"{path}: a part of the image is missing.")
         results["img"] = image
         results["img_shape"] = results["ori_shape"] = image.shape[:2]
         return results

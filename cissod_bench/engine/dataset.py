@@ -12,6 +12,9 @@ from cissod_bench.engine.randomness import derived_seed
 from cissod_bench.engine.sampler import LabeledDraw
 from cissod_bench.methods.found_boxes import ImageLabels
 
+NAMED = 3
+"""Damaged images of a message that has too many."""
+
 
 @DATASETS.register_module()
 class SeededConcatDataset(ConcatDataset):
@@ -54,7 +57,12 @@ class SeededConcatDataset(ConcatDataset):
             if damaged:
                 mark(item, damaged)
             return item
-        raise DamagedImage(f"{damaged[0]} So are the {len(damaged) - 1} images behind it.")
+        damaged = list(dict.fromkeys(damaged))  # a source may be shorter than the limit
+        more = f" And {len(damaged) - NAMED} more." if len(damaged) > NAMED else ""
+        raise DamagedImage(
+            "More damaged training images one behind the other than --damaged-images allows "
+            f"({self.damaged_limit}): {' '.join(damaged[:NAMED])}{more}"
+        )
 
     def _labeled(self, index: int, labels: ImageLabels) -> Any:
         labeled, unlabeled = self.datasets

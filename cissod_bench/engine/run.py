@@ -214,7 +214,7 @@ def readable_errors(out: Path) -> Iterator[None]:
     except DamagedImage as error:
         # Out of a loader process it comes with a traceback before the message.
         message = str(error).strip().rpartition("\n")[2].rpartition("DamagedImage: ")[2]
-        raise UserError(f"{message} Replace the file and run again.") from error
+        raise UserError(f"{message} Replace what is damaged and run again.") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(

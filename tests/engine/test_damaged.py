@@ -8,8 +8,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from mmdet.registry import DATASETS
+from mmengine.registry import DefaultScope
 
+from cissod_bench.engine.config import build_config
 from cissod_bench.engine.damaged import DamagedImage, LoadWholeImage, next_of_source
+from cissod_bench.engine.jpeg import GREY
 from cissod_bench.engine.run import run_job
 from cissod_bench.errors import UserError
 from cissod_bench.leaderboard.records import load_result
@@ -32,6 +36,55 @@ def test_a_file_that_is_cut_off_anywhere_is_found(kind: str, tmp_path: Path) -> 
             LoadWholeImage()({"img_path": str(file)})
     file.write_bytes(content + b"something that a camera puts behind the image")
     LoadWholeImage()({"img_path": str(file)})
+
+
+def exif_turned(content: bytes) -> bytes:
+    """A JPEG that is to be shown turned by a right angle, with marks of a thumbnail's scan and end in its EXIF data."""
+    tiff = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0" + b"\xff\xda\xff\xd9"
+    return content[:2] + b"\xff\xe1" + (8 + len(tiff)).to_bytes(2) + b"Exif\0\0" + tiff + content[2:]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(
+    "options", [(), (cv2.IMWRITE_JPEG_RST_INTERVAL, 4), (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111)]
+)
+def test_a_jpeg_that_lacks_data_but_no_end_mark_is_found(
+    turned: bool, options: tuple[int, ...], tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (61, 83, 3), dtype=np.uint8)
+    image = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX)  # as smooth as photographs
+    content = cv2.imencode(".jpg", image, options)[1].tobytes()
+    content = exif_turned(content) if turned else content
+    length, file = len(content), tmp_path / "image.jpg"
+    file.write_bytes(content)
+    whole = LoadWholeImage()({"img_path": str(file)})["img"]
+    assert whole.shape[:2] == ((83, 61) if turned else (61, 83))
+    assert np.array_equal(whole, cv2.imread(str(file)))
+    cut_out = content[: length // 2] + content[length * 3 // 5 :]  # with restart markers only the middle lacks data
+    for damaged in (
+        content[: length // 3] + b"\xff\xd9" + bytes(1000),
+        content[: length // 2] + b"\xff\xd9" + content[length // 2 :],
+        content[: length * 4 // 5] + b"\xff\xd9",
+        *(() if cv2.IMWRITE_JPEG_RST_INTERVAL in options else (cut_out,)),
+    ):
+        file.write_bytes(damaged)
+        with pytest.raises(DamagedImage, match=r"image\.jpg: a part of the image is missing"):
+            LoadWholeImage()({"img_path": str(file)})
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_whole_jpeg_may_have_the_grey_of_missing_data(
+    progressive: int, channels: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image = np.full((61, 83, channels), GREY, dtype=np.uint8)
+    image[:8] = np.random.default_rng(0).integers(0, 255, (8, 83, channels), dtype=np.uint8)
+    file = tmp_path / "image.jpg"
+    cv2.imwrite(str(file), image, (cv2.IMWRITE_JPEG_PROGRESSIVE, progressive))
+    whole = LoadWholeImage()({"img_path": str(file)})["img"]
+    assert (whole[-1, -1] == GREY).all()
+    assert np.array_equal(whole, cv2.imread(str(file)))
+    assert not capfd.readouterr().err, "the second look is silent"
 
 
 def test_the_next_image_is_of_the_same_source() -> None:
@@ -94,8 +147,31 @@ def test_too_many_damaged_images_stop_the_run(tiny: Path, tmp_path: Path) -> Non
         run_job(tiny_job(folder, tmp_path / "run", damaged_images=2, iterations=40))
     for file in files:
         file.write_bytes(b"")
-    with pytest.raises(UserError, match=r"\.png: an empty file. So are the 2 images behind it. Replace the file"):
+    with pytest.raises(UserError, match=r"than --damaged-images allows \(2\): (\S+\.png: an empty file\. ){3}Replace"):
         run_job(tiny_job(folder, tmp_path / "other", damaged_images=2, workers=1))
+
+
+def test_damaged_images_one_behind_the_other_are_named_each_with_its_reason(tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(tiny, folder)
+    names = [image["file_name"] for image in json.loads((tiny / "split" / "labeled.json").read_text())["images"]]
+    files = [folder / "train" / name for name in names]
+    for file, content in zip(files, (b"", files[1].read_bytes()[:60], b"text", b""), strict=False):
+        file.write_bytes(content)
+
+    def said(limit: int) -> str:
+        job = tiny_job(folder, tmp_path / "run", damaged_images=limit)
+        with DefaultScope.overwrite_default_scope("mmdet"):
+            dataset = DATASETS.build(build_config(job).train_dataloader.dataset)
+        with pytest.raises(DamagedImage) as error:
+            dataset[0]
+        return str(error.value)
+
+    start = "More damaged training images one behind the other than --damaged-images allows"
+    empty, cut_off, text, _ = files[:4]
+    assert said(0) == f"{start} (0): {empty}: an empty file."
+    assert said(1) == f"{start} (1): {empty}: an empty file. {cut_off}: the file is cut off."
+    assert said(3).endswith(f"{cut_off}: the file is cut off. {text}: not an image. And 1 more.")
 
 
 def test_a_damaged_validation_image_is_not_replaced(tiny: Path, tmp_path: Path) -> None:
@@ -103,5 +179,5 @@ def test_a_damaged_validation_image_is_not_replaced(tiny: Path, tmp_path: Path) 
     shutil.copytree(tiny, folder)
     file = next((folder / "val").iterdir())
     file.write_bytes(file.read_bytes()[:60])
-    with pytest.raises(UserError, match=f"{file.name}: the file is cut off. Replace the file and run again"):
+    with pytest.raises(UserError, match=f"{file.name}: the file is cut off. Replace what is damaged and run again"):
         run_job(tiny_job(folder, tmp_path / "run", iterations=1))
