@@ -112,25 +112,38 @@ def whole(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("method", ["gbs"])
-def test_killed_and_resumed_is_as_never_killed(method: str, tiny: Path, tmp_path: Path) -> None:
-    check_killed_three_times(method, tiny, tmp_path, iterations=5, kills=(1, 2, 4))
+def test_killed_and_resumed_is_as_never_killed(
+    method: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "checkpoint_interval", lambda job: 2)
+    check_killed_three_times(method, tiny, tmp_path, iterations=6, kills={1: 0, 3: 2, 5: 4})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_killed_three_times_is_as_never_killed(method: str, tiny: Path, tmp_path: Path) -> None:
-    """Kills at random steps of a run with checkpoints at other steps, and with evaluations on the way."""
+def test_every_method_killed_three_times_is_as_never_killed(
+    method: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kills at random steps, one to four after a checkpoint, with evaluations on the way."""
+    monkeypatch.setattr(config, "checkpoint_interval", lambda job: 5)
     chosen = random.Random(f"kills of {method}")
-    kills = tuple(sorted(chosen.sample(range(1, 24), 3)))
-    check_killed_three_times(method, tiny, tmp_path, iterations=24, kills=kills)
+    kills = {start + chosen.randrange(1, 5): start for start in sorted(chosen.sample(range(0, 20, 5), 3))}
+    overrides = {"train_cfg.val_interval": 10}
+    check_killed_three_times(method, tiny, tmp_path, iterations=24, kills=kills, overrides=overrides)
 
 
-def check_killed_three_times(method: str, tiny: Path, folder: Path, iterations: int, kills: tuple[int, ...]) -> None:
-    changes = {"method": method, "iterations": iterations, "hidden": tiny / "train.json"}
+def check_killed_three_times(
+    method: str, tiny: Path, folder: Path, iterations: int, kills: dict[int, int], **changes: Any
+) -> None:
+    """Compare a run with one that is killed after the iterations of `kills` and goes on from those it gives them."""
+    changes |= {"method": method, "iterations": iterations, "hidden": tiny / "train.json"}
     assert in_child(lambda: run_job(tiny_job(tiny, folder / "whole", **changes))) == 0
     killed = tiny_job(tiny, folder / "killed", **changes)
-    for iteration in kills:
+    for iteration, start in kills.items():
         assert run_until(killed, iteration) == -signal.SIGKILL
+        newest = [path.name for path in checkpoints(killed.out / "checkpoints")][:1]
+        assert newest == ([f"iter_{start}.pth"] if start else [])
+        assert start < iteration, "or nothing would be done again"
         assert not (killed.out / "result.json").exists()
     assert in_child(lambda: run_job(killed)) == 0
     assert_same_run(folder / "whole", killed.out, iterations)
