@@ -16,7 +16,7 @@ from mmengine.registry import DefaultScope
 
 from cissod_bench.engine import plugins
 from cissod_bench.engine.checkpoints import is_whole, newest_readable, read_config
-from cissod_bench.engine.config import VALIDATION_IMAGES
+from cissod_bench.engine.config import METHOD_FILE, VALIDATION_IMAGES
 from cissod_bench.engine.damaged import DamagedImage
 from cissod_bench.engine.identity import differences, show
 from cissod_bench.errors import UserError
@@ -66,6 +66,8 @@ def load_trained(run: Path, checkpoint: Path | None = None, device: str = "cpu")
     if found:
         raise UserError(f"{checkpoint}: a checkpoint of another run than {run}: {show(found)}. Give that run's folder.")
     config = Config.fromstring(text, ".py")
+    if "method_file" in config.model:
+        config.model.method_file = str(run / METHOD_FILE)  # the run folder may have been moved
     with DefaultScope.overwrite_default_scope("mmdet"):
         frame = MODELS.build(config.model)
     state = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)["state_dict"]

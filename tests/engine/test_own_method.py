@@ -84,6 +84,17 @@ def test_mmdet_alone_builds_and_loads_the_finished_run(page_run: Path) -> None:
     assert "cissod_bench_method_" in done.stdout.splitlines()[-1]
 
 
+def test_a_finished_run_predicts_where_it_was_moved_to(page_run: Path, tiny: Path, tmp_path: Path) -> None:
+    (page_run / "run").rename(tmp_path / "moved")
+    try:
+        command = ["predict", str(tmp_path / "moved"), str(tiny / "val"), "--out", str(tmp_path / "found")]
+        done = CliRunner().invoke(app, command, catch_exceptions=False)
+    finally:
+        (tmp_path / "moved").rename(page_run / "run")
+    assert done.exit_code == 0
+    assert json.loads((tmp_path / "found" / "detections.json").read_text())
+
+
 def test_an_edited_file_does_not_go_on_with_the_run(page_run: Path, tiny: Path) -> None:
     file = page_run / "edited.py"
     file.write_text(code_of_the_page().replace("LogitAdjustedLoss", "EditedLoss"))
