@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cissod_bench.engine.hooks import frame_of
 from cissod_bench.engine.sampler import READ_AHEAD
 from cissod_bench.engine.sweep import sweep
-from cissod_bench.methods.generations import generation_of, is_boundary
+from cissod_bench.methods.generations import boundaries_after, generation_of, is_boundary
 from cissod_bench.methods.rebalancing import PseudoLabelPool, class_copies, generation_factors
 
 FLUSH = 50
@@ -86,6 +86,11 @@ class RebalancingHook(Hook):
             self._sweep(runner)
         if boundary:
             self._start_generation(runner, done)
+
+    def looks_after(self, runner: Any, done: int) -> int:
+        """Looks at D_u that are still to come after `done` iterations."""
+        done = max(done, self.warmup)  # none before pseudo labels enter the pool
+        return boundaries_after(done, self.burn_in, runner.max_iters, self.generations) if self.sweep else 0
 
     def _flush(self, runner: Any) -> None:
         """Bring the waiting pseudo labels of all ranks into the pool, in the order of visits."""

@@ -6,8 +6,8 @@ this grey? That costs microseconds, and the answer is no for nearly every image.
 data is put behind what there is? A whole image has no use for more.
 
 Nearly every piece cut out of a photograph's data is found (docs/training.md has the numbers), since what follows takes
-as much room as before. Not found is what leaves the last block its data: changed bytes, a piece cut out of a file with
-restart markers, at each of which a decoder is in step again, or of a progressive one, whose image stays coarse.
+as much room as before. Not found is what leaves the last block some data: changed bytes, a piece cut out of a file with
+restart markers, at each of which a decoder is in step again, and what a progressive file lacks: its image is coarse.
 """
 
 import io

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from mmdet.registry import HOOKS
-from mmengine.dist import is_main_process
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -19,20 +19,27 @@ LINES = 10
 """Lines per phase where the output is no terminal."""
 WINDOW = 100
 """Iterations whose mean time counts: a run whose machine gets busy, or whose pseudo labels begin, is soon foreseen."""
+FORWARD = 1 / 3
+"""Estimated part of a training image's time that an image takes which is only looked at: going back costs twice as much
+as going forward."""
 
 
 class Remaining:
-    """How long a run still takes: iterations at their present pace, and the evaluations that are still to come.
+    """How long a run still takes: iterations at their present pace, evaluations and looks at D_u like the last one.
 
     Args:
+        evaluation: estimated length of an evaluation, in iterations; it holds until the first one has been seen.
+        look: the same of a teacher's look at D_u.
         clock: seconds that only go forward.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, evaluation: float, look: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._estimates = (evaluation, look)
         self._clock = clock
         self._times: deque[float] = deque(maxlen=WINDOW)
         self._last: float | None = None
         self._evaluation: float | None = None
+        self._look: float | None = None
 
     def start(self) -> None:
         """Iterations begin, or go on after something that was none."""
@@ -49,16 +56,27 @@ class Remaining:
         """An evaluation took so long."""
         self._evaluation = seconds
 
+    def looked(self, seconds: float) -> None:
+        """A look took so long, within an iteration whose own time is the rest."""
+        self._look = seconds
+        if self._last is not None:
+            self._last += seconds
+
     @property
     def pace(self) -> float | None:
         """Seconds of an iteration, None before the first."""
         return sum(self._times) / len(self._times) if self._times else None
 
-    def seconds(self, iterations: int, evaluations: int) -> float | None:
-        """Seconds for so many more of both; an evaluation counts once one has been seen. None before the first step."""
-        if self.pace is None:
+    def seconds(self, iterations: int, evaluations: int, looks: int) -> float | None:
+        """Seconds for so many more of each; None before the first iteration."""
+        pace = self.pace
+        if pace is None:
             return None
-        return iterations * self.pace + evaluations * (self._evaluation or 0.0)
+        evaluation, look = (
+            estimate * pace if seen is None else seen
+            for estimate, seen in zip(self._estimates, (self._evaluation, self._look), strict=True)
+        )
+        return iterations * pace + evaluations * evaluation + looks * look
 
 
 class _Phase:
@@ -106,7 +124,6 @@ class ProgressHook(Hook):
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
-        self._remaining = Remaining()
         self._train: _Phase | None = None
         self._val: _Phase | None = None
         self._sweep: _Phase | None = None
@@ -115,6 +132,7 @@ class ProgressHook(Hook):
         """Open the training bar where the run stands."""
         if is_main_process():
             self._train = _Phase(self._console, "Training", runner.max_iters, runner.iter)
+            self._remaining = Remaining(*estimates(runner))
             self._remaining.start()
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
@@ -125,8 +143,8 @@ class ProgressHook(Hook):
             note = ""
             if done % max(1, runner.max_iters // 100) == 0:
                 note = f"loss {float(outputs['loss'].detach()):.3f}"
-            left = runner.max_iters - done
-            self._train.advance(done, self._remaining.seconds(left, evaluations_after(runner, done)), note)
+            left = (runner.max_iters - done, evaluations_after(runner, done), looks_after(runner, done))
+            self._train.advance(done, self._remaining.seconds(*left), note)
 
     def after_train(self, runner: Any) -> None:
         """Close the training bar."""
@@ -144,10 +162,11 @@ class ProgressHook(Hook):
             self._advance(self._sweep, done)
 
     def after_sweep(self, runner: Any) -> None:
-        """Close it and go on with training; the sweep's time is none of the iterations'."""
+        """Close it and go on with training."""
         if self._sweep is not None:
             self._sweep.close()
             self._sweep = None
+            self._remaining.looked(time.monotonic() - self._opened)
             self._go_on(runner)
 
     def before_val_epoch(self, runner: Any) -> None:
@@ -164,7 +183,9 @@ class ProgressHook(Hook):
         if self._val is not None:
             self._val.close()
             self._val = None
-            self._remaining.evaluated(time.monotonic() - self._opened)
+            if self._train is not None:
+                self._remaining.evaluated(time.monotonic() - self._opened)
+                self._remaining.start()
         self._go_on(runner)
 
     def _open(self, title: str, total: int) -> _Phase | None:
@@ -182,7 +203,6 @@ class ProgressHook(Hook):
     def _go_on(self, runner: Any) -> None:
         if self._train is not None and runner.iter < runner.max_iters:
             self._train = _Phase(self._console, "Training", runner.max_iters, runner.iter)
-            self._remaining.start()
 
 
 @HOOKS.register_module()
@@ -233,3 +253,16 @@ def evaluations_after(runner: Any, done: int) -> int:
     interval, last = runner.val_interval, runner.max_iters
     begun = (done - 1) // interval
     return last // interval - begun + (last % interval > 0)
+
+
+def looks_after(runner: Any, done: int) -> int:
+    """Looks at D_u that are still to come after `done` iterations, as far as the run's hooks tell by `looks_after`."""
+    return sum(hook.looks_after(runner, done) for hook in runner.hooks if hasattr(hook, "looks_after"))
+
+
+def estimates(runner: Any) -> tuple[float, float]:
+    """Lengths of an evaluation and of a look at D_u in iterations, by the number of their images."""
+    validation = 0 if runner.val_loop is None else len(runner.val_dataloader.dataset)
+    unlabeled = len(runner.train_dataloader.dataset.datasets[1])
+    step = runner.train_dataloader.batch_size * get_world_size()
+    return FORWARD * validation / step, FORWARD * unlabeled / step

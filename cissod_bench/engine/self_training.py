@@ -13,7 +13,7 @@ from cissod_bench.engine.randomness import derived_seed, preserved_randomness
 from cissod_bench.engine.sampler import READ_AHEAD
 from cissod_bench.engine.sweep import sweep
 from cissod_bench.methods.found_boxes import FoundBoxes, JoiningLabels
-from cissod_bench.methods.generations import generation_of, is_boundary
+from cissod_bench.methods.generations import boundaries_after, generation_of, is_boundary
 
 SMALLEST = 1.0
 """Pixels of the original image below which a box's width or height makes it no object."""
@@ -54,6 +54,10 @@ class SelfTrainingHook(Hook):
         done = runner.iter + 1
         if is_boundary(done, self.burn_in, runner.max_iters, self.generations):
             self._begin(runner, done)
+
+    def looks_after(self, runner: Any, done: int) -> int:
+        """Looks at D_u that are still to come after `done` iterations."""
+        return boundaries_after(done, self.burn_in, runner.max_iters, self.generations)
 
     def _begin(self, runner: Any, done: int) -> None:
         generation = generation_of(done, self.burn_in, runner.max_iters, self.generations)

@@ -17,3 +17,10 @@ def is_boundary(done: int, burn_in: int, iterations: int, generations: float) ->
     """Whether a generation begins when `done` iterations are over; the end of the run begins none."""
     number = generation_of(done, burn_in, iterations, generations)
     return done < iterations and number > generation_of(done - 1, burn_in, iterations, generations)
+
+
+def boundaries_after(done: int, burn_in: int, iterations: int, generations: float) -> int:
+    """How many iterations after the first `done` ones `is_boundary` holds for."""
+    last = iterations - 1
+    now, at_last = (generation_of(each, burn_in, iterations, generations) for each in (done, last))
+    return max(0, min(at_last - now, last - max(done, burn_in)))  # several generations may begin at once

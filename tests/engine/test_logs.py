@@ -13,10 +13,11 @@ from mmdet.registry import VISBACKENDS
 from cissod_bench.engine import loggers
 from cissod_bench.engine.config import build_config
 from cissod_bench.engine.loggers import LOGGERS, backends, choose_loggers
-from cissod_bench.engine.progress import WINDOW, Remaining, evaluations_after
+from cissod_bench.engine.progress import WINDOW, ProgressHook, Remaining, evaluations_after
 from cissod_bench.engine.run import run_job
 from cissod_bench.errors import UserError
 from cissod_bench.leaderboard.curves import read_curves
+from cissod_bench.methods.generations import boundaries_after, is_boundary
 from cissod_bench.methods.teacher_student import TeacherStudent
 from tests.engine.test_resume import in_child, run_until, tiny_job
 
@@ -31,37 +32,99 @@ class Clock:
 
 def test_the_time_left_is_right_with_evaluations_and_when_the_pace_changes() -> None:
     clock = Clock()
-    remaining = Remaining(clock)
-    assert remaining.seconds(10, 1) is None
+    remaining = Remaining(evaluation=4, look=3, clock=clock)
+    assert remaining.seconds(10, 1, 1) is None
     remaining.start()
     for _ in range(10):
         clock.now += 2
         remaining.iterated()
-    assert remaining.seconds(100, 3) == pytest.approx(200), "no evaluation seen so far"
+    assert remaining.seconds(100, 3, 2) == pytest.approx(200 + 3 * 8 + 2 * 6), "nothing but iterations seen so far"
     clock.now += 50  # the evaluation is none of the iterations
     remaining.evaluated(50)
     remaining.start()
     clock.now += 2
     remaining.iterated()
-    assert remaining.seconds(100, 3) == pytest.approx(350)
+    assert remaining.seconds(100, 3, 2) == pytest.approx(200 + 3 * 50 + 2 * 6)
+    clock.now += 12  # ten of them a look at D_u
+    remaining.looked(10)
+    remaining.iterated()
+    assert remaining.seconds(100, 3, 2) == pytest.approx(200 + 3 * 50 + 2 * 10)
     for _ in range(WINDOW):
         clock.now += 4
         remaining.iterated()
-    assert remaining.seconds(100, 0) == pytest.approx(400), "the run has become slower"
+    assert remaining.seconds(100, 0, 0) == pytest.approx(400), "the run has become slower"
 
 
 def test_a_resumed_run_counts_from_where_it_stands() -> None:
     """Nothing of the time before the resume, and only what is left of iterations and evaluations."""
     clock = Clock()
-    remaining = Remaining(clock)
+    remaining = Remaining(evaluation=0, look=0, clock=clock)
     remaining.start()
     clock.now += 3
     remaining.iterated()
     runner: Any = SimpleNamespace(max_iters=1000, val_interval=300)
-    assert remaining.seconds(1000 - 901, evaluations_after(runner, 901)) == pytest.approx(297)
+    assert remaining.seconds(1000 - 901, evaluations_after(runner, 901), 0) == pytest.approx(297)
     assert [evaluations_after(runner, done) for done in (1, 300, 301, 900, 901, 1000)] == [4, 4, 3, 2, 1, 1]
     runner.max_iters = 900
     assert [evaluations_after(runner, done) for done in (1, 300, 301, 900)] == [3, 3, 2, 1]
+
+
+def test_boundaries_to_come_are_counted_as_they_come() -> None:
+    for burn_in, iterations, generations in (
+        (20, 120, 10),
+        (2, 4, 10),
+        (0, 50, 7.5),
+        (0, 7, 3),
+        (30, 20, 4),
+        (5, 9, 4),
+    ):
+        rest = (burn_in, iterations, generations)
+        for done in range(iterations + 1):
+            expected = sum(is_boundary(each, *rest) for each in range(done + 1, iterations + 1))
+            assert boundaries_after(done, *rest) == expected, (done, *rest)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "looks"),
+    [
+        ("crest", {"generations": 3, "pick_threshold": 0.05}, 2),
+        ("gbs", {"generations": 3, "sweep": True}, 2),
+        ("gbs", {"generations": 3}, 0),
+    ],
+)
+def test_the_looks_of_a_run_are_foreseen(
+    method: str, options: dict[str, Any], looks: int, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, foreseen, seen = [], [], []
+
+    class Watched(Remaining):
+        def __init__(self, *estimates: float) -> None:
+            super().__init__(*estimates)
+            runs.append(estimates)
+
+        def seconds(self, iterations: int, evaluations: int, looks: int) -> float | None:
+            foreseen.append(len(seen) + looks)
+            return super().seconds(iterations, evaluations, looks)
+
+        def looked(self, seconds: float) -> None:
+            super().looked(seconds)
+            seen.append(seconds)
+
+    monkeypatch.setattr("cissod_bench.engine.progress.Remaining", Watched)
+    job = tiny_job(tiny, tmp_path / "run", method=method, options=options, iterations=8)
+    run_job(job)
+    assert foreseen == [looks] * 8
+    assert len(seen) == looks
+    step = sum(job.batch)
+    assert runs == [pytest.approx((6 / step / 3, job.split.counts["unlabeled_images"] / step / 3))]
+
+
+def test_an_evaluation_without_training_has_its_bar(capfd: pytest.CaptureFixture[str]) -> None:
+    hook, runner = ProgressHook(), SimpleNamespace(val_dataloader=[None])
+    hook.before_val_epoch(runner)
+    hook.after_val_iter(runner, 0)
+    hook.after_val_epoch(runner)
+    assert "Evaluating 1/1" in capfd.readouterr().err
 
 
 def test_throughput_and_memory_are_logged(tiny: Path, tmp_path: Path) -> None:
