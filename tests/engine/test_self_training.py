@@ -102,7 +102,7 @@ def test_images_join_at_each_boundary(whole: Path) -> None:
     lines = generations_logged(whole)
     assert [line.split(":")[0] for line in lines] == [f"CReST generation {number}" for number in (1, 2, 3)]
     assert not any(" 0 of 0 boxes" in line for line in lines)
-    state = torch.load(whole / "checkpoints" / "iter_8.pth", weights_only=False)["sampler"]
+    state = torch.load(whole / "checkpoints" / "iter_8.pth", weights_only=False)["sampler"]["segments"]
     assert [segment.start for segment in state[0]] == [8, 9], "what is over is not kept"
     for segment in state[0]:
         assert segment.copies[-len(state[1][0].copies) :].any()
@@ -115,7 +115,7 @@ def test_picks_decide_what_is_learnt(whole: Path, tiny: Path, tmp_path: Path) ->
     job = crest_job(tiny, tmp_path / "run", pick_threshold=1.0)
     run_job(job)
     assert all("0 of 0 boxes above 1 are kept, 0 of" in line for line in generations_logged(job.out))
-    segment = torch.load(job.out / "checkpoints" / "iter_8.pth", weights_only=False)["sampler"][0][0]
+    segment = torch.load(job.out / "checkpoints" / "iter_8.pth", weights_only=False)["sampler"]["segments"][0][0]
     labeled = job.split.counts["labeled_images"]
     assert segment.copies[:labeled].all()
     assert not segment.copies[labeled:].any()
@@ -145,7 +145,7 @@ def test_every_option_trains(tiny: Path, tmp_path: Path) -> None:
     options = {"align": True, "ignore_unkept": True, "reinit": True, "pick_threshold": 0.08}
     job = crest_job(tiny, tmp_path / "run", **options)
     run_job(job)
-    segment = torch.load(job.out / "checkpoints" / "iter_8.pth", weights_only=False)["sampler"][0][0]
+    segment = torch.load(job.out / "checkpoints" / "iter_8.pth", weights_only=False)["sampler"]["segments"][0][0]
     assert len(segment.labels.boxes) > segment.labels.ignored.sum() > 0
 
 
@@ -178,11 +178,11 @@ def begin(runner: Any, **options: Any) -> JoiningLabels:
     hook = SelfTrainingHook(**{"generations": 10, "burn_in": 20, "reinit": False, **given, **options})
     runner.iter = 58
     hook.after_train_iter(runner, 0)
-    assert len(runner.train_dataloader.sampler.state(200)[0]) == 1, "no boundary yet"
-    assert runner.train_dataloader.sampler.state(200)[0][0].start == 0
+    assert len(runner.train_dataloader.sampler.state(200)["segments"][0]) == 1, "no boundary yet"
+    assert runner.train_dataloader.sampler.state(200)["segments"][0][0].start == 0
     runner.iter = 59
     hook.after_train_iter(runner, 0)
-    (segment,) = runner.train_dataloader.sampler.state(200)[0]
+    (segment,) = runner.train_dataloader.sampler.state(200)["segments"][0]
     assert segment.start == 60 + self_training.READ_AHEAD
     labels: JoiningLabels = segment.labels
     return labels
@@ -193,7 +193,7 @@ def _rank(rank: int, folder: str, tiny: Path) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     runner = stub(tiny, (2, 1))
     begin(runner)
-    torch.save(runner.train_dataloader.sampler.state(60), f"{folder}/{rank}.pt")
+    torch.save(runner.train_dataloader.sampler.state(60)["segments"], f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
 
@@ -201,7 +201,7 @@ def test_two_ranks_begin_the_generation_of_one_process(tiny: Path, tmp_path: Pat
     multiprocessing.spawn(_rank, (str(tmp_path), tiny), nprocs=2)
     runner = stub(tiny, (4, 2))
     assert len(begin(runner).boxes)
-    expected = runner.train_dataloader.sampler.state(60)
+    expected = runner.train_dataloader.sampler.state(60)["segments"]
     for rank in range(2):
         for mine, theirs in zip(torch.load(tmp_path / f"{rank}.pt", weights_only=False)[0], expected[0], strict=True):
             np.testing.assert_array_equal(mine.copies, theirs.copies)
