@@ -240,3 +240,38 @@ def test_time_constant_of_the_release(size: int, expected: int) -> None:
         steps += 1
     assert steps == pytest.approx(expected, abs=10)
     assert steps == pytest.approx(size, abs=10)
+
+
+def toy_of_the_specification() -> tuple[Tensor, Tensor]:
+    """Frequencies of 20 classes and the background, and G of samples with these scores (rows: samples of a class).
+
+    The specification (2.6) gives the frequencies and what comes out, and not what is taken for what. Here samples have
+    0.261 for their own class (background 0.833), a foreground one gives 0.265 of the rest to the background, and what
+    is left goes to the others by a power of their frequency, with which all four of its numbers hold.
+    """
+    frequency = torch.from_numpy(np.append(np.geomspace(0.1, 1e-4, 20), 0.67))
+    frequency = frequency / frequency.sum()
+    scores = torch.zeros(21, 21, dtype=torch.float64)
+    for label in range(21):
+        own, to_background, power = (0.833, 0.0, 0.386) if label == 20 else (0.261, 0.265, 1.214)
+        others = frequency[:20] ** power
+        others[label : label + 1] = 0
+        scores[label, :20] = (1 - own) * (1 - to_background) * others / others.sum()
+        scores[label, 20] = (1 - own) * to_background
+        scores[label, label] = own
+    return frequency, gradient_matrix(scores.log(), torch.arange(21), frequency, 1.0)
+
+
+def test_the_numbers_of_the_long_tailed_toy() -> None:
+    """Ratios of 1.33 to 0.22 go to 1; then the mean weight of a sample is 0.64, and 0.79 with beta = 0.5."""
+    frequency, matrix = toy_of_the_specification()
+    before = gradient_ratio(matrix, torch.ones(21, dtype=torch.float64))
+    assert float(before.max()) == pytest.approx(1.33, abs=0.01)
+    assert float(before.min()) == pytest.approx(0.22, abs=0.005)
+    weights = learn(matrix, 1 / 21, 2000)
+    exact = null_vector(matrix)
+    assert float((frequency * exact).sum()) == pytest.approx(0.64, abs=0.005)
+    assert float((frequency * exact**0.5).sum()) == pytest.approx(0.79, abs=0.005)
+    # Within a hundredth: the weight of the most frequent class is 0.330, just below the bound of 1/3.
+    torch.testing.assert_close(weights, exact, rtol=0.011, atol=0)
+    torch.testing.assert_close(gradient_ratio(matrix, weights), torch.ones(21, dtype=torch.float64), rtol=0, atol=0.01)
