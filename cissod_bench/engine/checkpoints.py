@@ -12,7 +12,7 @@ from mmdet.registry import HOOKS
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 
-from cissod_bench.engine.stopping import stop_signal
+from cissod_bench.engine.stopping import noted_signal, stop_signal
 from cissod_bench.errors import Stopped, UserError
 from cissod_bench.files import atomic_path
 
@@ -69,23 +69,23 @@ class AtomicCheckpointHook(Hook):
 
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Stop within an evaluation: its checkpoint is written, and the run begins with the evaluation again."""
-        request = getattr(runner, "stop", None)
-        if request is not None and request.signal is not None:
-            self._stop(request.signal, runner.iter)
+        stop = noted_signal(runner)
+        if stop is not None:
+            self._stop(stop, runner.iter)
 
     def after_sweep_batch(self, runner: Any, done: int, damaged: list[str]) -> None:
         """Stop within a teacher's look at D_u, which can take longer than whoever sent the signal waits.
 
         The look is a part of an iteration, so there is nothing to write: the run goes on from the checkpoint before.
         """
-        request = getattr(runner, "stop", None)
-        if request is not None and request.signal is not None:
+        stop = noted_signal(runner)
+        if stop is not None:
             kept = checkpoints(self.folder)
             raise Stopped(
-                f"Stopped by {signal.Signals(request.signal).name} while the teacher looked at D_u after iteration "
+                f"Stopped by {signal.Signals(stop).name} while the teacher looked at D_u after iteration "
                 f"{runner.iter + 1}. The same command goes on from "
                 + (f"{kept[0]}." if kept else "the beginning: there is no checkpoint yet."),
-                request.signal,
+                stop,
             )
 
     def _write(self, runner: Any, done: int) -> None:

@@ -78,16 +78,21 @@ def stop_on_signals() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
+def noted_signal(runner: Any) -> int | None:
+    """The signal that this process has had, None for none."""
+    request: StopRequest | None = getattr(runner, "stop", None)  # mmdet's own Runner has none
+    return None if request is None else request.signal
+
+
 def stop_signal(runner: Any, done: int) -> int | None:
     """The signal that a run has to stop for after `done` iterations, the same on all ranks; None to go on."""
-    request: StopRequest | None = getattr(runner, "stop", None)  # mmdet's own Runner has none
-    if request is None:
+    if not hasattr(runner, "stop"):
         return None
     if get_world_size() == 1:
-        return request.signal
+        return noted_signal(runner)
     if done % AGREE:
         return None
-    agreed = torch.tensor(request.signal or 0)
+    agreed = torch.tensor(noted_signal(runner) or 0)
     all_reduce(agreed, "max")
     return int(agreed) or None
 

@@ -49,6 +49,8 @@ def check_parts(job: Job) -> None:
         UserError: the method's parts name a class that is not registered, or give it arguments that it does not take;
             or a setting does not fit the configuration, or its part refuses it.
     """
+    if job.method.file is None and not job.overrides:
+        return
     with DefaultScope.overwrite_default_scope("mmdet"), preserved_randomness(), _silence():
         if job.method.file is not None:
             with blaming(job.method.file):

@@ -103,9 +103,13 @@ class PseudoLabelPool:
 
     def images_with_class(self, num_classes: int) -> Int:
         """(n,) number of unlabelled images with a pseudo label of each class."""
+        return np.bincount(self.pairs(num_classes)[1], minlength=num_classes).astype(np.int64)
+
+    def pairs(self, num_classes: int) -> tuple[Int, Int]:
+        """Images and classes that their pseudo labels have, each pair once."""
         self.clean()
-        pairs = np.unique(self.image.astype(np.int64) * num_classes + self.label)
-        return np.bincount(pairs % num_classes, minlength=num_classes).astype(np.int64)
+        images, classes = np.divmod(np.unique(self.image.astype(np.int64) * num_classes + self.label), num_classes)
+        return images, classes
 
     def images_with_labels(self) -> int:
         """Number of unlabelled images with any pseudo label."""
@@ -179,9 +183,7 @@ def class_copies(pool: PseudoLabelPool, factors: Float, num_classes: int) -> Flo
     Returns:
         (n,) means, NaN for a class without pseudo labels.
     """
-    pool.clean()
-    pairs = np.unique(pool.image.astype(np.int64) * num_classes + pool.label)
-    images, classes = np.divmod(pairs, num_classes)
+    images, classes = pool.pairs(num_classes)
     totals = np.bincount(classes, np.ceil(factors[images]), minlength=num_classes)
     with np.errstate(invalid="ignore"):
         return totals / np.bincount(classes, minlength=num_classes)
