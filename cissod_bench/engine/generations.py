@@ -18,6 +18,8 @@ from cissod_bench.methods.rebalancing import PseudoLabelPool, class_copies, gene
 
 FLUSH = 50
 """Iterations between two transfers of pseudo labels from the device, so that no step waits for one."""
+SHOWN = ("class_factors", "copies")
+"""What the frame's observables have of sampling: S_i of eq. (10), and how often images of a class come up."""
 
 
 @HOOKS.register_module()
@@ -130,8 +132,8 @@ class RebalancingHook(Hook):
             self.count_only_pseudo,
         )
         runner.train_dataloader.sampler.repeat(1, factors, done + READ_AHEAD)
-        observed = {"class_factors": classes, "copies": class_copies(pool, factors, len(classes))}
-        frame_of(runner).observed.update({name: torch.from_numpy(values) for name, values in observed.items()})
+        observed = (classes, class_copies(pool, factors, len(classes)))
+        frame_of(runner).observed.update(zip(SHOWN, map(torch.from_numpy, observed), strict=True))
         copies = np.ceil(factors)
         runner.logger.info(
             f"CrS generation {generation}: pool covers {pool.coverage:.1%} of D_u, {(copies > 1).mean():.1%} of the "
@@ -147,9 +149,7 @@ class RebalancingHook(Hook):
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Put the pool, which is complete on all ranks whenever a checkpoint is written, into the checkpoint."""
         checkpoint["pool"] = self._prepare(runner).state()
-        checkpoint["sampling"] = {
-            name: values for name, values in frame_of(runner).observed.items() if name in ("class_factors", "copies")
-        }
+        checkpoint["sampling"] = {name: values for name, values in frame_of(runner).observed.items() if name in SHOWN}
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Take the pool from a checkpoint that is resumed."""

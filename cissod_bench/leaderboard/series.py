@@ -1,6 +1,7 @@
 """What charts of a section show: AP of every class by frequency, AP over iterations, what methods logged."""
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,13 +69,7 @@ def class_series(section: Section) -> ClassSeries | None:
 
 def run_curves(section: Section) -> list[RunCurve]:
     """AP over iterations of every run that was evaluated more than once."""
-    return [
-        RunCurve(entry.label, group, row, run is entry.runs[0], curve)
-        for row, entry in enumerate(section.entries)
-        for run in entry.runs
-        for group, curve in metric_curves(run.path.parent, section.groups).items()
-        if len(curve[0]) > 1
-    ]
+    return _curves(section, lambda folder: metric_curves(folder, section.groups))
 
 
 def observed_curves(section: Section, name: str) -> list[RunCurve]:
@@ -84,30 +79,30 @@ def observed_curves(section: Section, name: str) -> list[RunCurve]:
         section: runs; their split's statistics must still be there, which name the classes in label order.
         name: one of `OBSERVED`.
     """
-    if name not in PER_CLASS:
-        return _scalar_curves(section, name)
     members = _group_labels(section)
-    found = []
-    for row, entry in enumerate(section.entries):
-        for run in entry.runs:
-            observed = read_observables(run.path.parent, sum(map(len, members.values())))
-            if observed is None or name not in observed.values:
-                continue
-            for group, labels in members.items():
-                curve = group_curve(observed, name, labels)
-                if len(curve[0]) > 1:
-                    found.append(RunCurve(entry.label, group, row, run is entry.runs[0], curve))
-    return found
+    classes = sum(map(len, members.values()))
+
+    def logged(folder: Path) -> dict[str, Curve]:
+        if name not in PER_CLASS:
+            curves = read_curves(folder)
+            return {"D_u": curves[name]} if name in curves else {}
+        observed = read_observables(folder, classes)
+        if observed is None or name not in observed.values:
+            return {}
+        return {group: group_curve(observed, name, labels) for group, labels in members.items()}
+
+    return _curves(section, logged)
 
 
-def _scalar_curves(section: Section, name: str) -> list[RunCurve]:
-    found = []
-    for row, entry in enumerate(section.entries):
-        for run in entry.runs:
-            curve = read_curves(run.path.parent).get(name, ([], []))
-            if len(curve[0]) > 1:
-                found.append(RunCurve(entry.label, "D_u", row, run is entry.runs[0], curve))
-    return found
+def _curves(section: Section, of_run: Callable[[Path], Mapping[str, Curve]]) -> list[RunCurve]:
+    """The curves of more than one point that a function finds in each run's folder, by group."""
+    return [
+        RunCurve(entry.label, group, row, run is entry.runs[0], curve)
+        for row, entry in enumerate(section.entries)
+        for run in entry.runs
+        for group, curve in of_run(run.path.parent).items()
+        if len(curve[0]) > 1
+    ]
 
 
 def pseudo_label_series(section: Section) -> tuple[ClassSeries, ClassSeries] | None:
