@@ -24,6 +24,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from cissod_bench.errors import UserError
 from cissod_bench.files import sha256_file, sha256_text, write_bytes
 from cissod_bench.splits.columns import Category, Columns, Strings
 from cissod_bench.splits.pools import Read
@@ -86,10 +87,9 @@ def cached(read: Read, folder: Path, variant: str = "", smallest: int = SMALLEST
                     sha256 = sha256_file(path)
                 if sha256 is not None and (columns := _load(folder / f"{name}{sha256}")) is not None:
                     _write_note(note, status, sha256)
-                    return columns, Source(path.name, status.st_size, sha256)
+                    return columns, Source(path.name, status.st_size, partial(str, sha256))
                 columns, source = read(path)
-                entry = folder / f"{name}{source.sha256}"
-                keep = partial(_keep, locked.pop_all(), path, status, note, entry, columns, source.sha256)
+                keep = partial(_keep, locked.pop_all(), path, status, note, name, columns, source)
                 threading.Thread(target=keep, name=KEEPING).start()
                 return columns, source
         except OSError:  # a cache that is closed, before anything was read
@@ -103,15 +103,23 @@ def _keep(
     path: Path,
     status: os.stat_result,
     note: Path,
-    entry: Path,
+    name: str,
     columns: Columns,
-    sha256: str,
+    source: Source,
 ) -> None:
     """Write an entry and its note while the caller goes on, unless the file has changed meanwhile."""
-    with lock, contextlib.suppress(OSError):  # a cache that is full keeps nothing
-        if path.stat().st_mtime_ns == status.st_mtime_ns:
-            _store(entry, columns)
-            _write_note(note, status, sha256)
+    staging = note.with_name(f".{name}{note.stem}.partial")
+    # A cache that is full keeps nothing; a digest that could not be computed is the caller's error.
+    with lock, contextlib.suppress(OSError, UserError):
+        shutil.rmtree(staging, ignore_errors=True)  # what a killed process left: the lock is ours
+        try:
+            _store(staging, columns)
+            sha256 = source.sha256
+            if path.stat().st_mtime_ns == status.st_mtime_ns:
+                staging.rename(note.with_name(name + sha256))
+                _write_note(note, status, sha256)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -136,24 +144,16 @@ def _write_note(note: Path, status: os.stat_result, sha256: str) -> None:
             write_bytes(note, content)
 
 
-def _store(entry: Path, columns: Columns) -> None:
-    """Write an entry, whole or not at all."""
-    staging = entry.with_name(f".{entry.name}.partial")
-    shutil.rmtree(staging, ignore_errors=True)  # what a killed process left: the lock is ours
-    try:
-        staging.mkdir()
-        for name in _ARRAYS:
-            np.save(staging / f"{name}.npy", getattr(columns, name))
-        for name in _STRINGS:
-            strings: Strings = getattr(columns, name)
-            np.save(staging / f"{name}.data.npy", strings.data)
-            np.save(staging / f"{name}.ends.npy", strings.ends)
-        # Last, so that an entry without it is never taken for whole.
-        write_bytes(staging / "entry.json", msgspec.json.encode(_Entry(columns.content, list(columns.categories))))
-        staging.rename(entry)
-    except OSError:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+def _store(folder: Path, columns: Columns) -> None:
+    folder.mkdir()
+    for name in _ARRAYS:
+        np.save(folder / f"{name}.npy", getattr(columns, name))
+    for name in _STRINGS:
+        strings: Strings = getattr(columns, name)
+        np.save(folder / f"{name}.data.npy", strings.data)
+        np.save(folder / f"{name}.ends.npy", strings.ends)
+    # Last, so that an entry without it is never taken for whole.
+    write_bytes(folder / "entry.json", msgspec.json.encode(_Entry(columns.content, list(columns.categories))))
 
 
 def _load(entry: Path) -> Columns | None:

@@ -18,9 +18,13 @@ _LANES = (0x9E3779B97F4A7C15, 0xD1B54A32D192ED03)
 
 def _mix(value: UInt64) -> UInt64:
     """The finalizer of splitmix64 (Steele, Lea and Flood 2014): a bijection in which every bit depends on every bit."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
+    mixed = value >> np.uint64(30)
+    mixed ^= value
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed
 
 
 def _bits(column: npt.NDArray[Any]) -> UInt64:

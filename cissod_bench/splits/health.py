@@ -95,7 +95,8 @@ def box_flags(
             (~known, Flag.UNKNOWN_IMAGE),
             (box_label[part] < 0, Flag.UNKNOWN_CLASS),
         ):
-            block[condition] |= int(flag)
+            if condition.any():
+                block[condition] |= int(flag)
     flags[_duplicates(row_hashes, box_ids)] |= int(Flag.DUPLICATE)
     return flags
 

@@ -1,7 +1,7 @@
 """From a task and its annotations to split folders: read, draw, write, each step in its own file."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -129,11 +129,12 @@ def write_plan(folder: Path, plan: Plan, sources: Sequence[Source], *, plot: boo
             if role != "validation" or plan.validation is not None:
                 manifest.write_ids(folder / name, plan.ids[role])
     write_json(folder / manifest.STATISTICS, plan.statistics)
-    write_json(folder / manifest.SOURCE, [asdict(source) for source in sources])
     if plot:
         from cissod_bench.splits.plot import plot_split, write_figure
 
         figure = plot_split(plan.statistics, f"{plan.record.task}, seed {plan.record.seed}")
         for name in manifest.PLOTS:
             write_figure(figure, folder / name)
+    files = [{"name": source.name, "size": source.size, "sha256": source.sha256} for source in sources]
+    write_json(folder / manifest.SOURCE, files)
     return manifest.seal_split(folder, plan.record)

@@ -151,12 +151,12 @@ class Pieces:
         records = np.frombuffer(self._encoded, _RECORD, count, start)
         places = start + _CORNERS, (_RECORD.itemsize, 9)
         corners = np.ndarray[Any, Any]((count, 4), ">f8", self._encoded, *places).astype(np.float64)
-        ids = self._whole(records["id"], np.int64, "annotations", "id", first)
-        image_ids = self._whole(records["image_id"], np.int64, "annotations", "image_id", first)
-        category_ids = self._whole(records["category_id"], np.int32, "annotations", "category_id", first)
-        crowd = records["iscrowd"] != 0
-        areas = records["area"].astype(np.float64)
-        missing = ~np.isfinite(areas)
+        fields = {name: records[name].astype(np.float64) for name in _RECORD.names or ()}
+        ids = self._whole(fields["id"], np.int64, "annotations", "id", first)
+        image_ids = self._whole(fields["image_id"], np.int64, "annotations", "image_id", first)
+        category_ids = self._whole(fields["category_id"], np.int32, "annotations", "category_id", first)
+        crowd, areas = fields["iscrowd"] != 0, fields["area"]
+        missing = np.flatnonzero(~np.isfinite(areas))
         with np.errstate(over="ignore", invalid="ignore"):
             areas[missing] = corners[missing, 2] * corners[missing, 3]
         hashes = box_hashes(image_ids, category_ids, corners)
@@ -236,7 +236,7 @@ class Pieces:
         with np.errstate(invalid="ignore"):
             whole = values.astype(dtype)
         limit = min(_LARGEST_ID, np.iinfo(dtype).max)
-        valid = (whole == values) & (whole < limit) & (whole > -limit)
+        valid = (whole == values) & (np.abs(values) < limit)
         self._check(valid, key, field, f"is no whole number below {limit}", first)
         return whole
 

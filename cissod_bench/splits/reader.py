@@ -5,10 +5,12 @@ once (`workers.py`); here the pieces become columns. The result does not depend 
 """
 
 import gc
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from cissod_bench.errors import UserError
 from cissod_bench.files import sha256_file
 from cissod_bench.splits.columns import Category, Columns, Int16, Int32, Int64, Strings
 from cissod_bench.splits.content import Sums, added, content_digest
+from cissod_bench.splits.hashing import FileDigest
 from cissod_bench.splits.health import box_flags
 from cissod_bench.splits.pieces import Boxes, FileNames, Images, Pieces
 from cissod_bench.splits.stream import PIECE, JsonObject, opened
@@ -39,11 +42,26 @@ Elements = Boxes | Images | list[Category]
 
 @dataclass(frozen=True)
 class Source:
-    """The file that was read: what `source.json` tells about it."""
+    """The file that was read: what `source.json` tells about it.
+
+    Attributes:
+        name: of the file.
+        size: in bytes.
+        digest: gives the SHA-256; that of a large file may have to be waited for.
+    """
 
     name: str
     size: int
-    sha256: str
+    digest: Callable[[], str] = field(compare=False)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the file, in hexadecimal.
+
+        Raises:
+            UserError: it could not be computed.
+        """
+        return self.digest()
 
 
 def read_coco(
@@ -74,15 +92,17 @@ def read_coco(
     pieces = Pieces(path, file_names)
     try:
         with opened(path) as content, ExitStack() as stack:
-            size = path.stat().st_size
-            parts = _Parts(path, size)
+            status = os.fstat(content.raw.fileno())
+            parts = _Parts(path, status.st_size)
+            large = status.st_size >= SMALLEST_SHARED
             if processes is None:
-                processes = min(usable_cores(), _MOST_PROCESSES) if size >= SMALLEST_SHARED else 1
+                processes = min(usable_cores(), _MOST_PROCESSES) if large else 1
             workers = None
             if processes > 1 and content.plain:
                 workers = stack.enter_context(Workers(content.raw.fileno(), path, file_names, processes, piece))
-            # The digest is computed beside the reading: the system's cache serves the file twice.
-            digest = stack.enter_context(ThreadPoolExecutor(1)).submit(sha256_file, path)
+            # The digest is computed beside the reading: the system's cache serves the file twice. That of a large file
+            # comes afterwards, beside what the caller does next, since decoding takes all cores.
+            beside = None if large else stack.enter_context(ThreadPoolExecutor(1)).submit(sha256_file, path)
             stack.enter_context(no_garbage_collection())
             document = JsonObject(content, path, piece)
             for key in document.keys():  # noqa: SIM118, `keys` consumes the document
@@ -90,7 +110,8 @@ def read_coco(
                     parts.add(elements)
                     if progress:
                         progress(content.raw.tell())
-            source = Source(path.name, size, digest.result())
+            digest = FileDigest(path, content.raw, status) if beside is None else partial(str, beside.result())
+            source = Source(path.name, status.st_size, digest)
     except FileNotFoundError:
         raise UserError(f"There is no annotation file {path}.") from None
     except IsADirectoryError:

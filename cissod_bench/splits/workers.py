@@ -7,10 +7,13 @@ two elements of the same list. So the first part, whose start is known, proves t
 part that cannot be decoded, or that does not start where the one before it ended, ends the run: it is dropped with all
 that come after it, and the caller goes on from there itself. A wrong guess costs time and never changes an element.
 
+What a worker has decoded lies in memory that it shares with its caller (`shared.py`), in a slot that the caller named.
+
 Workers are programs of their own, not forks, so that threads of the caller do no harm. They end with the connection to
 their caller, however that one ends.
 """
 
+import gc
 import os
 import signal
 import subprocess
@@ -24,14 +27,16 @@ import msgspec
 
 from cissod_bench.errors import UserError
 from cissod_bench.splits.pieces import Boxes, FileNames, Images, Pieces
+from cissod_bench.splits.shared import Slots, shared_memory
 from cissod_bench.splits.stream import BETWEEN_ELEMENTS
 
 _BEYOND = 2**18  # bytes behind a part within which its last gap must lie
 _WAITING = 2  # parts that a worker has at a time, so that it need not wait for the next one
 _MOST_FAILURES = 3
+_ARRAYS_OF_TEXT = 3  # bytes of arrays that a byte of text can become at most: 69 of a box, which takes 30 or more
 _PROGRAM = (
     "import sys; sys.path[:] = {path!r}; from cissod_bench.splits.workers import serve; "
-    "serve({file}, {channel}, {file_names!r})"
+    "serve({file}, {channel}, {memory}, {slots}, {file_names!r})"
 )
 
 
@@ -42,13 +47,14 @@ def usable_cores() -> int:
 
 @dataclass(frozen=True)
 class _Part:
-    """One part of one run: the list that it belongs to, and the offsets behind which its first and last gap lie."""
+    """One part of one run: its list, the offsets behind which its first and last gap lie, the slot for its arrays."""
 
     run: int
     number: int
     key: str
     start: int
     end: int
+    slot: int
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,16 @@ class Decoded:
     elements: Boxes | Images
     start: int
     end: int
+
+
+@dataclass(frozen=True)
+class _Result:
+    """A part that a worker is done with: which one, in which slot its arrays are, and the rest of `Decoded | None`."""
+
+    run: int
+    number: int
+    slot: int
+    rest: bytes
 
 
 class Workers:
@@ -76,14 +92,25 @@ class Workers:
         self._part = part
         self._size = os.fstat(file).st_size
         self._run = self._failures = 0
+        # A part that takes long must not let the results behind it pile up: they are as many as there are slots.
+        self._free = list(range(2 * _WAITING * processes))
+        slots = len(self._free)
+        memory = shared_memory(slots * _ARRAYS_OF_TEXT * (part + _BEYOND))
+        self._slots = Slots(memory, slots)
         self._processes: dict[Connection, subprocess.Popen[bytes]] = {}
         for _ in range(processes):
             channel, other = Pipe()
             with other:
-                program = _PROGRAM.format(path=sys.path, file=file, channel=other.fileno(), file_names=file_names)
-                self._processes[channel] = subprocess.Popen(
-                    [sys.executable, "-c", program], stdin=subprocess.DEVNULL, pass_fds=(file, other.fileno())
+                program = _PROGRAM.format(
+                    path=sys.path, file=file, channel=other.fileno(), memory=memory, slots=slots, file_names=file_names
                 )
+                self._processes[channel] = subprocess.Popen(
+                    [sys.executable, "-c", program],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=(file, memory, other.fileno()),
+                    env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # others would spin for a while as NumPy starts
+                )
+        os.close(memory)
         self._busy = dict.fromkeys(self._processes, 1)  # parts that each has; its start counts as one
 
     def __enter__(self) -> "Workers":
@@ -108,56 +135,62 @@ class Workers:
             start: offset of an element of that list.
 
         Yields:
-            Elements in the order of the file, each time with the offset of the one behind them.
+            Elements in the order of the file, each time with the offset of the one behind them. Their arrays are good
+            until the next ones are asked for.
 
         Raises:
             UserError: a worker was killed.
         """
         self._run += 1
         self._failures += 1
-        results: dict[int, Decoded | None] = {}
+        results: dict[int, _Result] = {}
         number = given = 0
         expected = start
         while start + number * self._part < self._size:
-            given = self._give(key, start, given, number)
+            given = self._give(key, start, given)
             if number not in results:
                 for channel in wait(self._processes):
                     assert isinstance(channel, Connection)
-                    run, received, decoded = self._receive(channel)
-                    if run == self._run:
-                        results[received] = decoded
+                    self._receive(channel, results)
                 continue
-            found = results.pop(number)
+            result = results.pop(number)
+            found: Decoded | None = self._slots.get(result.rest)
             if found is None or found.start != expected:
+                self._free += [result.slot, *(other.slot for other in results.values())]
                 return
             self._failures = 0
             number += 1
             expected = found.end
             yield found.elements, expected
+            self._free.append(result.slot)
 
-    def _give(self, key: str, start: int, given: int, number: int) -> int:
+    def _give(self, key: str, start: int, given: int) -> int:
         """Hand out parts of this run to workers that have too few; returns how many are handed out then."""
-        # A part that takes long must not let the results behind it pile up.
-        while start + given * self._part < self._size and given < number + 2 * _WAITING * len(self._processes):
+        while self._free and start + given * self._part < self._size:
             channel = min(self._busy, key=self._busy.__getitem__)
             if self._busy[channel] >= _WAITING:
                 break
             first = start + given * self._part
             try:
-                channel.send(_Part(self._run, given, key, first, first + self._part))
+                channel.send(_Part(self._run, given, key, first, first + self._part, self._free[-1]))
             except OSError:
                 raise self._killed(channel) from None
+            self._free.pop()
             self._busy[channel] += 1
             given += 1
         return given
 
-    def _receive(self, channel: Connection) -> tuple[int, int, Decoded | None]:
+    def _receive(self, channel: Connection, results: "dict[int, _Result]") -> None:
+        """Take what a worker sends, into `results` if it belongs to this run."""
         try:
-            run, number, decoded = channel.recv()
+            result: _Result | None = channel.recv()
         except (EOFError, OSError):
             raise self._killed(channel) from None
         self._busy[channel] -= 1
-        return run, number, decoded
+        if result and result.run == self._run:
+            results[result.number] = result
+        elif result:
+            self._free.append(result.slot)
 
     def _killed(self, channel: Connection) -> UserError:
         status = self._processes[channel].wait()
@@ -168,18 +201,20 @@ class Workers:
         )
 
 
-def serve(file: int, channel: int, file_names: FileNames) -> None:
+def serve(file: int, channel: int, memory: int, slots: int, file_names: FileNames) -> None:
     """Decode the parts that arrive on a connection until it is closed: what a worker does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller hears it too, and closes the connection
+    gc.disable()  # as in `reader.no_garbage_collection`
     pieces = Pieces(Path(), file_names)
+    shared, buffer = Slots(memory, slots), bytearray()
     try:
         with Connection(channel) as caller:
-            caller.send((0, 0, None))
+            caller.send(None)
             while True:
-                part = caller.recv()
-                exact = part.number == 0
-                decoded = decode_part(file, getattr(pieces, _METHODS[part.key]), part.start, part.end, exact=exact)
-                caller.send((part.run, part.number, decoded))
+                part: _Part = caller.recv()
+                decode = getattr(pieces, _METHODS[part.key])
+                decoded = decode_part(file, decode, part.start, part.end, exact=part.number == 0, buffer=buffer)
+                caller.send(_Result(part.run, part.number, part.slot, shared.put(part.slot, decoded)))
     except (EOFError, OSError):
         return
 
@@ -188,7 +223,13 @@ _METHODS = {"images": "images", "annotations": "boxes"}
 
 
 def decode_part(
-    file: int, decode: Callable[[bytes, int], Boxes | Images], start: int, end: int, *, exact: bool
+    file: int,
+    decode: Callable[[memoryview, int], Boxes | Images],
+    start: int,
+    end: int,
+    *,
+    exact: bool,
+    buffer: bytearray,
 ) -> Decoded | None:
     """Decode elements from the first gap behind `start` to the first gap behind `end`, None where that fails.
 
@@ -198,19 +239,27 @@ def decode_part(
         start: where to look for the first gap.
         end: where to look for the last gap.
         exact: an element starts at `start`.
+        buffer: the text is read into it; grown as needed, so that the next part finds the memory ready.
     """
-    text = os.pread(file, end - start + _BEYOND, start)
-    first = 0
-    if not exact:
-        gap = BETWEEN_ELEMENTS.search(text)
-        if gap is None:
+    # The bytes around the elements become brackets, as in `stream.py`: one lies before the text.
+    size = 1 + end - start + _BEYOND
+    buffer.extend(bytes(max(0, size - len(buffer))))
+    with memoryview(buffer) as view:
+        filled = 1 + os.preadv(file, [view[1:size]], start)
+        first = 1
+        if not exact:
+            gap = BETWEEN_ELEMENTS.search(buffer, 1, filled)
+            if gap is None:
+                return None
+            first = gap.end()
+        gap = BETWEEN_ELEMENTS.search(buffer, 1 + end - start, filled)
+        if gap is None or gap.start() < first:
             return None
-        first = gap.end()
-    gap = BETWEEN_ELEMENTS.search(text, end - start)
-    if gap is None or gap.start() < first:
-        return None
-    try:
-        elements = decode(b"".join((b"[", memoryview(text)[first : gap.start() + 1], b"]")), 0)
-    except (UserError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None  # decoded again by the caller, who knows the place for the message
-    return Decoded(elements, start + first, start + gap.end())
+        buffer[first - 1] = ord("[")
+        buffer[gap.start() + 1] = ord("]")
+        try:
+            with view[first - 1 : gap.start() + 2] as text:
+                elements = decode(text, 0)
+        except (UserError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None  # decoded again by the caller, who knows the place for the message
+        return Decoded(elements, start + first - 1, start + gap.end() - 1)
