@@ -16,6 +16,7 @@ from cissod_bench.errors import UserError
 
 
 def run(
+    context: typer.Context,
     task: Annotated[str, typer.Option(help="A built-in task (`list tasks`), or a task file (.toml).")],
     method: Annotated[
         str | None,
@@ -182,7 +183,7 @@ def run(
     if submitted is not None:
         from cissod_bench.cli.sweep import submit_this
 
-        submit_this(job.out, submitted)
+        submit_this(context, job.out, submitted)
         return
     if started == 1 and job.processes > 1:
         launch(resolve.keywords, job.out, here, place)

@@ -13,9 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
-from click.core import ParameterSource
+from typer.core import TyperCommand, TyperOption
 
 from cissod_bench.cli.asked import asked_for
 from cissod_bench.cli.options import Json, Slurm, SlurmOptions, cluster_options
@@ -25,6 +24,9 @@ from cissod_bench.errors import Stopped, UserError
 if TYPE_CHECKING:
     from cissod_bench.sweeps.grid import Grid, Known
     from cissod_bench.sweeps.states import Member, Standing
+
+# Of the errors in a command line Typer exports this one alone; its base stands in click, from Typer 0.26 on in Typer.
+_USAGE_ERROR: Any = typer.BadParameter.__base__
 
 _NOT_OURS = ("out", "as_json", "plan_only", "exported", "node_rank", "rendezvous", "slurm", "slurm_option")
 """Options of `run` that a sweep sets itself, or that mean nothing in one."""
@@ -117,7 +119,7 @@ def run_options() -> "dict[str, Known]":
     return {
         parameter.name: Known(parameter.opts[0], parameter.is_flag, parameter.multiple)
         for parameter in _run_command().params
-        if isinstance(parameter, click.Option) and parameter.name and parameter.name not in _NOT_OURS
+        if isinstance(parameter, TyperOption) and parameter.name and parameter.name not in _NOT_OURS
     }
 
 
@@ -264,8 +266,13 @@ def submit_all(waiting: "Sequence[Member]", options: dict[str, Any]) -> None:
         submit_member(member, asked, {**options, "nodes": member.given["nodes"], "gpus": gpus})
 
 
-def submit_this(out: Path, options: dict[str, Any]) -> None:
-    """Submit the `run` of the command line that is being worked on, unless it is on its way already.
+def submit_this(context: typer.Context, out: Path, options: dict[str, Any]) -> None:
+    """Submit the `run` of a command line, unless it is on its way already.
+
+    Args:
+        context: of the command line.
+        out: folder of the run.
+        options: of the cluster.
 
     Raises:
         UserError: the folder holds another run, or the cluster refuses it.
@@ -273,7 +280,7 @@ def submit_this(out: Path, options: dict[str, Any]) -> None:
     from cissod_bench.sweeps.grid import arguments
     from cissod_bench.sweeps.states import Member
 
-    known, context = run_options(), click.get_current_context()
+    known = run_options()
     member = Member(out.name, out.parent, tuple(arguments(_given(context, known), known)), context.params)
     state = look(member)
     if state.state == "another run":
@@ -283,12 +290,12 @@ def submit_this(out: Path, options: dict[str, Any]) -> None:
     show_states([(member, look(member))], as_json=False)
 
 
-def _given(context: click.Context, names: Container[str]) -> dict[str, Any]:
+def _given(context: Any, names: Container[str]) -> dict[str, Any]:
     """Options that are given on a command line, without those that have their defaults."""
     return {
         name: value
         for name, value in context.params.items()
-        if name in names and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if name in names and context.get_parameter_source(name).name == "COMMANDLINE"
     }
 
 
@@ -377,11 +384,13 @@ def usage_errors(what: str) -> Iterator[None]:
     """Errors of a command line that the user did not type as such."""
     try:
         yield
-    except click.ClickException as error:
+    except _USAGE_ERROR as error:
         raise UserError(f"{what}: {error.format_message()}") from None
 
 
-def _run_command() -> click.Command:
+def _run_command() -> TyperCommand:
     application = typer.Typer(add_completion=False)
     application.command()(run)
-    return typer.main.get_command(application)
+    command = typer.main.get_command(application)
+    assert isinstance(command, TyperCommand)
+    return command

@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from click.testing import Result as Outcome
 from typer.testing import CliRunner
 
 from cissod_bench.cli.asked import asked_for
@@ -156,19 +155,19 @@ def test_a_job_for_another_run_is_not_this_one(
 
 
 @pytest.fixture
-def asked(tiny: Path, tmp_path: Path, shared: list[str]) -> Callable[..., Outcome]:
+def asked(tiny: Path, tmp_path: Path, shared: list[str]) -> Callable[..., Any]:
     """Ask a sweep for a run that is done, with further options."""
     given = ["--method", "rfs", "--iterations", "3", *shared]
     make(one_run(tiny, tmp_path / "runs", *given))
     task = str(tiny / "task.toml")
 
-    def sweep(*options: str) -> Outcome:
+    def sweep(*options: str) -> Any:
         return CliRunner().invoke(app, ["sweep", "--task", task, "--out", str(tmp_path / "runs"), *given, *options])
 
     return sweep
 
 
-def test_a_sweep_starts_nothing_where_a_folder_holds_another_run(asked: Callable[..., Outcome]) -> None:
+def test_a_sweep_starts_nothing_where_a_folder_holds_another_run(asked: Callable[..., Any]) -> None:
     assert asked().exit_code == 0
     for options in ([], ["--status"], ["--dry-run"]):
         outcome = asked("--set", f"{LR}=0.5", *options)
@@ -178,7 +177,7 @@ def test_a_sweep_starts_nothing_where_a_folder_holds_another_run(asked: Callable
         assert f"overrides.{LR}: nothing there, 0.5 asked for" in " ".join(outcome.stdout.split())
 
 
-def test_a_sweep_refuses_settings_before_it_starts_anything(asked: Callable[..., Outcome]) -> None:
+def test_a_sweep_refuses_settings_before_it_starts_anything(asked: Callable[..., Any]) -> None:
     for options in ([], ["--seed", "1", "--seed", "2"]):
         outcome = asked("--set", "optim_wrapper.optimizr.lr=1", *options)
         assert isinstance(outcome.exception, UserError)
