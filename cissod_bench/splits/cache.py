@@ -87,7 +87,7 @@ def cached(read: Read, folder: Path, variant: str = "", smallest: int = SMALLEST
                     sha256 = sha256_file(path)
                 if sha256 is not None and (columns := _load(folder / f"{name}{sha256}")) is not None:
                     _write_note(note, status, sha256)
-                    return columns, Source(path.name, status.st_size, partial(str, sha256))
+                    return columns, Source(path.name, status.st_size, lambda: sha256)
                 columns, source = read(path)
                 keep = partial(_keep, locked.pop_all(), path, status, note, name, columns, source)
                 threading.Thread(target=keep, name=KEEPING).start()

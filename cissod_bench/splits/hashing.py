@@ -1,67 +1,88 @@
 """The SHA-256 of a large file, computed by another process while this one goes on.
 
-Not by a thread: after every block it would have to wait for the interpreter.
+Not by a thread alone: after every block it would have to wait for the interpreter.
 """
 
-import contextlib
+import hashlib
 import io
 import os
 import subprocess
 import sys
 import threading
 import weakref
+from concurrent.futures import Future
 from pathlib import Path
 
 from cissod_bench.errors import UserError
 
-# It gives way to the caller, who has more to do.
-_PROGRAM = "import hashlib, os, sys; os.nice(5); print(hashlib.file_digest(sys.stdin.buffer, 'sha256').hexdigest())"
+# It gives way to the caller, who has more to do, and ends with it.
+_PROGRAM = """
+import hashlib, os, sys
+os.nice(5)
+digest = hashlib.sha256()
+while os.getppid() == int(sys.argv[1]) and (block := sys.stdin.buffer.read(2**20)):
+    digest.update(block)
+print(digest.hexdigest())
+"""
 
 
 class FileDigest:
     """Hashing of a file that has been read. It starts at once; a call waits for it. Threads may share it.
 
     Args:
-        path: the file.
+        path: the file, named in the messages.
         file: the same, open, and not read any more; may be closed afterwards.
         read: its status before it was read.
     """
 
     def __init__(self, path: Path, file: io.FileIO, read: os.stat_result) -> None:
-        self._path, self._read = path, read
-        self._lock = threading.Lock()
-        self._output = b""
-        file.seek(0)
-        command = [sys.executable, "-I", "-S", "-c", _PROGRAM]
-        self._process = subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        # After an error elsewhere nobody asks for the digest: the process must not go on then.
-        weakref.finalize(self, _end, self._process)
+        self._result: Future[str] = Future()
+        own = io.FileIO(os.dup(file.fileno()))
+        own.seek(0)
+        process = _started(own)
+        if process is not None:
+            # After an error elsewhere nobody asks for the digest: the process must not go on then.
+            weakref.finalize(self, process.kill)
+        # Not the caller itself: a signal may interrupt it between the digest and its being kept.
+        threading.Thread(target=_settle, args=(self._result, path, own, read, process), daemon=True).start()
 
     def __call__(self) -> str:
         """The digest, in hexadecimal.
 
         Raises:
-            UserError: the file was changed after it was read, or the process was killed.
+            UserError: the file was changed after it was read, or cannot be read again.
         """
-        with self._lock:
-            if self._process.returncode is None:
-                self._output = self._process.communicate()[0]
-        if self._process.returncode:
-            raise UserError(
-                f"{self._path} was not hashed: the process that did it ended with status {self._process.returncode}. "
-                "Run the command again."
-            )
-        with contextlib.suppress(FileNotFoundError):  # deleted or replaced since: what was read is what was hashed
-            now = self._path.stat()
-            if now.st_ino == self._read.st_ino and (now.st_size, now.st_mtime_ns) != (
-                self._read.st_size,
-                self._read.st_mtime_ns,
-            ):
-                raise UserError(f"{self._path} was changed while it was read. Run the command again.")
-        return self._output.decode().strip()
+        return self._result.result()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.returncode is None:
-        process.kill()
-        process.communicate()
+def _started(file: io.FileIO) -> "subprocess.Popen[bytes] | None":
+    command = [sys.executable, "-I", "-S", "-c", _PROGRAM, str(os.getpid())]
+    try:
+        return subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except OSError:  # no memory or no process left for it
+        return None
+
+
+def _settle(
+    result: "Future[str]",
+    path: Path,
+    file: io.FileIO,
+    read: os.stat_result,
+    process: "subprocess.Popen[bytes] | None",
+) -> None:
+    """Wait for the process; hash the file here if there is none, or it has failed."""
+    try:
+        with file:
+            digest = process.communicate()[0].decode().strip() if process else ""
+            if process is None or process.returncode:
+                file.seek(0)
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            now = os.fstat(file.fileno())
+        if (now.st_size, now.st_mtime_ns) != (read.st_size, read.st_mtime_ns):
+            raise UserError(f"{path} was changed while it was read. Run the command again.")
+    except OSError as error:
+        result.set_exception(UserError(f"{path} cannot be read: {error.strerror or error}."))
+    except UserError as error:
+        result.set_exception(error)
+    else:
+        result.set_result(digest)

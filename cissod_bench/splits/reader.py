@@ -8,9 +8,8 @@ import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from cissod_bench.splits.content import Sums, added, content_digest
 from cissod_bench.splits.hashing import FileDigest
 from cissod_bench.splits.health import box_flags
 from cissod_bench.splits.pieces import Boxes, FileNames, Images, Pieces
-from cissod_bench.splits.stream import PIECE, JsonObject, opened
+from cissod_bench.splits.stream import PIECE, Content, JsonObject, opened
 from cissod_bench.splits.workers import Workers, usable_cores
 
 SMALLEST_SHARED = 256 * 2**20
@@ -47,7 +46,7 @@ class Source:
     Attributes:
         name: of the file.
         size: in bytes.
-        digest: gives the SHA-256; that of a large file may have to be waited for.
+        digest: gives the SHA-256; waits for it if need be, so two sources are not compared by it.
     """
 
     name: str
@@ -89,28 +88,20 @@ def read_coco(
         UserError: the file cannot be read, is damaged or cut off, is not in COCO form, has an item of the wrong
             type, an image without file name, or an id twice or beyond 2**53; or a helping process was killed.
     """
-    pieces = Pieces(path, file_names)
     try:
         with opened(path) as content, ExitStack() as stack:
             status = os.fstat(content.raw.fileno())
-            parts = _Parts(path, status.st_size)
             large = status.st_size >= SMALLEST_SHARED
             if processes is None:
                 processes = min(usable_cores(), _MOST_PROCESSES) if large else 1
-            workers = None
-            if processes > 1 and content.plain:
-                workers = stack.enter_context(Workers(content.raw.fileno(), path, file_names, processes, piece))
             # The digest is computed beside the reading: the system's cache serves the file twice. That of a large file
             # comes afterwards, beside what the caller does next, since decoding takes all cores.
             beside = None if large else stack.enter_context(ThreadPoolExecutor(1)).submit(sha256_file, path)
-            stack.enter_context(no_garbage_collection())
-            document = JsonObject(content, path, piece)
-            for key in document.keys():  # noqa: SIM118, `keys` consumes the document
-                for elements in _elements(key, document, parts, pieces, workers):
-                    parts.add(elements)
-                    if progress:
-                        progress(content.raw.tell())
-            digest = FileDigest(path, content.raw, status) if beside is None else partial(str, beside.result())
+            parts = _Parts(path, status.st_size)
+            _take_in(content, parts, path, file_names, processes, piece, progress)
+            if beside:
+                beside.result()  # an error in it is one of reading
+            digest = beside.result if beside else FileDigest(path, content.raw, status)
             source = Source(path.name, status.st_size, digest)
     except FileNotFoundError:
         raise UserError(f"There is no annotation file {path}.") from None
@@ -119,6 +110,31 @@ def read_coco(
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
     return parts.columns(), source
+
+
+def _take_in(
+    content: Content,
+    parts: "_Parts",
+    path: Path,
+    file_names: FileNames,
+    processes: int,
+    piece: int,
+    progress: Callable[[int], None] | None,
+) -> None:
+    """Decode all content into `parts`. When it returns, the helping processes and their memory have gone."""
+    pieces = Pieces(path, file_names)
+    with ExitStack() as stack:
+        workers = None
+        if processes > 1 and content.plain:
+            with suppress(OSError):  # where the system has no room for them, this process reads alone
+                workers = stack.enter_context(Workers(content.raw.fileno(), path, file_names, processes, piece))
+        stack.enter_context(no_garbage_collection())
+        document = JsonObject(content, path, piece)
+        for key in document.keys():  # noqa: SIM118, `keys` consumes the document
+            for elements in _elements(key, document, parts, pieces, workers):
+                parts.add(elements)
+                if progress:
+                    progress(content.raw.tell())
 
 
 def _elements(

@@ -14,12 +14,16 @@ _LINE = 64  # bytes of a line of the processor's cache: arrays start at one
 
 def shared_memory(size: int) -> int:
     """Descriptor of so many bytes under no name, which go with the last process that has them open."""
-    if hasattr(os, "memfd_create"):
+    try:
         descriptor = os.memfd_create("cissod-bench")
-    else:
+    except (AttributeError, OSError):  # not Linux, or forbidden there
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
-    os.truncate(descriptor, size)
+    try:
+        os.truncate(descriptor, size)
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
 
 
@@ -33,9 +37,8 @@ class Slots:
 
     def __init__(self, descriptor: int, number: int) -> None:
         size = os.fstat(descriptor).st_size
-        # Given back when the last array that lies in it has gone: an array must not outlive it.
-        self._memory = memoryview(mmap.mmap(descriptor, size))
-        self._size = size // number
+        self._memory = memoryview(mmap.mmap(descriptor, size))  # there until the last array that lies in it has gone
+        self._size = size // number // _LINE * _LINE
 
     def put(self, slot: int, value: object) -> bytes:
         """Lay the arrays of a value into a slot; returns the rest, with which `get` finds them.

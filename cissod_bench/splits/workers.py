@@ -85,6 +85,9 @@ class Workers:
         file_names: as in `Pieces`.
         processes: how many.
         part: bytes that one of them decodes at once.
+
+    Raises:
+        OSError: no process, memory or descriptor left for them.
     """
 
     def __init__(self, file: int, path: Path, file_names: FileNames, processes: int, part: int) -> None:
@@ -94,24 +97,36 @@ class Workers:
         self._run = self._failures = 0
         # A part that takes long must not let the results behind it pile up: they are as many as there are slots.
         self._free = list(range(2 * _WAITING * processes))
-        slots = len(self._free)
-        memory = shared_memory(slots * _ARRAYS_OF_TEXT * (part + _BEYOND))
-        self._slots = Slots(memory, slots)
         self._processes: dict[Connection, subprocess.Popen[bytes]] = {}
-        for _ in range(processes):
-            channel, other = Pipe()
-            with other:
-                program = _PROGRAM.format(
-                    path=sys.path, file=file, channel=other.fileno(), memory=memory, slots=slots, file_names=file_names
-                )
-                self._processes[channel] = subprocess.Popen(
-                    [sys.executable, "-c", program],
-                    stdin=subprocess.DEVNULL,
-                    pass_fds=(file, memory, other.fileno()),
-                    env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # others would spin for a while as NumPy starts
-                )
-        os.close(memory)
+        memory = shared_memory(len(self._free) * _ARRAYS_OF_TEXT * (part + _BEYOND))
+        try:
+            self._slots = Slots(memory, len(self._free))
+            for _ in range(processes):
+                self._start(file, memory, file_names)
+        except OSError:
+            self.__exit__()
+            raise
+        finally:
+            os.close(memory)
         self._busy = dict.fromkeys(self._processes, 1)  # parts that each has; its start counts as one
+
+    def _start(self, file: int, memory: int, file_names: FileNames) -> None:
+        channel, other = Pipe()
+        with other:
+            program = _PROGRAM.format(
+                path=sys.path,
+                file=file,
+                channel=other.fileno(),
+                memory=memory,
+                slots=len(self._free),
+                file_names=file_names,
+            )
+            self._processes[channel] = subprocess.Popen(
+                [sys.executable, "-c", program],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(file, memory, other.fileno()),
+                env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # others would spin for a while as NumPy starts
+            )
 
     def __enter__(self) -> "Workers":
         return self

@@ -1,20 +1,24 @@
 """The digest that another process computes: hashlib's, of the bytes that were read, and no process left behind."""
 
+import errno
 import gc
 import gzip
 import hashlib
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from test_make import toy_data
-from test_workers import children, needs_proc
+from test_workers import assert_ends, children, needs_proc, running
 
 from cissod_bench.errors import UserError
+from cissod_bench.splits import hashing as hashing_module
 from cissod_bench.splits import reader
 from cissod_bench.splits.hashing import FileDigest
 from cissod_bench.splits.reader import read_coco
@@ -63,29 +67,53 @@ def test_a_file_that_changes_after_it_was_read_is_refused(path: Path) -> None:
         digest()
 
 
+def test_a_digest_that_is_known_stays(path: Path) -> None:
+    digest = hashing(path)
+    expected = digest()
+    os.utime(path, (1, 1))  # after everything was read: the next split of the same call is none the worse
+    assert digest() == expected == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 @pytest.mark.parametrize("replace", [True, False])
 def test_a_file_that_is_replaced_or_deleted_has_the_digest_of_what_was_read(path: Path, replace: bool) -> None:
     expected = hashlib.sha256(path.read_bytes()).hexdigest()
     digest = hashing(path)
+    path.unlink()
     if replace:
-        other = path.with_name("other")
-        other.write_text("other")
-        other.replace(path)
-    else:
-        path.unlink()
+        path.write_text("other")
     assert digest() == expected
 
 
 @needs_proc
-def test_a_killed_process_is_one_sentence(path: Path) -> None:
-    os.truncate(path, 2**31)  # no bytes on the disk, yet a while to hash
+def test_a_killed_process_makes_no_difference(path: Path) -> None:
+    os.truncate(path, 2**29)  # no bytes on the disk, yet a while to hash
     before = children()
     digest = hashing(path)
     for pid in children() - before:
         os.kill(pid, signal.SIGKILL)
-    with pytest.raises(UserError, match=r"toy\.json was not hashed: the process that did it ended with status -9"):
-        digest()
+    with path.open("rb") as file:
+        assert digest() == hashlib.file_digest(file, "sha256").hexdigest()
     assert children() == before
+
+
+def test_where_no_process_can_start_this_one_hashes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object, **__: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", none)
+    assert hashing(path)() == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_file_that_cannot_be_read_again_is_one_sentence(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(hashlib, "file_digest", broken)
+    monkeypatch.setattr(hashing_module, "_started", lambda _: None)
+    digest = hashing(path)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"toy\.json cannot be read: Input/output error\.$"):
+            digest()
 
 
 @needs_proc
@@ -94,6 +122,32 @@ def test_a_digest_that_nobody_asks_for_leaves_no_process(path: Path) -> None:
     before = children()
     digest = hashing(path)
     assert children() != before
+    process = str((children() - before).pop())
     del digest
     gc.collect()
-    assert children() == before
+    assert_ends(process)
+
+
+@needs_proc
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_hashing_ends_with_a_caller_that_is_killed(path: Path, end: signal.Signals) -> None:
+    os.truncate(path, 2**34)
+    program = (
+        "import io, os, sys; from pathlib import Path; from cissod_bench.splits import hashing\n"
+        "started, file = hashing._started, io.FileIO(sys.argv[1])\n"
+        "def told(file):\n"
+        "    process = started(file)\n"
+        "    print(process.pid, flush=True)\n"
+        "    return process\n"
+        "hashing._started = told\n"
+        "digest = hashing.FileDigest(Path(sys.argv[1]), file, os.fstat(file.fileno()))\n"
+        "input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as caller:
+        assert caller.stdout is not None
+        process = caller.stdout.readline().strip()
+        assert running(process)
+        caller.send_signal(end)
+    assert_ends(process)

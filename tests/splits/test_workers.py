@@ -1,5 +1,6 @@
 """Reading in several processes: the columns of one, whatever the file looks like, and no process left behind."""
 
+import errno
 import json
 import os
 import signal
@@ -228,6 +229,13 @@ def running(pid: str) -> bool:
         return False
 
 
+def assert_ends(pid: str) -> None:
+    deadline = time.monotonic() + 10
+    while running(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not running(pid)
+
+
 @needs_proc
 def test_workers_end_with_a_caller_that_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "toy.json"
@@ -249,10 +257,8 @@ def test_workers_end_with_a_caller_that_is_killed(tmp_path: Path) -> None:
         assert len(helpers) == 2
         assert all(running(pid) for pid in helpers)
         process.kill()
-    deadline = time.monotonic() + 10
-    while any(running(pid) for pid in helpers) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not any(running(pid) for pid in helpers)
+    for helper in helpers:
+        assert_ends(helper)
 
 
 @pytest.mark.usefixtures("at_once")
@@ -295,3 +301,32 @@ def test_slots_are_given_back_however_a_run_ends(tmp_path: Path, monkeypatch: py
     expected = read_coco(path, processes=1)[0]
     assert same(read_coco(path, processes=2, piece=1_500)[0], expected)
     assert runs > 8
+
+
+@needs_proc
+@pytest.mark.parametrize("lacking", ["memory", "processes"])
+def test_where_there_is_no_room_for_workers_this_process_reads_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    path = tmp_path / "toy.json"
+    path.write_text(json.dumps(toy_data(images=300)))
+    start, started = subprocess.Popen, 0
+
+    def one_only(*arguments: Any, **options: Any) -> Any:
+        nonlocal started
+        started += 1
+        if started > 1:
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        return start(*arguments, **options)
+
+    def none(*_: object) -> None:
+        raise OSError(errno.EFBIG, "File too large")
+
+    if lacking == "memory":
+        monkeypatch.setattr(os, "truncate", none)
+    else:
+        monkeypatch.setattr(subprocess, "Popen", one_only)
+    descriptors, before = len(list(Path("/dev/fd").iterdir())), children()
+    assert same(read_coco(path, processes=2)[0], read_coco(path, processes=1)[0])
+    assert started == (0 if lacking == "memory" else 2)
+    assert (len(list(Path("/dev/fd").iterdir())), children()) == (descriptors, before)

@@ -89,7 +89,7 @@ def test_options_given_twice_are_beside_each_other_and_others_replaced() -> None
         (("seed =", "sed ="), r"grid.toml: Unknown option of run 'sed'. Did you mean 'seed'\?"),
         (("threads = 2", "out = 'x'"), "Unknown option of run 'out'"),
         (("[0, 1, 2]", "[]"), "seed has an empty list of values"),
-        (("[0, 1, 2]", "[-1]"), "-1 is not in the range"),
+        (("[0, 1, 2]", "[-1]"), "--seed -1: Invalid value for '--seed'"),
         (("[0, 1, 2]", "[1, true"), "not valid TOML"),
         (('"gbs"]', '"gbz"]'), r"Unknown method 'gbz'. Did you mean 'gbs'\?"),
         (('"shapes"', '"shpes"'), r"Unknown task 'shpes'. Did you mean 'shapes'\?"),
