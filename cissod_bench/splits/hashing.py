@@ -20,8 +20,10 @@ _PROGRAM = """
 import hashlib, os, sys
 os.nice(5)
 digest = hashlib.sha256()
-while os.getppid() == int(sys.argv[1]) and (block := sys.stdin.buffer.read(2**20)):
+while block := sys.stdin.buffer.read(2**20):
     digest.update(block)
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit(1)
 print(digest.hexdigest())
 """
 
@@ -41,8 +43,7 @@ class FileDigest:
         own.seek(0)
         process = _started(own)
         if process is not None:
-            # After an error elsewhere nobody asks for the digest: the process must not go on then.
-            weakref.finalize(self, process.kill)
+            weakref.finalize(self, _give_up, self._result, process)
         # Not the caller itself: a signal may interrupt it between the digest and its being kept.
         threading.Thread(target=_settle, args=(self._result, path, own, read, process), daemon=True).start()
 
@@ -53,6 +54,12 @@ class FileDigest:
             UserError: the file was changed after it was read, or cannot be read again.
         """
         return self._result.result()
+
+
+def _give_up(result: "Future[str]", process: "subprocess.Popen[bytes]") -> None:
+    """After an error elsewhere nobody asks for the digest: nothing must go on then."""
+    result.cancel()
+    process.kill()
 
 
 def _started(file: io.FileIO) -> "subprocess.Popen[bytes] | None":
@@ -74,6 +81,8 @@ def _settle(
     try:
         with file:
             digest = process.communicate()[0].decode().strip() if process else ""
+            if not result.set_running_or_notify_cancel():
+                return
             if process is None or process.returncode:
                 file.seek(0)
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
