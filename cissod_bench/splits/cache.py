@@ -112,12 +112,13 @@ def _keep(
     # A cache that is full keeps nothing; a digest that could not be computed is the caller's error.
     with lock, contextlib.suppress(OSError, UserError):
         shutil.rmtree(staging, ignore_errors=True)  # what a killed process left: the lock is ours
+        sha256 = source.sha256  # waited for, then written: never two at once beside the caller
+        if path.stat().st_mtime_ns != status.st_mtime_ns:
+            return
         try:
             _store(staging, columns)
-            sha256 = source.sha256
-            if path.stat().st_mtime_ns == status.st_mtime_ns:
-                staging.rename(note.with_name(name + sha256))
-                _write_note(note, status, sha256)
+            staging.rename(note.with_name(name + sha256))
+            _write_note(note, status, sha256)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
