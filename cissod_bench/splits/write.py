@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from cissod_bench.splits.columns import Bool, Category, Columns, Int64
+from cissod_bench.splits.columns import Bool, Category, Columns, Float64, Int64
 
 _BLOCK = 100_000
 
@@ -76,7 +76,7 @@ def write_labeled(path: Path, parts: Sequence[Part], categories: Sequence[Catego
     ids, image_ids, category_ids, boxes, areas, crowd = map(np.concatenate, zip(*columns, strict=True))
     order = np.argsort(ids)
     if (ids < 0).any() or (np.diff(ids[order]) == 0).any():
-        order = np.lexsort((areas, crowd, *boxes.T[::-1], category_ids, image_ids))
+        order = content_order(image_ids, category_ids, boxes, crowd, areas)
         ids = np.empty(len(order), np.int64)
         ids[order] = np.arange(1, len(order) + 1)
     with _coco_file(path, parts, categories, federated=True) as file:
@@ -87,6 +87,22 @@ def write_labeled(path: Path, parts: Sequence[Part], categories: Sequence[Catego
             block = list(map(_Annotation, *numbers[:3], corners, *numbers[3:]))
             file.write((b",\n" if start else b"") + msgspec.json.encode(block)[1:-1])
     return len(order)
+
+
+def content_order(image_ids: Int64, category_ids: Int64, boxes: Float64, crowd: Int64, areas: Float64) -> Int64:
+    """The order of boxes by image, class, coordinates, crowd flag and area, int64 `[n]`.
+
+    Few boxes share an image and a class; sorting all of them by all eight columns takes five times as long.
+    """
+    order: Int64 = np.lexsort((category_ids, image_ids))
+    images, classes = image_ids[order], category_ids[order]
+    first = np.ones(len(order), np.bool_)  # of its image and class
+    first[1:] = (images[1:] != images[:-1]) | (classes[1:] != classes[:-1])
+    places = np.flatnonzero(~(first & np.append(first[1:], True)))
+    tied = order[places]
+    group = np.cumsum(first)[places]
+    order[places] = tied[np.lexsort((areas[tied], crowd[tied], *boxes[tied].T[::-1], group))]
+    return order
 
 
 def write_unlabeled(path: Path, parts: Sequence[Part], categories: Sequence[Category]) -> None:

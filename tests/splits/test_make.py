@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cissod_bench.errors import UserError
 from cissod_bench.splits.columns import Strings
 from cissod_bench.splits.make import Made, make_splits
 from cissod_bench.splits.manifest import load_split
 from cissod_bench.splits.plan import Variant
+from cissod_bench.splits.write import content_order
 from cissod_bench.tasks import Draw, Task
 
 TOY_TASK = """
@@ -195,3 +198,12 @@ def test_the_files_load_in_pycocotools(annotations: Path, tmp_path: Path, capsys
     assert sorted(unlabeled.getImgIds()) == split.unlabeled_ids.tolist()
     assert len(labeled.getAnnIds()) == split.counts["labeled_boxes"]
     assert [category["name"] for category in labeled.loadCats(labeled.getCatIds())] == list(split.class_names)
+
+
+@given(rows=st.lists(st.tuples(*[st.integers(0, 2)] * 8), max_size=40))
+def test_boxes_are_in_the_order_of_all_their_columns(rows: list[tuple[int, ...]]) -> None:
+    columns = np.array(rows, np.int64).reshape(-1, 8).T
+    images, classes, crowd, areas = columns[0], columns[1], columns[6], columns[7] / 2
+    boxes = columns[2:6].T / 4
+    expected = sorted(range(len(rows)), key=lambda row: rows[row])  # stable, as NumPy's lexsort
+    assert content_order(images, classes, boxes, crowd, areas).tolist() == expected
