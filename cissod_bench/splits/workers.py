@@ -68,11 +68,9 @@ class Decoded:
 
 @dataclass(frozen=True)
 class _Result:
-    """A part that a worker is done with: which one, in which slot its arrays are, and the rest of `Decoded | None`."""
+    """A part that a worker is done with; the rest of `Decoded | None`, whose arrays are in the slot."""
 
-    run: int
-    number: int
-    slot: int
+    part: _Part
     rest: bytes
 
 
@@ -171,13 +169,13 @@ class Workers:
             result = results.pop(number)
             found: Decoded | None = self._slots.get(result.rest)
             if found is None or found.start != expected:
-                self._free += [result.slot, *(other.slot for other in results.values())]
+                self._free += [done.part.slot for done in (result, *results.values())]
                 return
             self._failures = 0
             number += 1
             expected = found.end
             yield found.elements, expected
-            self._free.append(result.slot)
+            self._free.append(result.part.slot)
 
     def _give(self, key: str, start: int, given: int) -> int:
         """Hand out parts of this run to workers that have too few; returns how many are handed out then."""
@@ -202,10 +200,10 @@ class Workers:
         except (EOFError, OSError):
             raise self._killed(channel) from None
         self._busy[channel] -= 1
-        if result and result.run == self._run:
-            results[result.number] = result
+        if result and result.part.run == self._run:
+            results[result.part.number] = result
         elif result:
-            self._free.append(result.slot)
+            self._free.append(result.part.slot)
 
     def _killed(self, channel: Connection) -> UserError:
         status = self._processes[channel].wait()
@@ -229,7 +227,7 @@ def serve(file: int, channel: int, memory: int, slots: int, file_names: FileName
                 part: _Part = caller.recv()
                 decode = getattr(pieces, _METHODS[part.key])
                 decoded = decode_part(file, decode, part.start, part.end, exact=part.number == 0, buffer=buffer)
-                caller.send(_Result(part.run, part.number, part.slot, shared.put(part.slot, decoded)))
+                caller.send(_Result(part, shared.put(part.slot, decoded)))
     except (EOFError, OSError):
         return
 
