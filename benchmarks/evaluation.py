@@ -120,7 +120,7 @@ def report(folder: Path) -> None:
 
 def make_records(folder: Path) -> None:
     from cissod_bench.evaluation import METRICS
-    from cissod_bench.leaderboard.records import Group, Key, Result, write_result
+    from cissod_bench.results.record import Group, Key, Result, write_result
 
     rng = np.random.default_rng(0)
     for index in range(1000):

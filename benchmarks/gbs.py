@@ -7,7 +7,7 @@ labelled, 2,048 pseudo-labelled; forward and backward) as plain focal loss and w
 thresholds' update, and of class-rebalancing sampling (its share of a transfer every 50 iterations, and of a new
 generation over 107,000 unlabelled images every 18,000), and the sum of what is added as a part of a whole training step
 of the paper's detector on this device: R50-FPN, 1 + 4 images of 1333 x 800, as in `training.py`. It also counts, on a
-pretended device (`cissod_bench/engine/pretended.py`), what would make the host wait for a GPU in the parts that run in
+pretended device (`cissod_bench/ssod/fake_device.py`), what would make the host wait for a GPU in the parts that run in
 every iteration, of which there must be none; on a GPU, PyTorch's own check for that is switched on.
 """
 
@@ -22,14 +22,14 @@ import torch
 from mmengine.registry import init_default_scope
 from training import Variant, batch, build
 
-from cissod_bench.engine import pretended
-from cissod_bench.engine.detectors import SOFT_TEACHER
-from cissod_bench.engine.generations import FLUSH
-from cissod_bench.methods.focal import softmax_focal
-from cissod_bench.methods.passes import serving
-from cissod_bench.methods.rebalancing import PseudoLabelPool, generation_factors
-from cissod_bench.methods.reweighting import GradientReweightedFocalLoss
-from cissod_bench.methods.thresholds import ClassThreshold
+from cissod_bench.methods.gbs.crs import PseudoLabelPool, generation_factors
+from cissod_bench.methods.gbs.crs_hook import FLUSH
+from cissod_bench.methods.gbs.gbr import GradientReweightedFocalLoss
+from cissod_bench.methods.softmax_focal import softmax_focal
+from cissod_bench.ssod import fake_device as pretended
+from cissod_bench.ssod.branch import serving
+from cissod_bench.ssod.thresholds import ClassThreshold
+from cissod_bench.training.detectors import SOFT_TEACHER
 
 CLASSES = (80, 365, 1203)
 LABELED_ROIS, UNLABELED_ROIS, DETECTIONS = 512, 2048, 400

@@ -34,14 +34,14 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from PIL import Image
 
-import cissod_bench.engine.plugins  # noqa: F401  (registers the parts)
-from cissod_bench.engine import detectors
-from cissod_bench.engine.config import build_config
-from cissod_bench.engine.job import Job, resolve_job
+import cissod_bench.training.plugins  # noqa: F401  (registers the parts)
 from cissod_bench.methods.registry import METHODS
 from cissod_bench.splits.make import make_splits
 from cissod_bench.splits.plan import Variant
-from cissod_bench.tasks import get_task
+from cissod_bench.tasks.registry import get_task
+from cissod_bench.training import detectors
+from cissod_bench.training.build_config import build_config
+from cissod_bench.training.job import Job, resolve_job
 
 REFERENCE = "soft-teacher"
 ITERATIONS = 180_000

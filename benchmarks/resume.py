@@ -47,7 +47,7 @@ def prepare(annotations: Path, work: Path) -> None:
 
     from cissod_bench.splits.make import make_splits
     from cissod_bench.splits.plan import Variant
-    from cissod_bench.tasks import get_task
+    from cissod_bench.tasks.registry import get_task
 
     work.mkdir(parents=True)
     content = annotations.read_bytes()
@@ -75,10 +75,10 @@ def start(work: Path, method: str, launched: float) -> None:
     steps = {"imports": time.time() - launched}
     import signal
 
-    from cissod_bench.engine.job import resolve_job
-    from cissod_bench.engine.progress import ProgressHook
-    from cissod_bench.engine.run import run_job
     from cissod_bench.errors import Stopped
+    from cissod_bench.ssod.hooks.progress import ProgressHook
+    from cissod_bench.training.job import resolve_job
+    from cissod_bench.training.runner import run_job
 
     steps["imports"] = time.time() - launched
 

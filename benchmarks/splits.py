@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cissod_bench.splits.objects365 import FROM_COCO, NAMES
+from cissod_bench.coco.objects365 import FROM_COCO, NAMES
 
 IMAGES, BOXES = 1_742_292, 25_407_598  # of Objects365 v2 train
 PYTHON = [sys.executable, "-c"]
@@ -36,8 +36,8 @@ MAKE = [sys.executable, "-m", "cissod_bench.cli.main", "make-splits", "--json"]
 BARE = """
 import gc, sys, msgspec
 from pathlib import Path
-from cissod_bench.splits.pieces import _Box, _Image
-from cissod_bench.splits.stream import JsonObject, opened
+from cissod_bench.coco.decode import _Box, _Image
+from cissod_bench.coco.stream import JsonObject, opened
 gc.disable()
 path = Path(sys.argv[1])
 decoders = {"images": msgspec.json.Decoder(list[_Image]).decode, "annotations": msgspec.json.Decoder(list[_Box]).decode}
@@ -55,18 +55,18 @@ PYCOCOTOOLS = "import sys; from pycocotools.coco import COCO; COCO(sys.argv[1])"
 READER = """
 import sys
 from pathlib import Path
-from cissod_bench.splits.reader import read_coco
+from cissod_bench.coco.reader import read_coco
 read_coco(Path(sys.argv[1]), processes=int(sys.argv[2]))
 """
 STAGES = """
 import sys, time
 from pathlib import Path
-from cissod_bench.splits.cache import cached
+from cissod_bench.coco.cache import cached
 from cissod_bench.splits.make import write_plan
 from cissod_bench.splits.plan import Variant, plan_split
-from cissod_bench.splits.pools import read_pools
-from cissod_bench.splits.reader import read_coco
-from cissod_bench.tasks import get_task
+from cissod_bench.splits.sources import read_pools
+from cissod_bench.coco.reader import read_coco
+from cissod_bench.tasks.registry import get_task
 
 def stage(name, function):
     Path("/proc/self/clear_refs").write_text("5")  # the peak from here on

@@ -11,7 +11,7 @@ frame: every 50 steps).
 
 A second table says where the time of a step goes, with the device waited for around each part, so that the parts are
 slower than the whole. A third one counts what a step launches, copies and waits for: on a pretended device
-(`cissod_bench/engine/pretended.py`) everywhere, and by PyTorch's profiler where there is a GPU.
+(`cissod_bench/ssod/fake_device.py`) everywhere, and by PyTorch's profiler where there is a GPU.
 """
 
 import argparse
@@ -33,12 +33,12 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
-import cissod_bench.engine.plugins  # noqa: F401  (registers the frame's parts)
-from cissod_bench.engine import pretended
-from cissod_bench.engine.compiled import compile_features
-from cissod_bench.engine.detectors import SOFT_TEACHER, get_detector
-from cissod_bench.engine.precision import FrameOptimWrapper
-from cissod_bench.methods.lean import keep_anchors_on
+import cissod_bench.training.plugins  # noqa: F401  (registers the frame's parts)
+from cissod_bench.ssod import fake_device as pretended
+from cissod_bench.ssod.hooks.compiled import compile_features
+from cissod_bench.ssod.model.sync_free_ops import keep_anchors_on
+from cissod_bench.ssod.precision import FrameOptimWrapper
+from cissod_bench.training.detectors import SOFT_TEACHER, get_detector
 
 CLASSES, LABELED, UNLABELED, LOG_INTERVAL, PSEUDO = 80, 1, 4, 50, 10
 PARTS = ("data", "forward teacher", "forward student", "method", "backward", "optimiser", "EMA", "log")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cissod_bench.files import atomic_path, write_bytes
+from cissod_bench.io import atomic_path, write_bytes
 
-WRITE = "import sys; from pathlib import Path; from cissod_bench.files import write_bytes; "
+WRITE = "import sys; from pathlib import Path; from cissod_bench.io import write_bytes; "
 
 
 def names(folder: Path) -> list[str]:
@@ -35,7 +35,7 @@ def test_an_error_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Path) -> 
 
 def test_what_a_killed_process_left_is_overwritten(tmp_path: Path) -> None:
     killed = (
-        "import os, signal; from cissod_bench.files import atomic_path; from pathlib import Path\n"
+        "import os, signal; from cissod_bench.io import atomic_path; from pathlib import Path\n"
         f"with atomic_path(Path({str(tmp_path / 'a')!r})) as t:\n"
         "    t.write_bytes(b'long half')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)"

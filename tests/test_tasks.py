@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from cissod_bench.errors import UserError
-from cissod_bench.task_file import TEMPLATE
-from cissod_bench.tasks import TASKS, Draw, MinorityRule, get_task
+from cissod_bench.tasks.registry import TASKS, Draw, MinorityRule, get_task
+from cissod_bench.tasks.task_file import TEMPLATE
 
 MINIMAL = """
 name = "mine"
@@ -33,7 +33,7 @@ def test_the_names_are_those_of_the_records() -> None:
 
 
 def test_the_shapes_task_names_the_classes_of_the_data() -> None:
-    from cissod_bench.splits.shapes import MINORITY
+    from cissod_bench.synthetic.shapes import MINORITY
 
     assert TASKS["shapes"].minority == MINORITY
 

@@ -20,8 +20,8 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cissod_bench.methods.method import Parts, Setting, fixed_threshold, repeat_threshold
-from cissod_bench.methods.ranges import NotNegative, Positive, UnitInterval
+from cissod_bench.methods.base import Parts, Setting, fixed_threshold, repeat_threshold
+from cissod_bench.methods.option_types import NotNegative, Positive, UnitInterval
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

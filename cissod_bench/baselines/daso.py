@@ -29,9 +29,9 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cissod_bench.methods.method import Parts, Setting, fixed_threshold, repeat_threshold
-from cissod_bench.methods.ranges import Count, NotNegative, Positive, UnitInterval
-from cissod_bench.methods.refinement import Features
+from cissod_bench.methods.base import Parts, Setting, fixed_threshold, repeat_threshold
+from cissod_bench.methods.option_types import Count, NotNegative, Positive, UnitInterval
+from cissod_bench.ssod.refinement import Features
 
 QUEUED = 76_800
 """Features in all queues together by default: 157 MB of half-precision numbers with 1,024 channels."""

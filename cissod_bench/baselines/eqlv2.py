@@ -21,8 +21,8 @@ from mmengine.dist import all_reduce
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cissod_bench.methods.method import Parts, Setting, fixed_threshold, repeat_threshold
-from cissod_bench.methods.ranges import NotNegative, UnitInterval
+from cissod_bench.methods.base import Parts, Setting, fixed_threshold, repeat_threshold
+from cissod_bench.methods.option_types import NotNegative, UnitInterval
 
 PRIOR_BIAS = -6.9068
 """Initial bias of every output: log(p / (1 - p)) for a prior probability p of 0.001."""

@@ -12,9 +12,9 @@ from mmdet.models.losses.utils import weight_reduce_loss
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from cissod_bench.methods.focal import softmax_focal
-from cissod_bench.methods.method import Parts, Setting, fixed_threshold, repeat_threshold
-from cissod_bench.methods.ranges import NotNegative, UnitInterval
+from cissod_bench.methods.base import Parts, Setting, fixed_threshold, repeat_threshold
+from cissod_bench.methods.option_types import NotNegative, UnitInterval
+from cissod_bench.methods.softmax_focal import softmax_focal
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

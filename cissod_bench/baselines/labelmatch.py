@@ -6,8 +6,8 @@ does this method into Soft Teacher. The formula, and what is our reading of it: 
 
 import msgspec
 
-from cissod_bench.methods.method import Parts, Setting, repeat_threshold
-from cissod_bench.methods.ranges import Count, NotNegative, UnitInterval
+from cissod_bench.methods.base import Parts, Setting, repeat_threshold
+from cissod_bench.methods.option_types import Count, NotNegative, UnitInterval
 from cissod_bench.methods.rank_threshold import rank_threshold
 
 

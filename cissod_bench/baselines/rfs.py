@@ -7,8 +7,8 @@ LVIS).
 
 import msgspec
 
-from cissod_bench.methods.method import Parts, Setting, fixed_threshold, repeat_threshold
-from cissod_bench.methods.ranges import NotNegative, UnitInterval
+from cissod_bench.methods.base import Parts, Setting, fixed_threshold, repeat_threshold
+from cissod_bench.methods.option_types import NotNegative, UnitInterval
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

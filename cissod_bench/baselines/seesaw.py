@@ -21,8 +21,8 @@ from mmengine.dist import all_reduce
 from torch import Tensor
 from torch.nn import functional
 
-from cissod_bench.methods.method import Parts, Setting, fixed_threshold, repeat_threshold
-from cissod_bench.methods.ranges import NotNegative, UnitInterval
+from cissod_bench.methods.base import Parts, Setting, fixed_threshold, repeat_threshold
+from cissod_bench.methods.option_types import NotNegative, UnitInterval
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

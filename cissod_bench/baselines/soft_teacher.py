@@ -6,8 +6,8 @@ fixed threshold on strongly augmented ones, and background samples count as much
 
 import msgspec
 
-from cissod_bench.methods.method import Parts, Setting, fixed_threshold
-from cissod_bench.methods.ranges import UnitInterval
+from cissod_bench.methods.base import Parts, Setting, fixed_threshold
+from cissod_bench.methods.option_types import UnitInterval
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

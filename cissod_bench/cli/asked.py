@@ -14,12 +14,12 @@ from cissod_bench.cli.run import choose_method, parse_options, quiet_imports
 from cissod_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from cissod_bench.methods.method import Method
-    from cissod_bench.splits.manifest import Manifest
+    from cissod_bench.methods.base import Method
+    from cissod_bench.splits.folder import Manifest
 
 
 def asked_for(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts of a record's key (`leaderboard/records.py`) that decide what a run is.
+    """The facts of a record's key (`results/record.py`) that decide what a run is.
 
     Args:
         given: options of `run` by name, those with their defaults too, as click parses them: paths are texts.
@@ -27,11 +27,11 @@ def asked_for(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: an unknown name, no split, or no file with backbone weights.
     """
-    from cissod_bench.engine.detectors import get_detector
-    from cissod_bench.engine.overrides import parse_overrides
-    from cissod_bench.engine.schedules import get_schedule
     from cissod_bench.methods.registry import get_method
-    from cissod_bench.tasks import get_task
+    from cissod_bench.tasks.registry import get_task
+    from cissod_bench.training.detectors import get_detector
+    from cissod_bench.training.overrides import parse_overrides
+    from cissod_bench.training.schedules import get_schedule
 
     task = get_task(given["task"])
     schedule, detector = get_schedule(given["schedule"]), get_detector(given["detector"] or task.detector)
@@ -79,14 +79,14 @@ def _changed(method: "Method", given: Mapping[str, Any]) -> dict[str, Any]:
 
 @functools.cache
 def _split(folder: Path) -> "Manifest":
-    from cissod_bench.splits.manifest import read_manifest
+    from cissod_bench.splits.folder import read_manifest
 
     return read_manifest(folder)
 
 
 @functools.cache
 def _digest(backbone: Path) -> str:
-    from cissod_bench.files import sha256_file
+    from cissod_bench.io import sha256_file
 
     if not backbone.is_file():
         raise UserError(f"--backbone {backbone}: no such file.")

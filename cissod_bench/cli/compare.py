@@ -27,7 +27,7 @@ def compare(
     from rich.progress import track
 
     from cissod_bench.cli.report import print_table
-    from cissod_bench.leaderboard.compare import compare_runs, comparison_table
+    from cissod_bench.leaderboard.comparison import compare_runs, comparison_table
     from cissod_bench.leaderboard.writers import json_text
 
     found = compare_runs(

@@ -23,7 +23,7 @@ def method(
 ) -> None:
     """Write a complete method that trains, with every seam of the frame explained, for `run --method FILE`."""
     from cissod_bench.errors import UserError
-    from cissod_bench.files import write_text
+    from cissod_bench.io import write_text
     from cissod_bench.methods.registry import METHODS
     from cissod_bench.methods.user import NAME
 

@@ -30,7 +30,7 @@ def doctor(data_root: DataRoot = Path("data"), as_json: Json = False) -> None:
 def software() -> dict[str, str]:
     """Versions of this program and of what it stands on; "missing" for what is not installed."""
     from cissod_bench import __version__
-    from cissod_bench.leaderboard.records import describe_environment
+    from cissod_bench.results.record import describe_environment
 
     found = {"cissod-bench": __version__, **describe_environment()}
     for package in ("torch", "torchvision", "onedl-mmdetection", "onedl-mmengine", "onedl-mmcv", "hotcoco"):
@@ -44,7 +44,7 @@ def device() -> dict[str, str]:
         import torch
     except ImportError as error:
         return {"gpu": f"unknown: PyTorch cannot be imported ({error})", "operators": "unknown"}
-    from cissod_bench import operators
+    from cissod_bench.ssod import mmcv_shim as operators
 
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
@@ -71,7 +71,7 @@ def _holds_something(path: Path) -> bool:
 
 def task_data(data_root: Path) -> dict[str, list[dict[str, Any]]]:
     """For each built-in task the files it needs and whether they are there."""
-    from cissod_bench.tasks import TASKS
+    from cissod_bench.tasks.registry import TASKS
 
     report = {}
     for task in TASKS.values():

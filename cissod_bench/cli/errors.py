@@ -27,12 +27,12 @@ def errors(
     minority objects taken for a majority class or for background is the paper's first confirmation bias as a number.
     """
     from cissod_bench.cli.report import print_table
-    from cissod_bench.evaluation.errors import ERROR_TYPES, group_confusion, tide_errors
     from cissod_bench.evaluation.groups import load_evaluation
     from cissod_bench.evaluation.inputs import read_detections
+    from cissod_bench.evaluation.tide import ERROR_TYPES, group_confusion, tide_errors
     from cissod_bench.leaderboard.intervals import ground_truth
-    from cissod_bench.leaderboard.records import RESULT_FILE, load_result
     from cissod_bench.leaderboard.table import Cell, Column, Table
+    from cissod_bench.results.record import RESULT_FILE, load_result
 
     record = load_result(run / RESULT_FILE)
     if record.key.rules != "coco":
@@ -81,7 +81,7 @@ def errors(
 def _write_plots(
     out: Path, name: str, counts: dict[str, dict[str, int]], shares: dict[str, dict[str, int]], overwrite: bool
 ) -> None:
-    from cissod_bench.files import write_bytes
+    from cissod_bench.io import write_bytes
     from cissod_bench.leaderboard.plots import confusion, error_types, render
 
     figures = {

@@ -11,8 +11,8 @@ from cissod_bench.errors import UserError
 
 if TYPE_CHECKING:
     from cissod_bench.evaluation import Evaluation
-    from cissod_bench.splits.manifest import Split
-    from cissod_bench.tasks import Task
+    from cissod_bench.splits.folder import Split
+    from cissod_bench.tasks.registry import Task
 
 
 def evaluate_predictions(
@@ -72,7 +72,7 @@ def evaluate_predictions(
         lvis=chosen.dataset == "lvis",
     )
     if out is not None and drawn is not None and method and iterations and detector:
-        from cissod_bench.leaderboard.records import Key
+        from cissod_bench.results.record import Key
 
         key = Key(
             task=chosen.name,
@@ -90,7 +90,7 @@ def evaluate_predictions(
             max_detections=evaluation.max_detections,
             rules="lvis" if evaluation.lvis else "coco",
         )
-        from cissod_bench.leaderboard.external import write_run
+        from cissod_bench.results.external import write_run
 
         write_run(out, key, evaluation, predictions, split=str(drawn.folder))
     _show(evaluation, chosen.name, as_json)
@@ -99,8 +99,8 @@ def evaluate_predictions(
 
 
 def _task_and_split(task: str | None, split: Path | None) -> tuple["Task", "Split | None"]:
-    from cissod_bench.splits.manifest import load_split
-    from cissod_bench.tasks import TASKS, get_task
+    from cissod_bench.splits.folder import load_split
+    from cissod_bench.tasks.registry import TASKS, get_task
 
     # The manifest's own digest is checked; the images' lists and annotations of D_l do not matter here.
     drawn = load_split(split, verify=False) if split else None

@@ -17,7 +17,7 @@ def export(
     from cissod_bench.cli.run import quiet_imports
 
     with quiet_imports():
-        from cissod_bench.engine.bundle import export_bundle
+        from cissod_bench.training.export import export_bundle
 
     checkpoint, needs = export_bundle(run, out)
     size = sum(path.stat().st_size for path in out.iterdir()) / 2**20

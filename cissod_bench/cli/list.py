@@ -33,7 +33,7 @@ def methods(as_json: Json = False) -> None:
 @app.command("tasks")
 def tasks(as_json: Json = False) -> None:
     """Tasks that `make-splits --task` and `run --task` take, besides task files."""
-    from cissod_bench.tasks import TASKS
+    from cissod_bench.tasks.registry import TASKS
 
     rows = [
         {
@@ -51,7 +51,7 @@ def tasks(as_json: Json = False) -> None:
 @app.command("ablations")
 def ablations(as_json: Json = False) -> None:
     """Rows of the paper's Tables 4 and 5 that `run --ablation` takes."""
-    from cissod_bench.methods.ablations import ABLATIONS
+    from cissod_bench.methods.gbs.ablations import ABLATIONS
 
     rows = [
         {
@@ -69,7 +69,7 @@ def ablations(as_json: Json = False) -> None:
 @app.command("schedules")
 def schedules(as_json: Json = False) -> None:
     """Schedules that `run --schedule` takes."""
-    from cissod_bench.engine.schedules import SCHEDULES
+    from cissod_bench.training.schedules import SCHEDULES
 
     rows = [{"name": schedule.name, "title": schedule.title} for schedule in SCHEDULES.values()]
     show(rows, ("name", "title"), as_json)
@@ -78,7 +78,7 @@ def schedules(as_json: Json = False) -> None:
 @app.command("detectors")
 def detectors(as_json: Json = False) -> None:
     """Detector presets that `run --detector` takes."""
-    from cissod_bench.engine.detectors import DETECTORS
+    from cissod_bench.training.detectors import DETECTORS
 
     rows = [{"name": detector.name, "title": detector.title} for detector in DETECTORS.values()]
     show(rows, ("name", "title"), as_json)

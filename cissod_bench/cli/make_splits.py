@@ -11,8 +11,8 @@ from cissod_bench.cli.options import DataRoot
 if TYPE_CHECKING:
     from cissod_bench.splits.make import Made
     from cissod_bench.splits.plan import Variant
-    from cissod_bench.splits.pools import Read
-    from cissod_bench.tasks import Task
+    from cissod_bench.splits.sources import Read
+    from cissod_bench.tasks.registry import Task
 
 
 def make_splits(
@@ -61,8 +61,9 @@ def make_splits(
     # (6 % of the time for Objects365).
     os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")
     from cissod_bench.errors import UserError
-    from cissod_bench.splits import make, sources
-    from cissod_bench.tasks import get_task
+    from cissod_bench.splits import annotation_files as sources
+    from cissod_bench.splits import make
+    from cissod_bench.tasks.registry import get_task
 
     if template is not None:
         _write_template(template)
@@ -93,8 +94,8 @@ def make_splits(
 
 def cached_reader(dataset: str, folder: Path | None = None, *, off: bool = False) -> "Read":
     """A reader of this data set's files with a progress bar and, unless it is off, a cache in the folder."""
-    from cissod_bench.splits.cache import cached, default_folder
-    from cissod_bench.splits.progress import read_with_bar
+    from cissod_bench.coco.cache import cached, default_folder
+    from cissod_bench.coco.reading_progress import read_with_bar
 
     read = read_with_bar(dataset)
     variant = "lvis" if dataset == "lvis" else ""
@@ -102,8 +103,8 @@ def cached_reader(dataset: str, folder: Path | None = None, *, off: bool = False
 
 
 def _make_embedded(task: "Task", folder: Path, variant: "Variant", *, force: bool, plot: bool) -> "Made":
+    from cissod_bench.coco.reading_progress import counting_bar
     from cissod_bench.splits.make import make_embedded_split
-    from cissod_bench.splits.progress import counting_bar
 
     with counting_bar("Making images") as progress:
         return make_embedded_split(task, folder, variant, progress=progress, force=force, plot=plot)
@@ -136,8 +137,8 @@ def _variants(seeds: str, folds: int) -> "list[tuple[str, Variant]]":
 
 def _write_template(path: Path) -> None:
     from cissod_bench.errors import UserError
-    from cissod_bench.files import write_text
-    from cissod_bench.task_file import TEMPLATE
+    from cissod_bench.io import write_text
+    from cissod_bench.tasks.task_file import TEMPLATE
 
     if path.exists():
         raise UserError(f"{path} exists already. Choose another name for the template.")

@@ -55,7 +55,7 @@ def slurm_options(given: list[str] | None) -> dict[str, str]:
     Raises:
         UserError: a text without "=", an unknown cluster, or no time.
     """
-    from cissod_bench.sweeps.cluster import CLUSTERS
+    from cissod_bench.launch.slurm import CLUSTERS
 
     options = {"cluster": "slurm"}
     for text in given or []:

@@ -29,11 +29,11 @@ def predict(
     ids stand for) and, with --draw, `pictures/`.
     """
     from cissod_bench.cli.run import quiet_imports
-    from cissod_bench.files import canonical_json
+    from cissod_bench.io import canonical_json
 
     with quiet_imports():
-        from cissod_bench.engine.run import pick_device
-        from cissod_bench.engine.trained import load_trained, predict_folder
+        from cissod_bench.training.predict import load_trained, predict_folder
+        from cissod_bench.training.runner import pick_device
 
     trained = load_trained(run, checkpoint, pick_device(device))
     seen, found = predict_folder(trained, images, out, min_score=min_score, drawn=draw)

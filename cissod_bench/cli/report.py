@@ -64,7 +64,7 @@ def paper_variants() -> dict[tuple[int, str], tuple[str, dict[str, Any]]]:
 
     The last row of Table 4 is gbs with its defaults, so an ablation's options that equal that row's are no change.
     """
-    from cissod_bench.methods.ablations import ABLATIONS
+    from cissod_bench.methods.gbs.ablations import ABLATIONS
 
     defaults = ABLATIONS["crs-gbt-gbr"].options
     return {

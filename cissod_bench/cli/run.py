@@ -119,17 +119,17 @@ def run(
     if device == "cpu" and not plan_only:  # a sweep plans in its own process, and starts other runs from it
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # mmengine takes a GPU wherever it sees one
     with quiet_imports():
-        from cissod_bench.engine.config import export_config
-        from cissod_bench.engine.job import resolve_job
-        from cissod_bench.engine.launch import Nodes, launch
-        from cissod_bench.engine.overrides import parse_overrides
-        from cissod_bench.engine.plan import plan, plan_lines
-        from cissod_bench.engine.ranks import place_in_group
-        from cissod_bench.engine.run import default_threads, pick_device, run_job
-        from cissod_bench.engine.trial import check_parts
-        from cissod_bench.leaderboard.records import RESULT_FILE, load_result
-    from cissod_bench.files import canonical_json
-    from cissod_bench.tasks import get_task
+        from cissod_bench.launch.torchrun import Nodes, launch
+        from cissod_bench.results.record import RESULT_FILE, load_result
+        from cissod_bench.training.build_config import export_config
+        from cissod_bench.training.distributed import place_in_group
+        from cissod_bench.training.job import resolve_job
+        from cissod_bench.training.overrides import parse_overrides
+        from cissod_bench.training.preflight import check_parts
+        from cissod_bench.training.run_plan import plan, plan_lines
+        from cissod_bench.training.runner import default_threads, pick_device, run_job
+    from cissod_bench.io import canonical_json
+    from cissod_bench.tasks.registry import get_task
 
     task_record = get_task(task)
     name = task_record.name
@@ -215,7 +215,7 @@ def run_folder(root: Path, task: str, label: str, length: str | int, seed: int) 
 
 def default_folder(root: Path, given: Mapping[str, Any]) -> Path:
     """The same for options of `run` by name."""
-    from cissod_bench.tasks import get_task
+    from cissod_bench.tasks.registry import get_task
 
     task = get_task(given["task"])
     options = parse_options(list(given["option"] or []))
@@ -241,8 +241,8 @@ def choose_method(
     Raises:
         UserError: neither or both are given, or a preset for another method than gbs.
     """
-    from cissod_bench.methods.ablations import get_ablation
-    from cissod_bench.methods.presets import preset_options
+    from cissod_bench.methods.gbs.ablations import get_ablation
+    from cissod_bench.methods.gbs.presets import preset_options
     from cissod_bench.methods.registry import get_method
 
     if (method is None) == (ablation is None):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from cissod_bench.splits.manifest import Split
+    from cissod_bench.splits.folder import Split
 
 _PARTS = {"train": "original", "labeled": "D_l", "unlabeled": "D_u", "validation": "held out"}
 _WIDE = 160  # columns where nobody's window is the limit

@@ -30,9 +30,9 @@ def verify(
 ) -> None:
     """Check every promise of a split: digests, disjoint parts, floors, no hidden label. A broken one: exit code 2."""
     from cissod_bench.errors import UserError
-    from cissod_bench.splits.manifest import read_manifest
+    from cissod_bench.splits.folder import read_manifest
     from cissod_bench.splits.verify import verify_split
-    from cissod_bench.tasks import dataset_of
+    from cissod_bench.tasks.registry import dataset_of
 
     columns = cached_reader(dataset_of(read_manifest(folder).task))(annotations)[0] if annotations else None
     checks = verify_split(folder, images=images, validation=validation, annotations=columns)
@@ -49,8 +49,8 @@ def verify(
 @app.command()
 def show(folder: Folder, as_json: AsJson = False) -> None:
     """Counts per group and class, imbalance ratio, what minority classes occur with, health of the annotations."""
-    from cissod_bench.splits.compare import co_occurrence
-    from cissod_bench.splits.manifest import load_split
+    from cissod_bench.splits.difference import co_occurrence
+    from cissod_bench.splits.folder import load_split
     from cissod_bench.splits.verify import statistics_of
 
     split = load_split(folder)
@@ -67,8 +67,8 @@ def show(folder: Folder, as_json: AsJson = False) -> None:
 @app.command()
 def diff(first: Folder, second: Folder, as_json: AsJson = False) -> None:
     """How two splits differ: settings, images, groups, labelled images per class."""
-    from cissod_bench.splits.compare import difference
-    from cissod_bench.splits.manifest import load_split
+    from cissod_bench.splits.difference import difference
+    from cissod_bench.splits.folder import load_split
 
     found = difference(load_split(first), load_split(second))
     if as_json:
@@ -98,7 +98,7 @@ def plot(
 ) -> None:
     """Plot the original data against the labelled part, one panel a split (Fig. 4 of the paper with three splits)."""
     from cissod_bench.errors import UserError
-    from cissod_bench.splits.manifest import load_split
+    from cissod_bench.splits.folder import load_split
     from cissod_bench.splits.plot import plot_figure_4, write_figure
     from cissod_bench.splits.verify import statistics_of
 
@@ -123,9 +123,9 @@ def export(
 ) -> None:
     """Write a split as other code bases read it: plain ids, Unbiased Teacher's JSON, YOLO's image lists."""
     from cissod_bench.errors import UserError, unknown_name
-    from cissod_bench.splits import exchange
-    from cissod_bench.splits.manifest import load_split
-    from cissod_bench.tasks import dataset_of
+    from cissod_bench.splits import interop as exchange
+    from cissod_bench.splits.folder import load_split
+    from cissod_bench.tasks.registry import dataset_of
 
     if form not in exchange.FORMS:
         raise unknown_name("form", form, exchange.FORMS)
@@ -179,13 +179,13 @@ def import_split(
 
     import numpy as np
 
+    from cissod_bench.coco.columns import Columns
     from cissod_bench.errors import UserError
-    from cissod_bench.splits.columns import Columns
-    from cissod_bench.splits.draw import Drawn
-    from cissod_bench.splits.exchange import given_draw, read_ids
+    from cissod_bench.splits.interop import given_draw, read_ids
     from cissod_bench.splits.make import make_splits
     from cissod_bench.splits.plan import Variant
-    from cissod_bench.tasks import get_task
+    from cissod_bench.splits.select import Drawn
+    from cissod_bench.tasks.registry import get_task
 
     chosen = get_task(task)
     if chosen.dataset == "objects365":

@@ -22,8 +22,8 @@ from cissod_bench.cli.run import default_folder, run
 from cissod_bench.errors import Stopped, UserError
 
 if TYPE_CHECKING:
-    from cissod_bench.sweeps.grid import Grid, Known
-    from cissod_bench.sweeps.states import Member, Standing
+    from cissod_bench.launch.grid import Grid, Known
+    from cissod_bench.launch.status import Member, Standing
 
 # Of the errors in a command line Typer exports this one alone; its base stands in click, from Typer 0.26 on in Typer.
 _USAGE_ERROR: Any = typer.BadParameter.__base__
@@ -99,7 +99,7 @@ def read(arguments: Sequence[str], axes: dict[str, list[Any] | None]) -> "Grid":
     Raises:
         UserError: an option that `run` does not have, a value that it does not take, or both a file and axes of it.
     """
-    from cissod_bench.sweeps.grid import Grid, expand, read_grid
+    from cissod_bench.launch.grid import Grid, expand, read_grid
 
     known = run_options()
     given = {name: values for name, values in axes.items() if values}
@@ -114,7 +114,7 @@ def read(arguments: Sequence[str], axes: dict[str, list[Any] | None]) -> "Grid":
 
 def run_options() -> "dict[str, Known]":
     """What a sweep may set: name -> option of `run`."""
-    from cissod_bench.sweeps.grid import Known
+    from cissod_bench.launch.grid import Known
 
     return {
         parameter.name: Known(parameter.opts[0], parameter.is_flag, parameter.multiple)
@@ -142,8 +142,8 @@ def members(grid: "Grid", root: Path) -> "list[Member]":
     Raises:
         UserError: a run whose command line is wrong, an unknown name, or two runs with one folder.
     """
-    from cissod_bench.sweeps.grid import arguments, varied
-    from cissod_bench.sweeps.states import Member
+    from cissod_bench.launch.grid import arguments, varied
+    from cissod_bench.launch.status import Member
 
     known, apart = run_options(), [name for name in varied(grid.runs) if name not in _NAMING]
     found: dict[str, Member] = {}
@@ -162,7 +162,7 @@ def members(grid: "Grid", root: Path) -> "list[Member]":
 
 def look(member: "Member") -> "Standing":
     """Where a run stands, held against what it is asked to be."""
-    from cissod_bench.sweeps.states import standing
+    from cissod_bench.launch.status import standing
 
     return standing(member, functools.partial(asked_for, member.given))
 
@@ -201,7 +201,7 @@ def run_all(waiting: "Sequence[Member]", total: int, quiet: bool) -> None:
     Raises:
         Stopped: a signal came; the run under way has stopped too.
     """
-    from cissod_bench.sweeps.states import Note, reason_of, write_note
+    from cissod_bench.launch.status import Note, reason_of, write_note
 
     for number, member in enumerate(waiting, start=total - len(waiting) + 1):
         if not quiet:
@@ -258,7 +258,7 @@ def submit_all(waiting: "Sequence[Member]", options: dict[str, Any]) -> None:
     Raises:
         UserError: one of them cannot be made, or the cluster refuses them.
     """
-    from cissod_bench.sweeps.states import submit_member
+    from cissod_bench.launch.status import submit_member
 
     # All of them first: what cannot be looked up is said before the first job.
     for member, asked in [(member, asked_for(member.given)) for member in waiting]:
@@ -277,8 +277,8 @@ def submit_this(context: typer.Context, out: Path, options: dict[str, Any]) -> N
     Raises:
         UserError: the folder holds another run, or the cluster refuses it.
     """
-    from cissod_bench.sweeps.grid import arguments
-    from cissod_bench.sweeps.states import Member
+    from cissod_bench.launch.grid import arguments
+    from cissod_bench.launch.status import Member
 
     known = run_options()
     member = Member(out.name, out.parent, tuple(arguments(_given(context, known), known)), context.params)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation.backends import counted_boxes, precision_recall
 from cissod_bench.evaluation.inputs import GroundTruth, read_detections, read_ground_truth
-from cissod_bench.files import atomic_path
+from cissod_bench.io import atomic_path
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
 """Names of the metrics of a class and of a group, all in [0, 1]."""

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cissod_bench.errors import UserError
-from cissod_bench.files import canonical_json
+from cissod_bench.io import canonical_json
 
 CHUNK_BYTES = 16 << 20
 

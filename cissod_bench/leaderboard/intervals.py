@@ -16,9 +16,9 @@ from cissod_bench.evaluation.bootstrap import Interval, WeightedAP, group_interv
 from cissod_bench.evaluation.groups import load_evaluation
 from cissod_bench.evaluation.inputs import GroundTruth, read_detections, read_ground_truth
 from cissod_bench.evaluation.matches import match
-from cissod_bench.leaderboard.records import Result
-from cissod_bench.leaderboard.sections import Section
+from cissod_bench.leaderboard.comparable import Section
 from cissod_bench.leaderboard.table import Cell, Column, Table
+from cissod_bench.results.record import Result
 
 Samples = Iterable[NDArray[np.int64]]
 Progress = Callable[[Samples], Samples]

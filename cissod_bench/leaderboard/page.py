@@ -18,8 +18,7 @@ import plotly.offline
 
 from cissod_bench import __version__
 from cissod_bench.leaderboard import plots
-from cissod_bench.leaderboard.records import Rejected
-from cissod_bench.leaderboard.sections import Entry, Run, Section
+from cissod_bench.leaderboard.comparable import Entry, Run, Section
 from cissod_bench.leaderboard.series import (
     OBSERVED,
     ClassSeries,
@@ -31,6 +30,7 @@ from cissod_bench.leaderboard.series import (
 )
 from cissod_bench.leaderboard.table import Table
 from cissod_bench.leaderboard.writers import html_table
+from cissod_bench.results.record import Rejected
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 COLORS = (*plots.COLORS[:-1], "#808080")  # black would vanish from a dark page

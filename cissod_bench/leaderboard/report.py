@@ -7,12 +7,11 @@ from types import MappingProxyType
 
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation import METRICS
-from cissod_bench.files import write_bytes
+from cissod_bench.io import write_bytes
+from cissod_bench.leaderboard.comparable import Section, make_sections
 from cissod_bench.leaderboard.intervals import Progress, image_intervals, intervals_table
 from cissod_bench.leaderboard.page import html_page
 from cissod_bench.leaderboard.plots import class_ap, distribution, iterations, pseudo_labels, render
-from cissod_bench.leaderboard.records import Rejected, load_results
-from cissod_bench.leaderboard.sections import Section, make_sections
 from cissod_bench.leaderboard.series import (
     OBSERVED,
     class_series,
@@ -24,6 +23,7 @@ from cissod_bench.leaderboard.series import (
 from cissod_bench.leaderboard.table import Table
 from cissod_bench.leaderboard.tables import Variants, paper_table, section_table, tidy_table
 from cissod_bench.leaderboard.writers import comma_separated, json_text, latex, markdown
+from cissod_bench.results.record import Rejected, load_results
 
 
 @dataclass(frozen=True)

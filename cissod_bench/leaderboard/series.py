@@ -10,9 +10,9 @@ import numpy as np
 
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation import load_evaluation
-from cissod_bench.leaderboard.curves import Curve, metric_curves, read_curves
-from cissod_bench.leaderboard.observables import PER_CLASS, group_curve, pseudo_label_quality, read_observables
-from cissod_bench.leaderboard.sections import Entry, Section
+from cissod_bench.leaderboard.comparable import Entry, Section
+from cissod_bench.results.curves import Curve, metric_curves, read_curves
+from cissod_bench.results.diagnostics import PER_CLASS, group_curve, pseudo_label_quality, read_observables
 
 OBSERVED = {
     "weights": "class weights",

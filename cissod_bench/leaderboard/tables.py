@@ -5,8 +5,8 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+from cissod_bench.leaderboard.comparable import Entry, Section, differences
 from cissod_bench.leaderboard.paper import NEAREST, TABLES, comparison_table
-from cissod_bench.leaderboard.sections import Entry, Section, differences
 from cissod_bench.leaderboard.table import Cell, Column, Table
 
 Variants = Mapping[tuple[int, str], tuple[str, Mapping[str, Any]]]

@@ -18,7 +18,7 @@ from mmdet.registry import MODELS
 from mmengine.dist import all_gather
 from torch import Tensor, nn
 
-from cissod_bench.methods.method import Setting
+from cissod_bench.methods.base import Setting
 
 PER_IMAGE = 100
 """Detections kept of each image."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.methods import user
-from cissod_bench.methods.method import Method
+from cissod_bench.methods.base import Method
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -65,7 +65,7 @@ METHODS: dict[str, Method] = {
             title="CReST: in generations, confident images join the labelled ones, rare classes first",
             citation="Wei et al., CReST: A Class-Rebalancing Self-Training Framework for Imbalanced Semi-Supervised "
             "Learning, CVPR 2021",
-            module="cissod_bench.baselines.crest",
+            module="cissod_bench.baselines.crest.crest",
             paper_name="CReST",
         ),
         Method(
@@ -81,7 +81,7 @@ METHODS: dict[str, Method] = {
             family="FSOD",
             title="DeFRCN: decoupled gradients, majority classes first, then a balanced set",
             citation="Qiao et al., DeFRCN: Decoupled Faster R-CNN for Few-Shot Object Detection, ICCV 2021",
-            module="cissod_bench.baselines.defrcn",
+            module="cissod_bench.baselines.defrcn.defrcn",
             paper_name="DeFRCN",
         ),
         Method(
@@ -97,7 +97,7 @@ METHODS: dict[str, Method] = {
             title="Gradient-based sampling, the proposed method: GbR + GbT + CrS",
             citation="Li et al., Gradient-based Sampling for Class Imbalanced Semi-supervised Object Detection, "
             "ICCV 2023",
-            module="cissod_bench.methods.gbs",
+            module="cissod_bench.methods.gbs.method",
             paper_name="Ours",
         ),
     )

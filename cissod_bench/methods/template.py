@@ -14,7 +14,7 @@ from mmengine.dist import all_reduce
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cissod_bench.methods.method import Method, Parts, Setting, fixed_threshold, repeat_threshold
+from cissod_bench.methods.base import Method, Parts, Setting, fixed_threshold, repeat_threshold
 
 METHOD = Method(
     name="my-method",  # in tables and in the names of run folders
@@ -35,7 +35,7 @@ def parts(setting: Setting, options: Options) -> Parts:
     """What the method plugs into the frame.
 
     `setting` holds what a method may know of the run: the number of classes and iterations, the labelled boxes of each
-    class, the task's thresholds and more (`cissod_bench/methods/method.py`).
+    class, the task's thresholds and more (`cissod_bench/methods/base.py`).
     """
     return Parts(
         # The RoI classification loss: a class of this file, or any of mmdet's.
@@ -45,14 +45,14 @@ def parts(setting: Setting, options: Options) -> Parts:
         # Changes anywhere else in the detector's configuration, nested like it: {"train_cfg": {"rcnn": {...}}}.
         detector={},
         # Which pseudo labels count: one threshold here; a class of your own with `update` and `thresholds` as in
-        # cissod_bench/methods/thresholds.py; or one of those there.
+        # cissod_bench/ssod/thresholds.py; or one of those there.
         threshold=fixed_threshold(setting, None),
-        # Changes pseudo labels before the threshold, and may add a loss: cissod_bench/methods/refinement.py.
+        # Changes pseudo labels before the threshold, and may add a loss: cissod_bench/ssod/refinement.py.
         refinement=None,
         # Repeat factor sampling of labelled images with the task's threshold; None samples them uniformly.
         labeled_repeat=repeat_threshold(setting, None),
         # mmengine hooks around the iterations, registered in mmdet's HOOKS: [{"type": "MyMethodHook"}]. They reach the
-        # frame by `frame_of` (cissod_bench/engine/hooks.py) and the sampler by `runner.train_dataloader.sampler`.
+        # frame by `frame_of` (ssod/hooks/iteration.py) and the sampler by `runner.train_dataloader.sampler`.
         hooks=[],
     )
 

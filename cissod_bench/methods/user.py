@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cissod_bench.errors import UserError, blaming
-from cissod_bench.files import sha256_bytes
-from cissod_bench.methods.method import Method
+from cissod_bench.io import sha256_bytes
+from cissod_bench.methods.base import Method
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -129,7 +129,7 @@ def _checked(path: Path, module: ModuleType, **fields: Any) -> Method:
 def _problem(method: Any, options: Any, parts: Any) -> str | None:
     """What is wrong with the parts of the interface."""
     if not isinstance(method, Method):
-        return f"METHOD is {_kind(method)}, not a cissod_bench.methods.method.Method."
+        return f"METHOD is {_kind(method)}, not a cissod_bench.methods.base.Method."
     if not NAME.fullmatch(method.name):
         return f"METHOD.name is {method.name!r}; use small letters, digits and single hyphens: it names run folders."
     if not (isinstance(options, type) and issubclass(options, msgspec.Struct)):

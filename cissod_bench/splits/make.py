@@ -5,19 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cissod_bench.coco.columns import Columns
+from cissod_bench.coco.reader import Source, no_garbage_collection, read_coco
 from cissod_bench.errors import UserError
-from cissod_bench.files import write_json
-from cissod_bench.splits import manifest
-from cissod_bench.splits.columns import Columns
-from cissod_bench.splits.draw import Drawn
+from cissod_bench.io import write_json
+from cissod_bench.splits import folder as manifest
+from cissod_bench.splits.folder import Manifest, existing_digest, load_split, read_manifest, staged_folder
 from cissod_bench.splits.images import check_images
-from cissod_bench.splits.manifest import Manifest, existing_digest, load_split, read_manifest, staged_folder
 from cissod_bench.splits.plan import Plan, Variant, plan_split
-from cissod_bench.splits.pools import Read, read_pools
-from cissod_bench.splits.reader import Source, no_garbage_collection, read_coco
+from cissod_bench.splits.select import Drawn
+from cissod_bench.splits.sources import Read, read_pools
 from cissod_bench.splits.verify import statistics_of
 from cissod_bench.splits.write import write_labeled, write_unlabeled
-from cissod_bench.tasks import Task
+from cissod_bench.tasks.registry import Task
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def make_embedded_split(
     Raises:
         UserError: `folder` holds something else.
     """
-    from cissod_bench.splits.shapes import generate
+    from cissod_bench.synthetic.shapes import generate
 
     if not force and (same := _same_embedded(task, folder, variant)):
         return Made(folder, same, statistics_of(folder), unchanged=True)

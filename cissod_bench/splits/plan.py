@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from cissod_bench.coco import checks as health
+from cissod_bench.coco import objects365
+from cissod_bench.coco.columns import Bool, Columns, Int64
 from cissod_bench.errors import UserError, unknown_name
-from cissod_bench.splits import health, objects365
-from cissod_bench.splits.columns import Bool, Columns, Int64
-from cissod_bench.splits.draw import DrawKey, Drawn, Pairs, draw_labeled, hold_out, pairs_of
-from cissod_bench.splits.manifest import SplitRecord
+from cissod_bench.splits.folder import SplitRecord
+from cissod_bench.splits.select import DrawKey, Drawn, Pairs, draw_labeled, hold_out, pairs_of
 from cissod_bench.splits.statistics import split_statistics
 from cissod_bench.splits.write import Part
-from cissod_bench.tasks import Task
+from cissod_bench.tasks.registry import Task
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
-from cissod_bench.files import write_bytes
+from cissod_bench.io import write_bytes
 
 # Okabe and Ito's colours, distinct with every common colour blindness; the markers differ as well.
 _GROUPS = {

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from cissod_bench.splits.columns import Category
-from cissod_bench.splits.draw import Counts, Pairs
+from cissod_bench.coco.columns import Category
+from cissod_bench.splits.select import Counts, Pairs
 
 GROUP_ORDER = ("maj", "min", "f", "c", "r")
 """In which order groups are shown; files have them by name."""

@@ -9,13 +9,15 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from cissod_bench.coco import checks as health
+from cissod_bench.coco import objects365
+from cissod_bench.coco.columns import Bool, Columns
 from cissod_bench.errors import UserError
-from cissod_bench.files import sha256_file
-from cissod_bench.splits import health, manifest, objects365
-from cissod_bench.splits.columns import Bool, Columns
+from cissod_bench.io import sha256_file
+from cissod_bench.splits import folder as manifest
+from cissod_bench.splits.folder import Split
 from cissod_bench.splits.images import missing_images
-from cissod_bench.splits.manifest import Split
-from cissod_bench.tasks import dataset_of
+from cissod_bench.tasks.registry import dataset_of
 
 
 @dataclass(frozen=True)

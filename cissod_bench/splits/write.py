@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from cissod_bench.splits.columns import Bool, Category, Columns, Float64, Int64
+from cissod_bench.coco.columns import Bool, Category, Columns, Float64, Int64
 
 _BLOCK = 100_000
 

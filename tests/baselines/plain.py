@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from cissod_bench.engine.config import merged
-from cissod_bench.methods.method import Method, Parts, Setting
+from cissod_bench.methods.base import Method, Parts, Setting
+from cissod_bench.training.build_config import merged
 from tests.methods.frames import NUM_CLASSES, detector_config, frame
 
 SETTING = Setting(

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cissod_bench.methods.passes import Pass, serving
+from cissod_bench.ssod.branch import Pass, serving
 
 
 @dataclass

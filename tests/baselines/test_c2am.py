@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from cissod_bench.baselines.c2am import AngularMarginLoss, CosineLinear, Options, margins, parts, shift_angle
-from cissod_bench.methods.passes import serving
+from cissod_bench.ssod.branch import serving
 from tests.baselines.plain import SETTING, frame_of
 from tests.baselines.samples import Rois, feed, steps
 from tests.methods.frames import batch

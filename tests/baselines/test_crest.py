@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.structures import InstanceData
 
-from cissod_bench.baselines.crest import (
+from cissod_bench.baselines.crest.crest import (
     DistributionAlignment,
     Options,
     alignment_exponent,
@@ -18,8 +18,8 @@ from cissod_bench.baselines.crest import (
     pick,
     union_factors,
 )
-from cissod_bench.methods.found_boxes import FoundBoxes
-from cissod_bench.methods.generations import generation_of, is_boundary
+from cissod_bench.ssod.data.pseudo_boxes import FoundBoxes
+from cissod_bench.ssod.generations import generation_of, is_boundary
 from tests.baselines.plain import SETTING, frame_of
 
 

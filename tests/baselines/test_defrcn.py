@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from cissod_bench.baselines.defrcn import (
+from cissod_bench.baselines.defrcn.defrcn import (
     Decoupling,
     DropoutLinear,
     Options,

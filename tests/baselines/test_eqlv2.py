@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 
-import cissod_bench.engine.plugins  # noqa: F401  (registers the parts)
+import cissod_bench.training.plugins  # noqa: F401  (registers the parts)
 from cissod_bench.baselines.eqlv2 import PRIOR_BIAS, EqualizationLossV2, Options, parts
 from tests.baselines.plain import SETTING, frame_of
 from tests.baselines.samples import Rois, feed, rois, steps

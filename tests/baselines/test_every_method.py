@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from cissod_bench.methods.method import Method
+from cissod_bench.methods.base import Method
 from cissod_bench.methods.registry import METHODS
 from tests.baselines.plain import frame_of, parts_of
 from tests.methods.frames import train_steps

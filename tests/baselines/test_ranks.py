@@ -13,7 +13,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import distributed, multiprocessing
 
-import cissod_bench.engine.plugins  # noqa: F401  (registers the parts)
+import cissod_bench.training.plugins  # noqa: F401  (registers the parts)
 from cissod_bench.baselines import daso
 from cissod_bench.baselines.daso import SemanticBlend
 from cissod_bench.baselines.eqlv2 import EqualizationLossV2

@@ -78,8 +78,8 @@ def test_an_error_is_one_sentence_and_exit_code_2(
 
 
 def test_devices_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cissod_bench.engine.run import default_threads, pick_device
     from cissod_bench.errors import UserError
+    from cissod_bench.training.runner import default_threads, pick_device
 
     assert pick_device("cpu") == "cpu"
     with pytest.raises(UserError, match=r"Unknown device 'gpu'"):

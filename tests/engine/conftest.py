@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from cissod_bench.engine.job import Job, resolve_job
 from cissod_bench.splits.make import make_splits
 from cissod_bench.splits.plan import Variant
-from cissod_bench.splits.shapes import generate
-from cissod_bench.tasks import TASKS
-from cissod_bench.tasks import get_task as real_get_task
+from cissod_bench.synthetic.shapes import generate
+from cissod_bench.tasks.registry import TASKS
+from cissod_bench.tasks.registry import get_task as real_get_task
+from cissod_bench.training.job import Job, resolve_job
 
 TASK_FILE = """
 name = "tiny"

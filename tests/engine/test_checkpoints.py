@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cissod_bench.engine.checkpoints import is_whole, newest_readable
+from cissod_bench.ssod.hooks.checkpoints import is_whole, newest_readable
 
 CONTENT = {"meta": {"iter": 3, "cfg": "a = 1"}, "weight": torch.arange(5.0)}
 DIRECTORY = b"PK\x01\x02"

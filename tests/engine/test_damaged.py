@@ -11,12 +11,12 @@ import pytest
 from mmdet.registry import DATASETS
 from mmengine.registry import DefaultScope
 
-from cissod_bench.engine.config import build_config
-from cissod_bench.engine.damaged import DamagedImage, LoadWholeImage, next_of_source
-from cissod_bench.engine.jpeg import GREY
-from cissod_bench.engine.run import run_job
 from cissod_bench.errors import UserError
-from cissod_bench.leaderboard.records import load_result
+from cissod_bench.results.record import load_result
+from cissod_bench.ssod.data.damaged import DamagedImage, LoadWholeImage, next_of_source
+from cissod_bench.ssod.data.jpeg import GREY
+from cissod_bench.training.build_config import build_config
+from cissod_bench.training.runner import run_job
 from tests.engine.conftest import tiny_job
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from cissod_bench.engine.run import run_job
 from cissod_bench.methods.registry import METHODS
 from cissod_bench.splits.make import make_splits
 from cissod_bench.splits.plan import Variant
-from cissod_bench.tasks import get_task
+from cissod_bench.tasks.registry import get_task
+from cissod_bench.training.runner import run_job
 from tests.engine.conftest import TASK_FILE, tiny_job
 from tests.engine.test_run import final_state
 

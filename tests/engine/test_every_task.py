@@ -16,17 +16,17 @@ import pytest
 import torch
 from PIL import Image
 
-from cissod_bench.engine import detectors
-from cissod_bench.engine.config import build_config
-from cissod_bench.engine.hooks import frame_of
-from cissod_bench.engine.job import Job, resolve_job
-from cissod_bench.engine.run import QuietRunner, start_folder
+from cissod_bench.coco.objects365 import FROM_COCO, NAMES
 from cissod_bench.methods.registry import METHODS
-from cissod_bench.splits import shapes
 from cissod_bench.splits.make import make_embedded_split, make_splits
-from cissod_bench.splits.objects365 import FROM_COCO, NAMES
 from cissod_bench.splits.plan import Variant
-from cissod_bench.tasks import TASKS, VOC_CLASSES, Task, get_task
+from cissod_bench.ssod.hooks.iteration import frame_of
+from cissod_bench.synthetic import shapes
+from cissod_bench.tasks.registry import TASKS, VOC_CLASSES, Task, get_task
+from cissod_bench.training import detectors
+from cissod_bench.training.build_config import build_config
+from cissod_bench.training.job import Job, resolve_job
+from cissod_bench.training.runner import QuietRunner, start_folder
 from tests.engine.conftest import TASK_FILE
 
 COCO = sorted([*FROM_COCO, "sports ball"])

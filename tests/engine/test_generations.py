@@ -13,11 +13,11 @@ import torch
 import torch.multiprocessing as mp
 from mmengine.structures import InstanceData
 
-from cissod_bench.engine import generations
-from cissod_bench.engine.generations import RebalancingHook, in_order
-from cissod_bench.engine.run import run_job
-from cissod_bench.engine.sampler import READ_AHEAD, SemiSampler
-from cissod_bench.methods.found_boxes import FoundBoxes
+from cissod_bench.methods.gbs import crs_hook as generations
+from cissod_bench.methods.gbs.crs_hook import RebalancingHook, in_order
+from cissod_bench.ssod.data.pseudo_boxes import FoundBoxes
+from cissod_bench.ssod.data.sampler import READ_AHEAD, SemiSampler
+from cissod_bench.training.runner import run_job
 from tests.engine.conftest import tiny_job
 from tests.engine.test_run import final_state, interrupted
 

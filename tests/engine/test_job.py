@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from cissod_bench.engine.config import build_config
-from cissod_bench.engine.plan import plan, plan_lines
-from cissod_bench.engine.validation import read_validation
 from cissod_bench.errors import UserError
-from cissod_bench.tasks import TASKS
+from cissod_bench.tasks.registry import TASKS
+from cissod_bench.training.build_config import build_config
+from cissod_bench.training.run_plan import plan, plan_lines
+from cissod_bench.training.validation import read_validation
 from tests.engine.conftest import tiny_job
 
 

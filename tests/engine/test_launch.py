@@ -16,17 +16,17 @@ import pytest
 import torch
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-from cissod_bench.engine import detectors
-from cissod_bench.engine.checkpoints import checkpoints
-from cissod_bench.engine.launch import Nodes, check_port, described
-from cissod_bench.engine.randomness import derived_seed
-from cissod_bench.engine.ranks import place_from_slurm, place_in_group
-from cissod_bench.engine.run import run_job
-from cissod_bench.engine.stopping import AGREE
 from cissod_bench.errors import ProcessDied, Stopped, UserError
-from cissod_bench.leaderboard.records import load_result
-from cissod_bench.methods.reweighting import GradientReweightedFocalLoss
-from cissod_bench.methods.teacher_student import TeacherStudent
+from cissod_bench.launch.torchrun import Nodes, check_port, described
+from cissod_bench.methods.gbs.gbr import GradientReweightedFocalLoss
+from cissod_bench.results.record import load_result
+from cissod_bench.ssod.hooks.checkpoints import checkpoints
+from cissod_bench.ssod.model.teacher_student import TeacherStudent
+from cissod_bench.ssod.randomness import derived_seed
+from cissod_bench.ssod.stopping import AGREE
+from cissod_bench.training import detectors
+from cissod_bench.training.distributed import place_from_slurm, place_in_group
+from cissod_bench.training.runner import run_job
 from tests.engine.conftest import tiny_job
 
 PROGRAM = ["-m", "cissod_bench.cli.main"]

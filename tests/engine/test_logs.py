@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from mmdet.registry import VISBACKENDS
 
-from cissod_bench.engine import loggers
-from cissod_bench.engine.config import build_config
-from cissod_bench.engine.loggers import LOGGERS, backends, choose_loggers
-from cissod_bench.engine.progress import WINDOW, ProgressHook, Remaining, evaluations_after
-from cissod_bench.engine.run import run_job
 from cissod_bench.errors import UserError
-from cissod_bench.leaderboard.curves import read_curves
-from cissod_bench.methods.generations import boundaries_after, is_boundary
-from cissod_bench.methods.teacher_student import TeacherStudent
+from cissod_bench.results.curves import read_curves
+from cissod_bench.ssod.generations import boundaries_after, is_boundary
+from cissod_bench.ssod.hooks.progress import WINDOW, ProgressHook, Remaining, evaluations_after
+from cissod_bench.ssod.model.teacher_student import TeacherStudent
+from cissod_bench.training import loggers
+from cissod_bench.training.build_config import build_config
+from cissod_bench.training.loggers import LOGGERS, backends, choose_loggers
+from cissod_bench.training.runner import run_job
 from tests.engine.test_resume import in_child, run_until, tiny_job
 
 
@@ -110,7 +110,7 @@ def test_the_looks_of_a_run_are_foreseen(
             super().looked(seconds)
             seen.append(seconds)
 
-    monkeypatch.setattr("cissod_bench.engine.progress.Remaining", Watched)
+    monkeypatch.setattr("cissod_bench.ssod.hooks.progress.Remaining", Watched)
     job = tiny_job(tiny, tmp_path / "run", method=method, options=options, iterations=8)
     run_job(job)
     assert foreseen == [looks] * 8
@@ -196,8 +196,8 @@ def test_a_bad_loss_stops_the_run_and_names_the_images(
     factor: float, said: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The iteration where it began, though the loss is looked at later, and before a checkpoint of it is written."""
-    monkeypatch.setattr("cissod_bench.engine.config.log_interval", lambda job: 4)
-    monkeypatch.setattr("cissod_bench.engine.config.checkpoint_interval", lambda job: 3)
+    monkeypatch.setattr("cissod_bench.training.build_config.log_interval", lambda job: 4)
+    monkeypatch.setattr("cissod_bench.training.build_config.checkpoint_interval", lambda job: 3)
     original, seen = TeacherStudent.loss_by_gt_instances, {}
 
     def spoiled(self: TeacherStudent, inputs: Any, samples: Any) -> Any:

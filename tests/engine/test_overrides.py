@@ -15,15 +15,15 @@ from typer.testing import CliRunner
 
 from cissod_bench.cli.create import template
 from cissod_bench.cli.main import app
-from cissod_bench.engine.config import build_config, export_config
-from cissod_bench.engine.identity import differences
-from cissod_bench.engine.overrides import parse_overrides
-from cissod_bench.engine.plan import plan, plan_lines
-from cissod_bench.engine.run import run_job
-from cissod_bench.engine.trial import check_parts
 from cissod_bench.errors import UserError
-from cissod_bench.leaderboard.records import comparison_key, load_result, replicate_key
 from cissod_bench.methods.registry import METHODS
+from cissod_bench.results.record import comparison_key, load_result, replicate_key
+from cissod_bench.training.build_config import build_config, export_config
+from cissod_bench.training.identity import differences
+from cissod_bench.training.overrides import parse_overrides
+from cissod_bench.training.preflight import check_parts
+from cissod_bench.training.run_plan import plan, plan_lines
+from cissod_bench.training.runner import run_job
 from tests.engine.conftest import tiny_job
 
 

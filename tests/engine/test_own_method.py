@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from cissod_bench.cli.main import app
-from cissod_bench.engine.run import run_job
 from cissod_bench.errors import UserError
-from cissod_bench.leaderboard.records import load_result
+from cissod_bench.results.record import load_result
+from cissod_bench.training.runner import run_job
 from tests.engine.conftest import tiny_job
 
 PAGE = Path(__file__).parents[2] / "docs" / "your-own-method.md"

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
-from cissod_bench.engine import run
-from cissod_bench.engine.hooks import frame_of
 from cissod_bench.methods.registry import METHODS
+from cissod_bench.ssod.hooks.iteration import frame_of
+from cissod_bench.training import runner as run
 from tests.engine.conftest import tiny_job
 
 State = dict[str, torch.Tensor]

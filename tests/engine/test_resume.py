@@ -19,15 +19,15 @@ import pytest
 import torch
 from mmengine.runner import Runner
 
-from cissod_bench.engine import config
-from cissod_bench.engine.checkpoints import checkpoints, is_whole, newest_readable
-from cissod_bench.engine.job import Job
-from cissod_bench.engine.progress import ProgressHook
-from cissod_bench.engine.run import run_job
-from cissod_bench.engine.stopping import stop_on_signals
 from cissod_bench.errors import Stopped, UserError
-from cissod_bench.leaderboard.records import load_result
 from cissod_bench.methods.registry import METHODS
+from cissod_bench.results.record import load_result
+from cissod_bench.ssod.hooks.checkpoints import checkpoints, is_whole, newest_readable
+from cissod_bench.ssod.hooks.progress import ProgressHook
+from cissod_bench.ssod.stopping import stop_on_signals
+from cissod_bench.training import build_config as config
+from cissod_bench.training.job import Job
+from cissod_bench.training.runner import run_job
 from tests.engine import conftest
 
 OF_THE_MACHINE = ("time", "data_time", "memory", "images_per_second", "memory_mib")

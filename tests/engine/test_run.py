@@ -11,23 +11,23 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 
-from cissod_bench.engine.config import build_config
-from cissod_bench.engine.detectors import get_detector
-from cissod_bench.engine.identity import differences, is_place
-from cissod_bench.engine.job import Job
-from cissod_bench.engine.metric import GroupAP
-from cissod_bench.engine.progress import ProgressHook
-from cissod_bench.engine.run import run_job
-from cissod_bench.engine.schedules import SCHEDULES
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation.groups import evaluate
-from cissod_bench.files import sha256_file
-from cissod_bench.leaderboard.records import load_result
+from cissod_bench.io import sha256_file
 from cissod_bench.methods.registry import METHODS
-from cissod_bench.methods.teacher_student import TeacherStudent
+from cissod_bench.results.record import load_result
 from cissod_bench.splits.make import make_splits
 from cissod_bench.splits.plan import Variant
-from cissod_bench.tasks import get_task
+from cissod_bench.ssod.hooks.progress import ProgressHook
+from cissod_bench.ssod.metric import GroupAP
+from cissod_bench.ssod.model.teacher_student import TeacherStudent
+from cissod_bench.tasks.registry import get_task
+from cissod_bench.training.build_config import build_config
+from cissod_bench.training.detectors import get_detector
+from cissod_bench.training.identity import differences, is_place
+from cissod_bench.training.job import Job
+from cissod_bench.training.runner import run_job
+from cissod_bench.training.schedules import SCHEDULES
 from tests.engine.conftest import tiny_job
 
 

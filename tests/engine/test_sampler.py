@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cissod_bench.engine import sampler
-from cissod_bench.engine.sampler import READ_AHEAD, LabeledDraw, SemiSampler, ShuffledStream
-from cissod_bench.methods.found_boxes import FoundBoxes, JoiningLabels
+from cissod_bench.ssod.data import sampler
+from cissod_bench.ssod.data.pseudo_boxes import FoundBoxes, JoiningLabels
+from cissod_bench.ssod.data.sampler import READ_AHEAD, LabeledDraw, SemiSampler, ShuffledStream
 
 
 class Source:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from cissod_bench.engine.config import build_config
-from cissod_bench.engine.plan import plan, plan_lines
-from cissod_bench.engine.scaling import scaled_length, scaled_momentum, scaled_optimizer
 from cissod_bench.errors import UserError
+from cissod_bench.training.build_config import build_config
+from cissod_bench.training.run_plan import plan, plan_lines
+from cissod_bench.training.scaling import scaled_length, scaled_momentum, scaled_optimizer
 from tests.engine.conftest import tiny_job
 
 

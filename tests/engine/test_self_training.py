@@ -11,14 +11,15 @@ import torch
 from mmengine.config import Config
 from torch import distributed, multiprocessing
 
-from cissod_bench.engine import data, self_training
-from cissod_bench.engine.dataset import SeededConcatDataset
-from cissod_bench.engine.detectors import get_detector
-from cissod_bench.engine.run import run_job
-from cissod_bench.engine.sampler import LabeledDraw, SemiSampler
-from cissod_bench.engine.self_training import SelfTrainingHook, renew
-from cissod_bench.methods.found_boxes import FoundBoxes, ImageLabels, JoiningLabels
-from cissod_bench.splits.manifest import load_split
+from cissod_bench.baselines.crest import self_training
+from cissod_bench.baselines.crest.self_training import SelfTrainingHook, renew
+from cissod_bench.splits.folder import load_split
+from cissod_bench.ssod.data.dataset import SeededConcatDataset
+from cissod_bench.ssod.data.pseudo_boxes import FoundBoxes, ImageLabels, JoiningLabels
+from cissod_bench.ssod.data.sampler import LabeledDraw, SemiSampler
+from cissod_bench.training import data_config as data
+from cissod_bench.training.detectors import get_detector
+from cissod_bench.training.runner import run_job
 from tests.engine.conftest import tiny_job
 from tests.engine.test_run import final_state, interrupted
 from tests.methods.frames import detector_config, frame

@@ -9,13 +9,13 @@ import torch
 from mmengine.hooks import RuntimeInfoHook
 from mmengine.logging import MessageHub
 
-from cissod_bench.engine.compiled import PADDING, check_compiler, compile_features
-from cissod_bench.engine.config import build_config
-from cissod_bench.engine.precision import FrameOptimWrapper, check_amp
-from cissod_bench.engine.run import run_job
-from cissod_bench.engine.scalars import ScalarsHook
 from cissod_bench.errors import UserError
-from cissod_bench.leaderboard.records import comparison_key
+from cissod_bench.results.record import comparison_key
+from cissod_bench.ssod.hooks.compiled import PADDING, check_compiler, compile_features
+from cissod_bench.ssod.hooks.scalars import ScalarsHook
+from cissod_bench.ssod.precision import FrameOptimWrapper, check_amp
+from cissod_bench.training.build_config import build_config
+from cissod_bench.training.runner import run_job
 from tests.engine.conftest import tiny_job
 from tests.methods.frames import batch, frame, train_steps
 
@@ -96,7 +96,7 @@ def test_compiled_features_train_the_same(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_compilation_pads_to_buckets(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cissod_bench.engine.job.check_compiler", lambda device: None)
+    monkeypatch.setattr("cissod_bench.training.job.check_compiler", lambda device: None)
     config = build_config(tiny_job(tiny, tmp_path / "run", compile=True))
     assert config.model.detector.data_preprocessor.pad_size_divisor == PADDING
     assert config.model.data_preprocessor.data_preprocessor.pad_size_divisor == PADDING

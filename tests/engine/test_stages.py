@@ -13,15 +13,15 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from cissod_bench.engine import stages
-from cissod_bench.engine.config import build_config
-from cissod_bench.engine.hooks import frame_of
-from cissod_bench.engine.randomness import derived_seed
-from cissod_bench.engine.run import run_job
-from cissod_bench.engine.stages import TwoStageHook, leave_out
+from cissod_bench.baselines.defrcn import stages
+from cissod_bench.baselines.defrcn.calibration import Calibration
+from cissod_bench.baselines.defrcn.stages import TwoStageHook, leave_out
 from cissod_bench.errors import UserError
-from cissod_bench.methods.calibration import Calibration
-from cissod_bench.splits.manifest import load_split, write_ids
+from cissod_bench.splits.folder import load_split, write_ids
+from cissod_bench.ssod.hooks.iteration import frame_of
+from cissod_bench.ssod.randomness import derived_seed
+from cissod_bench.training.build_config import build_config
+from cissod_bench.training.runner import run_job
 from tests.baselines.test_defrcn import naive_balanced
 from tests.engine.conftest import tiny_job
 from tests.engine.test_launch import PROGRAM, command, take_both_halves

@@ -16,15 +16,17 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from torch import nn
 
-from cissod_bench.engine import config, data, self_training
-from cissod_bench.engine.checkpoints import checkpoints
-from cissod_bench.engine.detectors import get_detector
-from cissod_bench.engine.progress import ProgressHook
-from cissod_bench.engine.run import run_job
-from cissod_bench.engine.sweep import _TestImages, batches_of_one_size, sweep
+from cissod_bench.baselines.crest import self_training
 from cissod_bench.errors import Stopped
-from cissod_bench.methods.found_boxes import FoundBoxes
-from cissod_bench.splits.manifest import load_split
+from cissod_bench.splits.folder import load_split
+from cissod_bench.ssod.data.pseudo_boxes import FoundBoxes
+from cissod_bench.ssod.hooks.checkpoints import checkpoints
+from cissod_bench.ssod.hooks.progress import ProgressHook
+from cissod_bench.ssod.teacher_inference import _TestImages, batches_of_one_size, sweep
+from cissod_bench.training import build_config as config
+from cissod_bench.training import data_config as data
+from cissod_bench.training.detectors import get_detector
+from cissod_bench.training.runner import run_job
 from tests.engine.conftest import tiny_job
 from tests.engine.test_run import final_state
 from tests.methods.frames import frame

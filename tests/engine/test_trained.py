@@ -21,14 +21,14 @@ from scipy.spatial.distance import cdist
 from typer.testing import CliRunner
 
 from cissod_bench.cli.main import app
-from cissod_bench.engine.bundle import export_bundle, plain_config
-from cissod_bench.engine.config import build_config
-from cissod_bench.engine.run import run_job
-from cissod_bench.engine.trained import Trained, detect, load_trained, predict_folder
 from cissod_bench.errors import UserError
-from cissod_bench.files import sha256_file
-from cissod_bench.leaderboard.records import load_result
+from cissod_bench.io import sha256_file
 from cissod_bench.methods.registry import METHODS
+from cissod_bench.results.record import load_result
+from cissod_bench.training.build_config import build_config
+from cissod_bench.training.export import export_bundle, plain_config
+from cissod_bench.training.predict import Trained, detect, load_trained, predict_folder
+from cissod_bench.training.runner import run_job
 from tests.engine.conftest import tiny_job
 
 
@@ -89,7 +89,7 @@ def test_what_cannot_be_predicted_is_refused(run: Path, tiny: Path, tmp_path: Pa
 def test_whether_detections_can_be_written_is_known_before_any_is_made(
     run: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cissod_bench.engine.trained.detect", lambda *_: pytest.fail("work for nothing"))
+    monkeypatch.setattr("cissod_bench.training.predict.detect", lambda *_: pytest.fail("work for nothing"))
     trained = load_trained(run)
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match="cannot be written"):

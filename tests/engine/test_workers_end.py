@@ -5,7 +5,7 @@ import sys
 
 SCRIPT = """
 import multiprocessing, os, signal, sys, time
-from cissod_bench.engine.stopping import deaf_worker, stop_on_signals
+from cissod_bench.ssod.stopping import deaf_worker, stop_on_signals
 
 def work():
     deaf_worker(0)

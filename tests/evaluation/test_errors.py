@@ -7,8 +7,8 @@ import pytest
 from fuzzed import random_dataset
 
 from cissod_bench.evaluation.backends import hotcoco_eval
-from cissod_bench.evaluation.errors import ERROR_TYPES, group_confusion, tide_errors
 from cissod_bench.evaluation.inputs import read_detections, read_ground_truth
+from cissod_bench.evaluation.tide import ERROR_TYPES, group_confusion, tide_errors
 
 
 @pytest.mark.parametrize("seed", range(10))

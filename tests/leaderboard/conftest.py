@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from runs import make_record
 
-from cissod_bench.leaderboard.records import write_result
+from cissod_bench.results.record import write_result
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from typing import Any
 
 from cissod_bench.evaluation import METRICS
-from cissod_bench.leaderboard.records import Group, Key, Result
+from cissod_bench.results.record import Group, Key, Result
 
 SIZES = {"all": 12, "maj": 8, "min": 4}
 

@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 from cissod_bench.cli.main import app
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation import evaluate
-from cissod_bench.leaderboard.compare import compare_runs, comparison_table
-from cissod_bench.leaderboard.external import write_run
+from cissod_bench.leaderboard.comparison import compare_runs, comparison_table
 from cissod_bench.leaderboard.intervals import image_intervals
-from cissod_bench.leaderboard.records import RESULT_FILE
 from cissod_bench.leaderboard.report import make_report
+from cissod_bench.results.external import write_run
+from cissod_bench.results.record import RESULT_FILE
 
 IMAGES = 60
 

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from cissod_bench.cli.main import app
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation import evaluate
-from cissod_bench.leaderboard.records import load_result
-from cissod_bench.tasks import VOC_CLASSES
+from cissod_bench.results.record import load_result
+from cissod_bench.tasks.registry import VOC_CLASSES
 
 OTHERS = ("truck", "zebra", "fork")
 
@@ -64,7 +64,7 @@ def test_the_table_for_people(files):
 @pytest.fixture
 def split(monkeypatch, tmp_path):
     """A split folder as far as `eval` reads it."""
-    from cissod_bench.splits import manifest
+    from cissod_bench.splits import folder as manifest
 
     class Drawn:
         folder = tmp_path / "split"

@@ -12,12 +12,12 @@ import pytest
 from runs import make_record
 
 from cissod_bench.evaluation import evaluate, load_evaluation
-from cissod_bench.leaderboard.curves import metric_curves, read_curves
-from cissod_bench.leaderboard.external import write_run
 from cissod_bench.leaderboard.plots import class_ap
-from cissod_bench.leaderboard.records import load_result, write_result
 from cissod_bench.leaderboard.report import make_report, write_report
 from cissod_bench.leaderboard.series import class_series, run_curves
+from cissod_bench.results.curves import metric_curves, read_curves
+from cissod_bench.results.external import write_run
+from cissod_bench.results.record import load_result, write_result
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

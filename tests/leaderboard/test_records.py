@@ -10,7 +10,7 @@ from runs import make_record
 
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation import METRICS, evaluate
-from cissod_bench.leaderboard import records
+from cissod_bench.results import record as records
 
 STORED = Path(__file__).parent / "data"
 

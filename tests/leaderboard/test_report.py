@@ -8,8 +8,8 @@ from runs import make_record
 from typer.testing import CliRunner
 
 from cissod_bench.errors import UserError
-from cissod_bench.leaderboard.records import write_result
 from cissod_bench.leaderboard.report import make_report, write_report
+from cissod_bench.results.record import write_result
 
 
 @pytest.fixture

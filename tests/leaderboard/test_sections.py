@@ -9,8 +9,8 @@ import pytest
 from runs import make_record
 from scipy import stats
 
-from cissod_bench.leaderboard.records import Group
-from cissod_bench.leaderboard.sections import differences, make_sections, spread
+from cissod_bench.leaderboard.comparable import differences, make_sections, spread
+from cissod_bench.results.record import Group
 
 
 def sections_of(*records):

@@ -11,8 +11,8 @@ import pytest
 from runs import make_record
 
 from cissod_bench.cli.report import paper_variants
+from cissod_bench.leaderboard.comparable import make_sections
 from cissod_bench.leaderboard.paper import TABLES
-from cissod_bench.leaderboard.sections import make_sections
 from cissod_bench.leaderboard.table import Cell, Column, Table
 from cissod_bench.leaderboard.tables import paper_table, section_table, tidy_table
 from cissod_bench.leaderboard.writers import WRITERS, comma_separated, html_table, json_text, latex, markdown
@@ -212,7 +212,7 @@ def test_a_variant_that_lacks_a_seed_is_said_to_be_left_out():
 def test_ablations_differ_from_the_defaults_as_the_records_say():
     """What `paper_variants` takes for changed is what a run records as changed."""
     registry = pytest.importorskip("cissod_bench.methods.registry")
-    from cissod_bench.methods.ablations import ABLATIONS
+    from cissod_bench.methods.gbs.ablations import ABLATIONS
 
     for ablation in ABLATIONS.values():
         method = registry.get_method(ablation.method)

@@ -11,8 +11,8 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-import cissod_bench.engine.plugins  # noqa: F401  (registers the parts)
-from cissod_bench.engine.detectors import SOFT_TEACHER, get_detector
+import cissod_bench.training.plugins  # noqa: F401  (registers the parts)
+from cissod_bench.training.detectors import SOFT_TEACHER, get_detector
 
 init_default_scope("mmdet")
 

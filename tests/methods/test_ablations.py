@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from cissod_bench.leaderboard.paper import TABLES
-from cissod_bench.methods.ablations import ABLATIONS, Ablation
-from cissod_bench.methods.method import Parts, Setting
+from cissod_bench.methods.base import Parts, Setting
+from cissod_bench.methods.gbs.ablations import ABLATIONS, Ablation
 from cissod_bench.methods.registry import get_method
 
 SETTING = Setting(

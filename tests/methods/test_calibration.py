@@ -11,9 +11,9 @@ from mmengine.structures import InstanceData
 from PIL import Image
 from torch import Tensor, nn
 
-from cissod_bench.baselines.defrcn import Options, parts
+from cissod_bench.baselines.defrcn.calibration import Calibration, calibrate, embed, load_imagenet_network
+from cissod_bench.baselines.defrcn.defrcn import Options, parts
 from cissod_bench.errors import UserError
-from cissod_bench.methods.calibration import Calibration, calibrate, embed, load_imagenet_network
 from tests.baselines.plain import SETTING
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cissod_bench.methods.focal import softmax_focal
-from cissod_bench.methods.gradient_matrix import gradient_matrix, gradient_ratio, jacobi_targets, softmax_weights
+from cissod_bench.methods.gbs.gradient_matrix import gradient_matrix, gradient_ratio, jacobi_targets, softmax_weights
+from cissod_bench.methods.softmax_focal import softmax_focal
 
 INFINITE = {"lowest": 0.0, "highest": math.inf, "background_highest": math.inf}
 TOY = torch.tensor([[-2, 1, 0.5], [1.5, -3, 0.5], [0.5, 2, -1]], dtype=torch.float64)

@@ -9,9 +9,9 @@ from mmdet.structures.bbox import bbox_project
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from cissod_bench.methods.lean import LeanAssigner, LeanBoxCoder, LeanSampler, overlaps
-from cissod_bench.methods.roi_extractor import SortedRoIExtractor
-from cissod_bench.methods.views import chosen, project
+from cissod_bench.ssod.model.roi_extractor import SortedRoIExtractor
+from cissod_bench.ssod.model.sync_free_ops import LeanAssigner, LeanBoxCoder, LeanSampler, overlaps
+from cissod_bench.ssod.model.views import chosen, project
 from tests.methods.frames import frame
 
 SingleRoIExtractor = MODELS.get("SingleRoIExtractor")

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from cissod_bench.errors import UserError
-from cissod_bench.methods.method import Method
+from cissod_bench.methods.base import Method
 from cissod_bench.methods.registry import METHODS, get_method
 from tests.baselines.plain import SETTING
 

@@ -6,9 +6,9 @@ import pytest
 
 from cissod_bench.cli.run import choose_method
 from cissod_bench.errors import UserError
-from cissod_bench.methods.presets import PRESETS, preset_options
+from cissod_bench.methods.gbs.presets import PRESETS, preset_options
 from cissod_bench.methods.registry import get_method
-from cissod_bench.tasks import TASKS
+from cissod_bench.tasks.registry import TASKS
 from tests.methods.test_ablations import SETTING
 
 # Data set -> iterations, beta, threshold policy, first iteration of the weights and of the thresholds, generation.

@@ -26,8 +26,8 @@ def test_the_frame_and_every_method_keep_their_data_on_the_device_and_do_not_wai
         own = {place: times for place, times in counts["waits"].items() if place.split(", ")[1].split(":")[0] in ours}
         assert own, "the frame's own waits are counted"
         assert {place.split(", ")[1].split(":")[0] for place in own} <= {
-            "methods/views.py",  # sizes of selections: pseudo labels, and samples of the RPN and of RoIs, by image
-            "methods/roi_extractor.py",  # the number of RoIs on each level
+            "model/views.py",  # sizes of selections: pseudo labels, and samples of the RPN and of RoIs, by image
+            "model/roi_extractor.py",  # the number of RoIs on each level
             *(["baselines/daso.py"] if name == "daso" else []),  # which labelled boxes enter the queues
         }, name
         assert sum(own.values()) <= 22, (name, own)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cissod_bench.errors import UserError
-from cissod_bench.methods.rebalancing import (
+from cissod_bench.methods.gbs.crs import (
     PseudoLabelPool,
     class_copies,
     class_factors,

@@ -9,8 +9,8 @@ import torch
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from cissod_bench.methods.passes import serving
-from cissod_bench.methods.reweighting import GradientReweightedFocalLoss
+from cissod_bench.methods.gbs.gbr import GradientReweightedFocalLoss
+from cissod_bench.ssod.branch import serving
 from tests.methods.test_gradient_matrix import by_autograd
 
 N = 5

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.dataset import BaseDataset, ClassBalancedDataset
 
-from cissod_bench.methods.sampling import repeat_factors
+from cissod_bench.ssod.data.repeat_factors import repeat_factors
 
 IMAGES = st.lists(st.lists(st.integers(0, 6), max_size=5), min_size=1, max_size=30)
 

@@ -8,7 +8,7 @@ from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from cissod_bench.methods.passes import serving
+from cissod_bench.ssod.branch import serving
 from tests.methods.frames import LOW, batch, build, detector_config, frame, train_steps
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from cissod_bench.methods.thresholds import ClassThreshold, FixedThreshold, gradient_thresholds, score_thresholds
+from cissod_bench.ssod.thresholds import ClassThreshold, FixedThreshold, gradient_thresholds, score_thresholds
 
 
 def test_score_thresholds_by_hand() -> None:

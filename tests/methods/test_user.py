@@ -13,13 +13,13 @@ from cissod_bench.cli.create import template
 from cissod_bench.cli.main import app
 from cissod_bench.errors import UserError
 from cissod_bench.methods import user
-from cissod_bench.methods.method import Parts
+from cissod_bench.methods.base import Parts
 from cissod_bench.methods.registry import METHODS, get_method
 from tests.baselines.plain import SETTING
 
 GOOD = """
 import msgspec
-from cissod_bench.methods.method import Method, Parts
+from cissod_bench.methods.base import Method, Parts
 
 METHOD = Method(name="mine", family="own", title="a title", citation="nobody")
 

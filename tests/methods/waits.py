@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import nn
 
-from cissod_bench.engine import pretended
-from cissod_bench.methods.lean import keep_anchors_on
 from cissod_bench.methods.registry import METHODS
+from cissod_bench.ssod import fake_device as pretended
+from cissod_bench.ssod.model.sync_free_ops import keep_anchors_on
 from tests.baselines.plain import frame_of, parts_of
 from tests.baselines.test_every_method import EVERYTHING, low_threshold
 from tests.methods.frames import LOW, batch, build, detector_config, frame

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from test_make import toy_data
 
-from cissod_bench.files import sha256_text
-from cissod_bench.splits import cache
-from cissod_bench.splits.columns import Columns
-from cissod_bench.splits.pools import Read
-from cissod_bench.splits.reader import Source, read_coco
+from cissod_bench.coco import cache
+from cissod_bench.coco.columns import Columns
+from cissod_bench.coco.reader import Source, read_coco
+from cissod_bench.io import sha256_text
+from cissod_bench.splits.sources import Read
 
 
 class Counting:
@@ -142,8 +142,8 @@ CACHED = """
 import os, resource, signal, sys
 from pathlib import Path
 import numpy as np
-from cissod_bench.splits.cache import cached
-from cissod_bench.splits.reader import read_coco
+from cissod_bench.coco.cache import cached
+from cissod_bench.coco.reader import read_coco
 if sys.argv[3] == "full":
     resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
 else:

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cissod_bench.splits.columns import Strings
-from cissod_bench.splits.objects365 import unpacked_names
+from cissod_bench.coco.columns import Strings
+from cissod_bench.coco.objects365 import unpacked_names
 
 NAMES = st.lists(st.text("a/é\0\U0001f600b", max_size=7), max_size=12)
 

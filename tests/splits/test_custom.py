@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from cissod_bench.cli.main import app
 from cissod_bench.errors import UserError
-from cissod_bench.splits.manifest import load_split
+from cissod_bench.splits.folder import load_split
 
 BCCD = Path(__file__).parents[3] / "shared" / "data" / "images" / "bccd"
 
@@ -173,7 +173,7 @@ def test_the_template_is_never_written_over_a_file(tmp_path: Path) -> None:
 def test_an_embedded_task_makes_its_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from functools import partial
 
-    from cissod_bench.splits import shapes
+    from cissod_bench.synthetic import shapes
 
     monkeypatch.setattr(shapes, "generate", partial(shapes.generate, train_images=60, val_images=4))
     command("make-splits", "--task", "shapes", "--out", tmp_path / "out")

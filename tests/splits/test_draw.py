@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cissod_bench.splits import draw as draw_module
-from cissod_bench.splits.draw import DrawKey, Drawn, Pairs, draw_floor, draw_labeled, hold_out, labeled_count
-from cissod_bench.tasks import Draw
+from cissod_bench.splits import select as draw_module
+from cissod_bench.splits.select import DrawKey, Drawn, Pairs, draw_floor, draw_labeled, hold_out, labeled_count
+from cissod_bench.tasks.registry import Draw
 
 KEY = DrawKey(protocol=1, task="toy", seed=0)
 

@@ -12,10 +12,10 @@ from test_make import TOY, TOY_TASK, make_split, toy_data
 from typer.testing import CliRunner
 
 from cissod_bench.cli.main import app
+from cissod_bench.coco.reader import read_coco
 from cissod_bench.errors import UserError
-from cissod_bench.splits.exchange import detectron2_images, read_ids, supervision_percentage
-from cissod_bench.splits.manifest import MANIFEST, load_split, manifest_digest
-from cissod_bench.splits.reader import read_coco
+from cissod_bench.splits.folder import MANIFEST, load_split, manifest_digest
+from cissod_bench.splits.interop import detectron2_images, read_ids, supervision_percentage
 from cissod_bench.splits.verify import verify_split
 
 UNITS = ("images", "boxes")
@@ -45,7 +45,7 @@ def edit(path: Path, change: Any) -> None:
 
 def reseal(folder: Path) -> None:
     """Make the manifest agree with altered files, so that only the deeper checks can find them."""
-    from cissod_bench.files import sha256_file
+    from cissod_bench.io import sha256_file
 
     def change(content: dict[str, Any]) -> None:
         content["outputs"] = {name: sha256_file(folder / name) for name in content["outputs"]}

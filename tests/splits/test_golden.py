@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cissod_bench.splits.columns import Columns
-from cissod_bench.splits.draw import DrawKey, draw_labeled, pairs_of
+from cissod_bench.coco.columns import Columns
+from cissod_bench.coco.reader import read_coco
 from cissod_bench.splits.make import write_plan
 from cissod_bench.splits.plan import Plan, Pools, Variant, minority_labels, plan_split
-from cissod_bench.splits.pools import read_pools
-from cissod_bench.splits.reader import read_coco
-from cissod_bench.tasks import TASKS, Draw
+from cissod_bench.splits.select import DrawKey, draw_labeled, pairs_of
+from cissod_bench.splits.sources import read_pools
+from cissod_bench.tasks.registry import TASKS, Draw
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 

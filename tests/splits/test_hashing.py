@@ -17,11 +17,11 @@ import pytest
 from test_make import toy_data
 from test_workers import assert_ends, children, needs_proc, running
 
+from cissod_bench.coco import hashing as hashing_module
+from cissod_bench.coco import reader
+from cissod_bench.coco.hashing import FileDigest
+from cissod_bench.coco.reader import read_coco
 from cissod_bench.errors import UserError
-from cissod_bench.splits import hashing as hashing_module
-from cissod_bench.splits import reader
-from cissod_bench.splits.hashing import FileDigest
-from cissod_bench.splits.reader import read_coco
 
 
 def hashing(path: Path) -> FileDigest:
@@ -133,7 +133,7 @@ def test_a_digest_that_nobody_asks_for_leaves_no_process(path: Path) -> None:
 def test_hashing_ends_with_a_caller_that_is_killed(path: Path, end: signal.Signals) -> None:
     os.truncate(path, 2**34)
     program = (
-        "import io, os, sys; from pathlib import Path; from cissod_bench.splits import hashing\n"
+        "import io, os, sys; from pathlib import Path; from cissod_bench.coco import hashing\n"
         "started, file = hashing._started, io.FileIO(sys.argv[1])\n"
         "def told(file):\n"
         "    process = started(file)\n"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from cissod_bench.splits.health import Flag, dropped, report, usable
-from cissod_bench.splits.reader import read_coco
+from cissod_bench.coco.checks import Flag, dropped, report, usable
+from cissod_bench.coco.reader import read_coco
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 

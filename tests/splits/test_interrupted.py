@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from test_make import TOY_TASK, toy_data
 
-from cissod_bench.splits.manifest import load_split
+from cissod_bench.splits.folder import load_split
 
 PROGRAM = [sys.executable, "-m", "cissod_bench.cli.main"]
 

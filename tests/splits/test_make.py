@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cissod_bench.coco.columns import Strings
 from cissod_bench.errors import UserError
-from cissod_bench.splits.columns import Strings
+from cissod_bench.splits.folder import load_split
 from cissod_bench.splits.make import Made, make_splits
-from cissod_bench.splits.manifest import load_split
 from cissod_bench.splits.plan import Variant
 from cissod_bench.splits.write import content_order
-from cissod_bench.tasks import Draw, Task
+from cissod_bench.tasks.registry import Draw, Task
 
 TOY_TASK = """
 name = "toy"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cissod_bench.errors import UserError
-from cissod_bench.splits.manifest import (
+from cissod_bench.splits.folder import (
     SplitRecord,
     damaged_files,
     load_split,
@@ -132,7 +132,7 @@ def test_an_error_while_writing_leaves_nothing(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-from cissod_bench.splits.manifest import staged_folder
+from cissod_bench.splits.folder import staged_folder
 with staged_folder(Path(sys.argv[1]), replace=True) as staging:
     (staging / "labeled.json").write_text("half")
     print("writing", flush=True)

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cissod_bench.coco.columns import Category
+from cissod_bench.coco.objects365 import ABSENT_FILES, FROM_COCO, NAMES, check_classes, unpacked_names
+from cissod_bench.coco.reader import read_coco
 from cissod_bench.errors import UserError
-from cissod_bench.splits.columns import Category
-from cissod_bench.splits.objects365 import ABSENT_FILES, FROM_COCO, NAMES, check_classes, unpacked_names
-from cissod_bench.splits.pools import COCO_ID_OFFSET, read_pools
-from cissod_bench.splits.reader import read_coco
-from cissod_bench.tasks import TASKS
+from cissod_bench.splits.sources import COCO_ID_OFFSET, read_pools
+from cissod_bench.tasks.registry import TASKS
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "objects365"
 

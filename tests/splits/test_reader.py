@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cissod_bench.coco.columns import Columns
+from cissod_bench.coco.reader import read_coco
 from cissod_bench.errors import UserError
-from cissod_bench.splits.columns import Columns
-from cissod_bench.splits.reader import read_coco
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 REAL = (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cissod_bench.splits.png import code_lengths, encode_png
+from cissod_bench.synthetic.png import code_lengths, encode_png
 
 
 def decoded(png: bytes) -> np.ndarray:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cissod_bench.splits.render import (
+from cissod_bench.synthetic.render import (
     Canvas,
     Pose,
     Stream,

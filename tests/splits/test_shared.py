@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cissod_bench.splits.shared import Slots, shared_memory
+from cissod_bench.coco.shared_arrays import Slots, shared_memory
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def test_another_process_sees_the_memory(monkeypatch: pytest.MonkeyPatch, named:
         monkeypatch.delattr(os, "memfd_create")  # as on a Mac
     descriptor = shared_memory(2**16)
     program = (
-        "import sys, numpy; from cissod_bench.splits.shared import Slots; "
+        "import sys, numpy; from cissod_bench.coco.shared_arrays import Slots; "
         f"sys.stdout.buffer.write(Slots({descriptor}, 2).put(1, {{'a': numpy.arange(1000.0)}}))"
     )
     rest = subprocess.run([sys.executable, "-c", program], pass_fds=[descriptor], stdout=-1, check=True).stdout

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from test_make import TOY, make_split, toy_data
 
+from cissod_bench.coco.reader import read_coco
 from cissod_bench.errors import UserError
-from cissod_bench.splits.manifest import STATISTICS
-from cissod_bench.splits.reader import read_coco
+from cissod_bench.splits.folder import STATISTICS
 from cissod_bench.splits.verify import CocoFile, CocoImage, _trained_on, verify_split
-from cissod_bench.tasks import Draw
+from cissod_bench.tasks.registry import Draw
 
 
 def broken(folder: Path, **options: Any) -> list[str]:

@@ -19,11 +19,12 @@ from test_cache import same
 from test_make import toy_data
 from test_reader import BOX, JSON, SMALL, as_lists, naive
 
+from cissod_bench.coco import parallel as workers
+from cissod_bench.coco import reader
+from cissod_bench.coco.decode import Pieces
+from cissod_bench.coco.parallel import Workers, decode_part
+from cissod_bench.coco.reader import read_coco
 from cissod_bench.errors import UserError
-from cissod_bench.splits import reader, workers
-from cissod_bench.splits.pieces import Pieces
-from cissod_bench.splits.reader import read_coco
-from cissod_bench.splits.workers import Workers, decode_part
 
 TRAPS = (
     "}, {",
@@ -241,7 +242,7 @@ def test_workers_end_with_a_caller_that_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "toy.json"
     path.write_text(json.dumps(toy_data(images=3_000)))
     program = (
-        "import sys; from pathlib import Path; from cissod_bench.splits.workers import Workers\n"
+        "import sys; from pathlib import Path; from cissod_bench.coco.parallel import Workers\n"
         "file = open(sys.argv[1], 'rb')\n"
         "helpers = Workers(file.fileno(), Path(sys.argv[1]), 'file_name', 2, 5_000)\n"
         "next(helpers.decoded('images', int(sys.argv[2])))\n"

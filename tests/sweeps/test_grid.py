@@ -7,7 +7,7 @@ import pytest
 
 from cissod_bench.cli.sweep import members, read, run_options
 from cissod_bench.errors import UserError
-from cissod_bench.sweeps.grid import Grid, arguments, expand, varied
+from cissod_bench.launch.grid import Grid, arguments, expand, varied
 
 FILE = """
 out = "elsewhere"

@@ -12,14 +12,14 @@ from cissod_bench.cli.asked import asked_for
 from cissod_bench.cli.create import template
 from cissod_bench.cli.main import app
 from cissod_bench.cli.sweep import look, members, read
-from cissod_bench.engine import run as engine
-from cissod_bench.engine.config import build_config
-from cissod_bench.engine.job import Job, resolve_job
 from cissod_bench.errors import UserError
-from cissod_bench.files import write_text
-from cissod_bench.leaderboard.records import RESULT_FILE, write_result
-from cissod_bench.sweeps.held import differences, held_run
-from cissod_bench.sweeps.states import Member, Note, Standing, write_note
+from cissod_bench.io import write_text
+from cissod_bench.launch.held import differences, held_run
+from cissod_bench.launch.status import Member, Note, Standing, write_note
+from cissod_bench.results.record import RESULT_FILE, write_result
+from cissod_bench.training import runner as engine
+from cissod_bench.training.build_config import build_config
+from cissod_bench.training.job import Job, resolve_job
 from tests.leaderboard.runs import make_record
 
 LR = "optim_wrapper.optimizer.lr"
@@ -41,8 +41,8 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "load_evaluation", lambda file: None)
     monkeypatch.setattr(engine, "make_result", lambda key, *_, **__: msgspec.structs.replace(make_record(), key=key))
     monkeypatch.setattr(engine, "run_job", finish)
-    monkeypatch.setattr("cissod_bench.engine.launch.launch", lambda asked, *_: finish(resolve_job(**asked)))
-    monkeypatch.setattr("cissod_bench.engine.job.check_backbone", lambda *_: None)
+    monkeypatch.setattr("cissod_bench.launch.torchrun.launch", lambda asked, *_: finish(resolve_job(**asked)))
+    monkeypatch.setattr("cissod_bench.training.job.check_backbone", lambda *_: None)
     monkeypatch.setattr("cissod_bench.cli.sweep.watched", fail)
 
 
@@ -148,7 +148,7 @@ def test_a_job_for_another_run_is_not_this_one(
     given = ("--method", "rfs", "--iterations", "3", *shared)
     this, other = one_run(tiny, tmp_path, *given), one_run(tiny, tmp_path, *given, "--set", f"{LR}=0.5")
     write_note(this, Note(cluster="slurm", job="7", asked=asked_for(this.given)))
-    monkeypatch.setattr("cissod_bench.sweeps.states.job_state", lambda *_: ("queued", "job 7"))
+    monkeypatch.setattr("cissod_bench.launch.status.job_state", lambda *_: ("queued", "job 7"))
     assert look(this) == Standing("queued", "job 7")
     assert look(other).state == "another run"
     assert look(other).reason.startswith(f"is taken by job 7 for another run: overrides.{LR}: nothing there")

@@ -19,10 +19,10 @@ from cissod_bench.cli.main import app
 from cissod_bench.cli.options import cluster_options, slurm_options
 from cissod_bench.cli.sweep import watched
 from cissod_bench.errors import UserError
-from cissod_bench.files import lock
-from cissod_bench.leaderboard.records import IN_USE
-from cissod_bench.sweeps import cluster
-from cissod_bench.sweeps.states import Member, Note, Standing, reason_of, standing, write_note
+from cissod_bench.io import lock
+from cissod_bench.launch import slurm as cluster
+from cissod_bench.launch.status import Member, Note, Standing, reason_of, standing, write_note
+from cissod_bench.results.record import IN_USE
 
 PROGRAM = [sys.executable, "-m", "cissod_bench.cli.main"]
 
@@ -269,7 +269,7 @@ def test_a_run_under_way_is_told_by_its_lock(tmp_path: Path) -> None:
     hold = f"""
 import sys
 from pathlib import Path
-from cissod_bench.files import lock
+from cissod_bench.io import lock
 with lock(Path({str(member.out / IN_USE)!r})):
     print("held", flush=True)
     sys.stdin.read()

@@ -1,0 +1,1 @@
+"""CReST: self-training in generations."""

@@ -1,0 +1,1 @@
+"""DeFRCN: two stages, decoupled gradients, prototypical calibration."""

@@ -1,0 +1,157 @@
+"""What is wrong with annotations: flags per box, a report, and what the tasks do about it."""
+
+from collections.abc import Mapping
+from enum import IntFlag
+from typing import Any
+
+import numpy as np
+
+from cissod_bench.coco.columns import Bool, Bytes, Columns, Float64, Int16, Int32, Int64, UInt64
+
+
+class Flag(IntFlag):
+    """What can be wrong with one box."""
+
+    NOT_FINITE = 1
+    NO_AREA = 2
+    OUTSIDE = 4
+    CROSSES_BORDER = 8
+    DUPLICATE = 16
+    UNKNOWN_IMAGE = 32
+    UNKNOWN_CLASS = 64
+    UNMAPPED = 128
+
+
+MEANING: Mapping[Flag, str] = {
+    Flag.NOT_FINITE: "box missing or not finite",
+    Flag.NO_AREA: "box of zero or negative size",
+    Flag.OUTSIDE: "box wholly outside its image",
+    Flag.CROSSES_BORDER: "box reaches over the border of its image",
+    Flag.DUPLICATE: "same box of the same class twice in an image",
+    Flag.UNKNOWN_IMAGE: "annotation of an image that the file lacks",
+    Flag.UNKNOWN_CLASS: "annotation of a class that the file lacks",
+    Flag.UNMAPPED: "annotation of a class without counterpart in Objects365",
+}
+
+UNUSABLE = Flag.NOT_FINITE | Flag.NO_AREA | Flag.OUTSIDE | Flag.UNKNOWN_IMAGE | Flag.UNKNOWN_CLASS | Flag.UNMAPPED
+"""Dropped for every task: no trainer can use such a box, so it counts for nothing in the draw either."""
+
+_DROPPED = {"coco": UNUSABLE, "lvis": UNUSABLE}
+_TOLERANCE = 1.0
+_BLOCK = 1 << 14  # boxes whose intermediate results fit into the processor's cache
+
+
+def dropped(dataset: str) -> Flag:
+    """Flags whose boxes a task of this data set leaves out.
+
+    Duplicates stay in COCO and LVIS, whose official annotations every published number rests on, and go elsewhere. A
+    box that reaches over the border stays everywhere: the trainer clips it, as it does for the published numbers.
+    """
+    return _DROPPED.get(dataset, UNUSABLE | Flag.DUPLICATE)
+
+
+def box_flags(
+    boxes: Float64,
+    box_image: Int32,
+    box_label: Int16,
+    row_hashes: UInt64,
+    box_ids: Int64,
+    widths: Int32,
+    heights: Int32,
+) -> Bytes:
+    """Flags of every box, uint8 `[M]`; the arguments are columns as in `Columns`, `row_hashes` from `content`.
+
+    Of several equal boxes the one with the lowest annotation id is kept, whatever their order in the file. A box may
+    reach one pixel over the border, since official boxes do by rounding.
+    """
+    flags = np.zeros(len(boxes), np.uint8)
+    widths, heights = np.append(widths, np.int32(0)), np.append(heights, np.int32(0))  # for row -1, an unknown image
+    for start in range(0, len(boxes), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        corners = np.ascontiguousarray(boxes[part].T)
+        x, y, width, height = corners
+        rows = box_image[part]
+        known = rows >= 0
+        finite = np.isfinite(corners).all(axis=0)
+        image_width, image_height = widths[rows], heights[rows]
+        sized = finite & (image_width > 0) & (image_height > 0)
+        with np.errstate(invalid="ignore", over="ignore"):  # coordinates of 1e308 are finite, their sum is not
+            no_area = finite & ~((width > 0) & (height > 0))
+            right, bottom = x + width, y + height
+            outside = sized & ((x >= image_width) | (y >= image_height) | (right <= 0) | (bottom <= 0))
+            crosses = sized & ~outside
+            crosses &= (
+                (x < -_TOLERANCE)
+                | (y < -_TOLERANCE)
+                | (right > image_width + _TOLERANCE)
+                | (bottom > image_height + _TOLERANCE)
+            )
+        block = flags[part]
+        for condition, flag in (
+            (~finite, Flag.NOT_FINITE),
+            (no_area, Flag.NO_AREA),
+            (outside, Flag.OUTSIDE),
+            (crosses, Flag.CROSSES_BORDER),
+            (~known, Flag.UNKNOWN_IMAGE),
+            (box_label[part] < 0, Flag.UNKNOWN_CLASS),
+        ):
+            if condition.any():
+                block[condition] |= int(flag)
+    flags[_duplicates(row_hashes, box_ids)] |= int(Flag.DUPLICATE)
+    return flags
+
+
+def _duplicates(row_hashes: UInt64, box_ids: Int64) -> Int64:
+    """Rows whose content occurs before, in the order of annotation ids."""
+    ordered = np.sort(row_hashes)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    del ordered
+    if not len(repeated):
+        return np.empty(0, np.int64)
+    rows = np.flatnonzero(np.isin(row_hashes, repeated))
+    rows = rows[np.lexsort((box_ids[rows], row_hashes[rows]))]
+    again: Int64 = rows[1:][row_hashes[rows[1:]] == row_hashes[rows[:-1]]]
+    return again
+
+
+def usable(columns: Columns, dataset: str) -> Bool:
+    """Boxes that a task of this data set uses, bool `[M]`."""
+    mask: Bool = (columns.health & np.uint8(int(dropped(dataset)))) == 0
+    return mask
+
+
+def report(columns: Columns, dataset: str, examples: int = 3) -> list[dict[str, Any]]:
+    """What was found: what it is, number of boxes, lowest annotation ids as examples, and what is done about it."""
+    found = []
+    for flag, meaning in MEANING.items():
+        rows = np.flatnonzero(columns.health & np.uint8(int(flag)))
+        if len(rows):
+            found.append(
+                {
+                    "what": meaning,
+                    "boxes": len(rows),
+                    "annotation_ids": np.sort(columns.box_ids[rows])[:examples].tolist(),
+                    "handled": "dropped" if flag in dropped(dataset) else "kept",
+                }
+            )
+    repeated = _repeated_ids(columns.box_ids)
+    if len(repeated):
+        found.append(
+            {
+                "what": "annotation id missing or used more than once",
+                "boxes": len(repeated),
+                "annotation_ids": np.unique(repeated)[:examples].tolist(),
+                "handled": "numbered anew where they are in D_l, else kept",
+            }
+        )
+    return found
+
+
+def _repeated_ids(box_ids: Int64) -> Int64:
+    """Ids that are -1 or not the first of their value, in any order."""
+    if (box_ids[1:] > box_ids[:-1]).all() and (box_ids[:1] >= 0).all():
+        return box_ids[:0]  # ascending as in every official file: nothing to sort
+    ordered = np.sort(box_ids)
+    again = np.concatenate([[False], ordered[1:] == ordered[:-1]])
+    repeated: Int64 = ordered[again | (ordered < 0)]
+    return repeated

@@ -1,0 +1,167 @@
+"""Runs as Slurm jobs, through submitit; its local executor does the same with processes of this machine.
+
+A job is one task on each node, which starts `cissod-bench run` there: a job is what a user would type. Before its time
+is up or its place is taken, the task asks the run to stop, which leaves a checkpoint, and Slurm starts it anew; the run
+folder says where it goes on.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from cissod_bench.errors import UserError
+
+CLUSTERS = ("slurm", "local")
+_STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT)
+_RUNNING = ("RUNNING", "COMPLETING")
+_QUEUED = ("PENDING", "REQUEUED", "READY", "SUSPENDED", "UNKNOWN")
+
+
+@dataclass
+class RunTask:
+    """What submitit pickles and calls in each task of a job.
+
+    Attributes:
+        arguments: of `run`, without those that say where the nodes are.
+        log: what the run prints, for the reason of a failure.
+    """
+
+    arguments: Sequence[str]
+    log: Path
+    _process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
+
+    def __call__(self) -> None:
+        """Run until the end.
+
+        Raises:
+            RuntimeError: the run failed; with the reason.
+        """
+        from submitit import JobEnvironment
+
+        from cissod_bench.launch.status import reason_of
+
+        environment = JobEnvironment()
+        nodes = environment.num_nodes
+        place = []
+        if nodes > 1:
+            port = 20_000 + int(environment.raw_job_id) % 10_000
+            place = ["--node-rank", str(environment.node), "--rendezvous", f"{environment.hostnames[0]}:{port}"]
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("w" if environment.node == 0 else "a") as log:
+            command = [sys.executable, "-m", "cissod_bench.cli.main", "run", *self.arguments, *place]
+            # Slurm sends its warning to every process of the job: the run is to hear it from this one, once.
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_deaf, env=_own_environment())
+            _wait(self._process)
+            code = self._process.wait()
+        # A run that was asked to stop on another node has done as it was told.
+        if code and (environment.node == 0 or code not in _STOPPED):
+            raise RuntimeError(reason_of(self.log, code))
+
+    def checkpoint(self) -> Any:
+        """Stop the run, and have it submitted again as it is."""
+        from submitit.helpers import DelayedSubmission
+
+        if self._process is not None:
+            self._process.terminate()
+            _wait(self._process)
+        return DelayedSubmission(RunTask(self.arguments, self.log))
+
+
+def _wait(process: "subprocess.Popen[bytes]") -> None:
+    """Wait for a process, also where a signal has interrupted the waiting for it; its code is there to be asked for."""
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+
+def _deaf() -> None:
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+
+def _own_environment() -> dict[str, str]:
+    """The environment without what would tell a run that it is one of the job step's tasks."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("SLURM_STEP_")}
+
+
+def submit(arguments: Sequence[str], log: Path, folder: Path, options: Mapping[str, Any]) -> str:
+    """Submit a run as a job.
+
+    Args:
+        arguments: of `run`.
+        log: file for what it prints.
+        folder: where submitit keeps its scripts, pickles and logs.
+        options: `cluster`, `nodes`, `gpus` on each of them, `time` in minutes, and whatever else sbatch is to be told.
+
+    Returns:
+        The number of the job.
+
+    Raises:
+        UserError: there is no such cluster here, or it refuses the job.
+    """
+    import submitit
+
+    cluster, gpus = str(options["cluster"]), int(options["gpus"])
+    named = {name: value for name, value in options.items() if name not in ("cluster", "gpus", "nodes", "time")}
+    try:
+        if cluster == "slurm":
+            # An interrupted run loses nothing, however often.
+            executor = submitit.AutoExecutor(folder=folder, cluster=cluster, slurm_max_num_timeout=1000)
+            executor.update_parameters(
+                name=log.stem,
+                nodes=int(options["nodes"]),
+                tasks_per_node=1,
+                gpus_per_node=gpus,
+                slurm_time=int(options["time"]),
+                slurm_additional_parameters={"requeue": True, **named},
+            )
+        else:
+            executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+            executor.update_parameters(tasks_per_node=1, gpus_per_node=gpus, timeout_min=int(options["time"]))
+        job: Any = executor.submit(RunTask(tuple(arguments), log))
+    except Exception as error:  # submitit and sbatch each have their own
+        raise UserError(f"{cluster}: the job cannot be submitted ({error}).") from error
+    return str(job.job_id)
+
+
+def job_state(cluster: str, job_id: str, folder: Path) -> tuple[Literal["running", "queued", "failed"], str]:
+    """What has become of a job whose run is not done: its state, and why it failed.
+
+    Args:
+        cluster: "slurm" or "local".
+        job_id: number of the job.
+        folder: the one that it was submitted with.
+    """
+    from submitit import Job, LocalJob, SlurmJob
+
+    job: Job[None] = SlurmJob(folder, job_id) if cluster == "slurm" else LocalJob(folder, job_id)
+    if job.paths.result_pickle.exists():
+        error = job.exception()
+        said = "it ended without a result" if error is None else _raised(str(error))
+        return "failed", f"job {job_id}: {said}"
+    if cluster == "local":
+        return ("running", "") if _alive(int(job_id)) else ("failed", f"process {job_id} died; {job.paths.stderr}")
+    state = str(job.get_info(mode="force").get("State", "UNKNOWN")).split()[0]
+    if state in _RUNNING:
+        return "running", f"job {job_id}"
+    if state in _QUEUED:
+        return "queued", f"job {job_id}"
+    return "failed", f"job {job_id}: Slurm says {state}; {job.paths.stderr}"
+
+
+def _raised(text: str) -> str:
+    """The exception in a traceback that submitit has put its own lines around."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    raised = next((line for line in reversed(lines) if re.match(r"[\w.]*Error: ", line)), lines[-1])
+    return raised.removeprefix("RuntimeError: ")
+
+
+def _alive(process: int) -> bool:
+    status = Path(f"/proc/{process}/status")
+    try:
+        return "State:\tZ" not in status.read_text()
+    except OSError:
+        return False

@@ -1,0 +1,177 @@
+"""Start a run's processes on this machine and watch over them, by torchrun's own agent.
+
+When one of them dies the agent stops the others; what is said then is the error of the one that died first, not of
+those that lost their partner. A signal to this process goes on to all of them.
+"""
+
+import logging
+import os
+import pickle
+import re
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch.distributed import DistNetworkError, DistStoreError
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from cissod_bench.errors import ProcessDied, Stopped, UserError
+
+_LOST = re.compile(r"gloo|NCCL|Connection (closed|reset)|Broken pipe|Dist\w*Error", re.IGNORECASE)
+_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
+"""Signals that the agent takes: its own, and the one that Slurm can be asked to send (`stopping.py`)."""
+MEETING_SECONDS = 300
+STOPPING_SECONDS = 80
+"""What processes have for a last checkpoint before they are killed; Slurm gives 90 seconds."""
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """The machines of a run, on each of which it is started.
+
+    Attributes:
+        count: how many.
+        rank: number of this one, from 0.
+        rendezvous: "HOST:PORT" of the first one, where they meet; None for any free port of one machine.
+    """
+
+    count: int = 1
+    rank: int = 0
+    rendezvous: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check.
+
+        Raises:
+            UserError: the parts do not fit together.
+        """
+        if not 0 <= self.rank < self.count:
+            raise UserError(f"--node-rank {self.rank}: with {self.count} nodes it is 0 to {self.count - 1}.")
+        if self.rendezvous is None:
+            if self.count > 1:
+                raise UserError(f"{self.count} nodes need --rendezvous HOST:PORT, a free port of the first of them.")
+            return
+        host, _, port = self.rendezvous.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+            raise UserError(f"--rendezvous {self.rendezvous}: write HOST:PORT.")
+
+
+def launch(asked: Mapping[str, Any], out: Path, here: int, nodes: Nodes) -> None:
+    """Run a job by several processes, `here` of them on this machine, until all have ended.
+
+    Args:
+        asked: arguments of `resolve_job`, checked already.
+        out: the run folder, for messages.
+        here: processes on this machine.
+        nodes: where the others are.
+
+    Raises:
+        UserError: the job cannot be run, or the nodes cannot meet.
+        Stopped: a signal asked the run to stop.
+        ProcessDied: a process died; the others were stopped.
+    """
+    check_port(nodes)
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # all of it is said here
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(STOPPING_SECONDS))
+    before = {number: signal.getsignal(number) for number in _HANDLED}
+    with tempfile.TemporaryDirectory(prefix="cissod-bench-") as folder:
+        request = Path(folder) / "request.pkl"
+        request.write_bytes(pickle.dumps(dict(asked)))
+        config = LaunchConfig(
+            min_nodes=nodes.count,
+            max_nodes=nodes.count,
+            nproc_per_node=here,
+            run_id="cissod-bench",
+            rdzv_backend="c10d" if nodes.rendezvous is None else "static",
+            rdzv_endpoint=nodes.rendezvous or "localhost:0",
+            rdzv_configs={"timeout": MEETING_SECONDS, "rank": nodes.rank},
+            max_restarts=0,
+            local_addr="localhost" if nodes.rendezvous is None else None,
+            logs_specs=DefaultLogsSpecs(log_dir=folder),
+            signals_to_handle=",".join(number.name for number in _HANDLED),
+        )
+        try:
+            elastic_launch(config, sys.executable)("-u", "-m", "cissod_bench.launch.worker", str(request))
+        except ChildFailedError as failed:
+            raise described(failed.failures, here * nodes.count, out) from None
+        except SignalException as stopped:
+            raise Stopped(
+                f"Stopped by {stopped.sigval.name}. The same command goes on from the newest checkpoint in {out}.",
+                stopped.sigval,
+            ) from None
+        except (DistNetworkError, DistStoreError) as error:
+            raise UserError(
+                f"--rendezvous {nodes.rendezvous}: the nodes cannot meet there ({str(error).splitlines()[0]})."
+            ) from None
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def check_port(nodes: Nodes) -> None:
+    """Make sure that the port to meet at is free, on the machine that offers it.
+
+    Raises:
+        UserError: it is not.
+    """
+    if nodes.rendezvous is None or nodes.rank != 0:
+        return
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", int(nodes.rendezvous.rpartition(":")[2])))
+        except OSError as error:
+            raise UserError(
+                f"--rendezvous {nodes.rendezvous}: the port cannot be used ({error.strerror}). Give a free one on all "
+                "nodes, or on one machine leave --rendezvous out: a free one is taken."
+            ) from None
+
+
+def described(failures: Mapping[int, ProcessFailure], size: int, out: Path) -> Exception:
+    """What to raise for processes that ended with an error: the error of the one that the others ended for.
+
+    Args:
+        failures: by rank.
+        size: number of processes on all nodes.
+        out: the run folder.
+    """
+    rank, failure = min(failures.items(), key=lambda item: (_order(item[1]), item[1].timestamp))
+    kind, _, text = message(failure).partition(": ")
+    if kind == "UserError":
+        return UserError(text)
+    if kind == "Stopped":
+        return Stopped(text, failure.exitcode - 128)
+    again = f"The others were stopped; the same command goes on from the newest checkpoint in {out}."
+    who = f"Process {rank} of {size} (pid {failure.pid})"
+    if not kind:
+        how = f"was killed by {failure.signal_name()}" if failure.exitcode < 0 else f"exited with {failure.exitcode}"
+        return ProcessDied(f"{who} {how}. {again}")
+    if _LOST.search(message(failure)):
+        return ProcessDied(f"{who} lost the others, which may run on another node: {message(failure)}. {again}")
+    return ProcessDied(f"{traceback_of(failure)}{who} died: {message(failure)}. {again}")
+
+
+def _order(failure: ProcessFailure) -> int:
+    """How likely a failure is the cause of the others: 0 most, 3 least."""
+    if message(failure):
+        return 2 if _LOST.search(message(failure)) else 0
+    return 3 if failure.exitcode == -signal.SIGTERM else 1  # the agent stops processes by SIGTERM
+
+
+def message(failure: ProcessFailure) -> str:
+    """The exception that a process reported before it ended, "" if it had no time to."""
+    content = failure.error_file_data.get("message")  # a text that means nothing where there is no report
+    return str(content["message"]) if isinstance(content, dict) else ""
+
+
+def traceback_of(failure: ProcessFailure) -> str:
+    """Where a process failed."""
+    content = failure.error_file_data.get("message")
+    return str(content["extraInfo"]["py_callstack"]) if isinstance(content, dict) else ""

@@ -1,0 +1,47 @@
+"""One process of a run that `launch.py` started: `python -m cissod_bench.launch.worker REQUEST`.
+
+It prints nothing; an error goes into the file that torchrun's agent reads.
+"""
+
+import contextlib
+import ctypes
+import os
+import pickle
+import signal
+import sys
+import warnings
+from pathlib import Path
+
+from cissod_bench.errors import Stopped, UserError
+
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent() -> None:
+    """Have Linux ask this process to stop when the process that started it dies, however it dies."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def main() -> int:
+    """Run the request; the exit code."""
+    end_with_parent()
+    # The main process warns of what is wrong with the run, and nobody of what libraries say about themselves.
+    warnings.filterwarnings("ignore", module=r"(mmengine|mmdet|mmcv)\." if os.environ["RANK"] == "0" else "")
+    try:
+        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+            from cissod_bench.training.job import resolve_job
+            from cissod_bench.training.runner import run_job
+
+            asked = pickle.loads(Path(sys.argv[1]).read_bytes())
+            run_job(resolve_job(**asked, look_for_images=False))
+    except BaseException as error:
+        from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+        get_error_handler().record_exception(error)
+        return 2 if isinstance(error, UserError) else error.exit_code if isinstance(error, Stopped) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The proposed method: gradient-based reweighting, thresholding and class-rebalancing sampling."""

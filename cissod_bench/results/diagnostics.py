@@ -1,0 +1,101 @@
+"""What a method logged about itself: class weights, thresholds, gradient ratios, quality of pseudo labels.
+
+A run's `observables.jsonl` holds one JSON object an interval: `step`, lists of one number a class (label order) under
+`weights`, `thresholds`, `gradient_ratio`, `class_factors` and `copies`, and `pseudo_labels` with the counts `right`,
+`given` and `annotated`. A list may end with a number of the background class, which is left out here.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cissod_bench.results.curves import Curve
+
+OBSERVABLES = "observables.jsonl"
+PER_CLASS = ("weights", "thresholds", "gradient_ratio", "class_factors", "copies")
+COUNTS = ("right", "given", "annotated")
+LATE = 1 / 3
+"""Part of the run, at its end, over which the quality of pseudo labels is summed up (Fig. 3)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Observables:
+    """S intervals of one run with C classes.
+
+    Attributes:
+        steps: (S,) int64, iteration at the end of each interval.
+        values: name -> (S, C) float64, NaN where a value was not logged.
+        counts: (S, 3, C) float64: right, given and annotated pseudo labels; None where they were not logged.
+    """
+
+    steps: NDArray[np.int64]
+    values: dict[str, NDArray[np.float64]]
+    counts: NDArray[np.float64] | None
+
+
+def read_observables(folder: Path, classes: int) -> Observables | None:
+    """Read a run's log; None where there is none. Lines that are cut short or of other classes are left out.
+
+    Args:
+        folder: run folder.
+        classes: number of classes C.
+    """
+    path = folder / OBSERVABLES
+    if not path.is_file():
+        return None
+    rows = [row for row in map(_parsed, path.read_text().splitlines()) if row is not None]
+    rows = [row for row in rows if all(len(values) in (classes, classes + 1) for values in row.lists.values())]
+    if not rows:
+        return None
+    missing = [None] * classes
+    values = {
+        name: np.array([row.lists.get(name, missing)[:classes] for row in rows], dtype=np.float64)
+        for name in PER_CLASS
+        if any(name in row.lists for row in rows)
+    }
+    counted = any("given" in row.lists for row in rows)
+    counts = np.array(
+        [[row.lists.get(name, [0] * classes)[:classes] for name in COUNTS] for row in rows], dtype=np.float64
+    )
+    return Observables(np.array([row.step for row in rows]), values, counts if counted else None)
+
+
+def group_curve(observed: Observables, name: str, members: Sequence[int]) -> Curve:
+    """Mean of a logged value over the classes of a group, at the steps where any of them has one."""
+    values = observed.values[name][:, list(members)]
+    known = ~np.isnan(values)
+    kept = known.any(axis=1)
+    means = np.where(known, values, 0.0).sum(axis=1)[kept] / known.sum(axis=1)[kept]
+    return observed.steps[kept].tolist(), means.tolist()
+
+
+def pseudo_label_quality(observed: Observables) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Precision and recall of pseudo labels per class over the last third of the run, (C,) each, NaN without any.
+
+    None where the counts were not logged.
+    """
+    if observed.counts is None:
+        return None
+    late = observed.steps > (1 - LATE) * observed.steps[-1]
+    right, given, annotated = observed.counts[late].sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        return right / given, right / annotated
+
+
+class _Line(NamedTuple):
+    step: int
+    lists: dict[str, list[float | None]]
+
+
+def _parsed(line: str) -> _Line | None:
+    try:
+        row = json.loads(line)
+        lists = {name: row[name] for name in PER_CLASS if name in row} | row.get("pseudo_labels", {})
+        return _Line(int(row["step"]), lists)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

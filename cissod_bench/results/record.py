@@ -1,0 +1,300 @@
+"""Result records: one `result.json` per run, with all that decides whether two runs may be compared.
+
+Two notions of "the same":
+
+* runs with an equal `comparison_key` stand in one table: same task and protocol, split, schedule, detector, evaluator
+  and rules. They differ in the method, its options, and the training seed;
+* runs with an equal `replicate_key` differ in the training seed alone: their spread is the spread over seeds.
+"""
+
+import platform
+import subprocess
+from collections.abc import Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from cissod_bench import __version__
+from cissod_bench.errors import UserError
+from cissod_bench.evaluation import METRICS, Evaluation
+from cissod_bench.io import canonical_json, write_json
+
+SCHEMA_VERSION = 1
+RESULT_FILE = "result.json"
+IN_USE = "in_use.lock"
+"""File of the run folder that the main process locks as long as the run goes on."""
+
+_PACKAGES = (
+    "hotcoco", "pycocotools", "lvis", "numpy", "torch", "torchvision",
+    "onedl-mmdetection", "onedl-mmengine", "onedl-mmcv", "mmdet", "mmengine", "mmcv",
+)  # fmt: skip
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a result is a result of.
+
+    Attributes:
+        task: name of the task; `protocol` its version.
+        split_digest: digest of the split folder's manifest.
+        split_seed: seed that drew the split; None where the split was not drawn by this program.
+        train_seed: seed of the training; None where it is not known. Such a run is never averaged with others.
+        method: name of the method; `method_options` what was changed from its defaults. `method_digest` is the SHA-256
+            of the source of a user's own method, None for the methods of this package: two files that give their
+            methods one name are two methods.
+        schedule: name of the schedule; `iterations` its length.
+        shortened: trained for less than the protocol asks; such rows are marked.
+        batch: labelled and unlabelled images in a step over all GPUs; None where it is not known.
+        detector: name of the detector preset.
+        backbone: SHA-256 of the file with the backbone's first weights, None for training from scratch.
+        amp: mixed precision of the training, None for single precision.
+        compile: whether the detector's backbone was compiled, which pads images more.
+        overrides: settings of the resolved configuration that were set otherwise, by dotted name.
+        evaluator: backend of the evaluation; `rules` whose matching rules it followed.
+        max_detections: detections per image that counted.
+    """
+
+    task: str
+    protocol: int
+    split_digest: str
+    split_seed: int | None
+    train_seed: int | None
+    method: str
+    method_options: dict[str, Any]
+    schedule: str
+    iterations: int
+    shortened: bool
+    detector: str
+    evaluator: str
+    max_detections: int
+    rules: Literal["coco", "lvis"] = "coco"
+    batch: tuple[int, int] | None = None
+    backbone: str | None = None
+    method_digest: str | None = None
+    amp: Literal["bf16", "fp16"] | None = None
+    compile: bool = False
+    overrides: dict[str, Any] = {}
+
+
+class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Size of a class group, and how many of its classes have no ground truth and are left out of its means."""
+
+    classes: int
+    without_ground_truth: int
+
+
+class Git(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """State of the source tree the run was made from."""
+
+    commit: str
+    dirty: bool
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One run's record.
+
+    Attributes:
+        key: what the result is a result of.
+        metrics: group -> metric -> value in [0, 1], unrounded; None where the group has no ground truth of that size.
+        groups: the same groups -> their sizes.
+        files: role -> file name relative to the record, such as "per_class", "detections", "config", "curves".
+        environment: versions of the interpreter and of the packages that matter.
+        package_version: version of this package.
+        split: path of the split folder as the user gave it.
+        annotations: path of the ground truth as it was given; `annotations_digest` identifies its content. Scores
+            against another ground truth do not stand in one table.
+        timing: seconds by phase, such as "train", "evaluate".
+        damaged_images: file of each training image that could not be read -> number of draws that got another one.
+        gpu_memory_mib: peak memory of the GPU, None without one.
+        git: state of the source tree, where it was one.
+        schema_version: version of this schema.
+    """
+
+    key: Key
+    metrics: dict[str, dict[str, float | None]]
+    groups: dict[str, Group]
+    files: dict[str, str] = {}
+    environment: dict[str, str] = {}
+    package_version: str = __version__
+    split: str | None = None
+    annotations: str | None = None
+    annotations_digest: str | None = None
+    timing: dict[str, float] = {}
+    damaged_images: dict[str, int] = {}
+    gpu_memory_mib: float | None = None
+    git: Git | None = None
+    schema_version: int = SCHEMA_VERSION
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """A file that was found but is no usable record."""
+
+    path: Path
+    reason: str
+
+
+def make_result(key: Key, evaluation: Evaluation, **fields: Any) -> Result:
+    """Record of an evaluation.
+
+    Args:
+        key: what was evaluated; its evaluator, rules and max_detections must be those of `evaluation`.
+        evaluation: the scores.
+        fields: further attributes of `Result`.
+    """
+    used = (evaluation.evaluator, evaluation.max_detections, "lvis" if evaluation.lvis else "coco")
+    if used != (key.evaluator, key.max_detections, key.rules):
+        raise ValueError(f"the key says {key.evaluator, key.max_detections, key.rules}, the evaluation used {used}")
+    empty = {name for name, count in zip(evaluation.class_names, evaluation.num_ground_truth, strict=True) if not count}
+    groups = {group: Group(len(names), len(empty.intersection(names))) for group, names in evaluation.groups.items()}
+    return Result(
+        key=key,
+        metrics=evaluation.metrics(),
+        groups=groups,
+        annotations=evaluation.annotations,
+        annotations_digest=evaluation.annotations_digest,
+        **fields,
+    )
+
+
+def comparison_key(key: Key) -> str:
+    """Equal for runs that may stand in one table."""
+    return canonical_json(comparison_fields(key))
+
+
+def comparison_fields(key: Key) -> dict[str, Any]:
+    """The fields that must agree for runs to stand in one table."""
+    apart = ("method", "method_options", "method_digest", "train_seed")
+    return {name: value for name, value in msgspec.to_builtins(key).items() if name not in apart}
+
+
+def replicate_key(key: Key) -> str:
+    """Equal for runs that differ in the training seed alone."""
+    return canonical_json({name: value for name, value in msgspec.to_builtins(key).items() if name != "train_seed"})
+
+
+def write_result(path: Path, result: Result) -> None:
+    """Write a record atomically as sorted, indented JSON.
+
+    Raises:
+        UserError: the record would not load again (a metric that is missing, NaN, outside [0, 1], ...).
+    """
+    content = msgspec.to_builtins(result)
+    _checked(path, content)
+    write_json(path, content)
+
+
+def load_result(path: Path) -> Result:
+    """Read and validate one record.
+
+    Raises:
+        UserError: no such file, not JSON, another program's file, a schema version that is not known, or a value that
+            breaks the schema. The message names the file and the field.
+    """
+    try:
+        content = msgspec.json.decode(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    except msgspec.DecodeError as error:
+        raise UserError(f"{path}: not valid JSON ({error}); the file is damaged.") from None
+    return _checked(path, content)
+
+
+def find_results(folders: Iterable[Path]) -> list[Path]:
+    """All `result.json` below the given folders (or the files themselves), each once, in the order of their paths.
+
+    Raises:
+        UserError: a folder that does not exist.
+    """
+    found: set[Path] = set()
+    for folder in folders:
+        if not folder.exists():
+            raise UserError(f"{folder}: no such folder. Give the folder of a run, or one that holds runs.")
+        found.update([folder] if folder.is_file() else folder.rglob(RESULT_FILE))
+    return sorted(found)
+
+
+def load_results(folders: Sequence[Path]) -> tuple[list[tuple[Path, Result]], list[Rejected]]:
+    """All records below the given folders. One that is damaged or foreign is left out and named, never guessed at.
+
+    Returns:
+        the records with their paths, and the files that were left out with the reason.
+
+    Raises:
+        UserError: a folder that does not exist, or no usable record in any of them.
+    """
+    results: list[tuple[Path, Result]] = []
+    rejected: list[Rejected] = []
+    for path in find_results(folders):
+        try:
+            results.append((path, load_result(path)))
+        except UserError as error:
+            rejected.append(Rejected(path, str(error)))
+    if not results:
+        where = ", ".join(str(folder) for folder in folders)
+        reasons = "".join(f" {entry.reason}" for entry in rejected)
+        raise UserError(f"No usable {RESULT_FILE} below {where}.{reasons} Make a run first.")
+    return results, rejected
+
+
+def describe_environment() -> dict[str, str]:
+    """Versions of Python, the system and the packages that matter, without importing them."""
+    found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_state(folder: Path) -> Git | None:
+    """Commit of the source tree that `folder` lies in, None where there is none or git is absent."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        return Git(commit=commit, dirty=bool(_git(folder, "status", "--porcelain", "--untracked-files=no")))
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    run = subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True)
+    return run.stdout.strip()
+
+
+def _checked(path: Path, content: Any) -> Result:
+    if not isinstance(content, dict) or "schema_version" not in content or "key" not in content:
+        raise UserError(f"{path}: not a result of this program (no `schema_version` and `key`).")
+    if content["schema_version"] != SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: schema version {content['schema_version']}, but this program reads version {SCHEMA_VERSION}; "
+            "use the version of the program that wrote it."
+        )
+    try:
+        result = msgspec.convert(content, Result)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{path}: not a valid result ({error}).") from None
+    problem = _problem(result)
+    if problem:
+        raise UserError(f"{path}: not a valid result ({problem}).")
+    return result
+
+
+def _problem(result: Result) -> str | None:
+    """What the types cannot say."""
+    if "all" not in result.metrics:
+        return "`metrics` has no group 'all'"
+    if result.metrics.keys() != result.groups.keys():
+        return f"`metrics` has the groups {sorted(result.metrics)}, `groups` has {sorted(result.groups)}"
+    for group, values in result.metrics.items():
+        if set(values) != set(METRICS):
+            return f"metrics of group {group!r} are {sorted(values)}, expected {sorted(METRICS)}"
+        for metric, value in values.items():
+            if value is not None and not 0 <= value <= 1:  # also refuses NaN
+                return f"{metric} of group {group!r} is {value}, expected a number in [0, 1]"
+    if not result.key.split_digest:
+        return "`key.split_digest` is empty"
+    escaping = [name for name in result.files.values() if Path(name).is_absolute() or ".." in Path(name).parts]
+    if escaping:
+        return f"file {escaping[0]!r} is not inside the run's folder"
+    return None

@@ -1,0 +1,389 @@
+"""The split folder: what is in it, its digest, how it is written at once and read back.
+
+::
+
+    split.json        the manifest: task, protocol, seed, options, classes, groups, counts, sha256 of every other file
+    labeled.json      D_l as COCO JSON, sorted by id
+    unlabeled.json    D_u as COCO JSON without annotations: an image list, so no hidden label can leak
+    val.json          only where the task asks for a held-out part of the training data
+    ids/*.txt         D_m (majority), D_s (minority), D_u (unlabeled) and the held-out part, one image id a line
+    data/             only for tasks whose data the package makes: train.json, val.json, images, SHA256SUMS over all
+    statistics.json   images and boxes per class and group, health of the annotations; outside the digest, since it only
+                      sums up the other files
+    source.json       name, size and sha256 of the file that was read: outside the digest, since the same annotations
+                      in another order give the same split
+    distribution.*    the plot, outside the digest, since the bytes of a picture depend on the plotting library
+
+The digest is the SHA-256 of the canonical JSON of the whole manifest but itself. Since the manifest lists the SHA-256
+of the other files, it identifies everything that training sees.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from cissod_bench.errors import UserError
+from cissod_bench.io import canonical_json, sha256_file, sha256_text, write_json
+
+SCHEMA = 1
+"""Version of the folder's layout; the protocol of the draw has its own version, `Task.version`."""
+
+MANIFEST = "split.json"
+LABELED = "labeled.json"
+UNLABELED = "unlabeled.json"
+VALIDATION = "val.json"
+STATISTICS = "statistics.json"
+SOURCE = "source.json"
+ID_FILES = {role: f"ids/{role}.txt" for role in ("majority", "minority", "unlabeled", "validation")}
+PLOTS = ("distribution.png", "distribution.svg")
+OUTSIDE_DIGEST = (MANIFEST, STATISTICS, SOURCE, *PLOTS)
+DATA = "data"
+DATA_SUMS = "data/SHA256SUMS"
+SPLIT_FILES = (LABELED, UNLABELED, VALIDATION, *ID_FILES.values(), *OUTSIDE_DIGEST)
+
+Ids = npt.NDArray[np.int64]
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The content of `split.json`; see the fields of the same names in `Split`."""
+
+    schema: int
+    task: str
+    protocol: int
+    seed: int
+    options: dict[str, Any]
+    source: dict[str, Any]
+    classes: list[dict[str, Any]]
+    groups: dict[str, list[str]]
+    counts: dict[str, int]
+    outputs: dict[str, str]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split folder that has been read, and verified unless asked otherwise.
+
+    Attributes:
+        folder: where it lies.
+        task: name of the task; for a custom task the name in its file.
+        protocol: `Task.version` at the time of the draw.
+        seed: seed of the draw.
+        options: what decided the draw: `fraction`, `floor`, `coverage`, `minority_draw`, `minority_objects`, ...
+        source: order-independent digest `content` of the annotations read, and their number of `images` and `boxes`.
+        digest: identity of the split, SHA-256 in hexadecimal.
+        classes: `{"id": category id, "name": name}` in label order (label = position).
+        groups: class names by group: `maj` and `min`, or `f`, `c` and `r` counted in D_l.
+        counts: `train_images`, `labeled_images`, `majority_images`, `minority_images`, `unlabeled_images`,
+            `labeled_boxes`, ...
+        majority_ids: image ids of D_m (scenario 2: of all D_l), ascending, int64 `[N]`.
+        minority_ids: image ids of D_s, ascending, int64 `[N]`.
+        unlabeled_ids: image ids of D_u, ascending, int64 `[N]`.
+        labeled_file: D_l as COCO JSON.
+        unlabeled_file: D_u as COCO JSON without annotations.
+        validation_file: held-out validation part, None where the task has its own validation data.
+    """
+
+    folder: Path
+    task: str
+    protocol: int
+    seed: int
+    options: Mapping[str, Any]
+    source: Mapping[str, Any]
+    digest: str
+    classes: tuple[Mapping[str, Any], ...]
+    groups: Mapping[str, tuple[str, ...]]
+    counts: Mapping[str, int]
+    majority_ids: Ids
+    minority_ids: Ids
+    unlabeled_ids: Ids
+    labeled_file: Path
+    unlabeled_file: Path
+    validation_file: Path | None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes in label order."""
+        return tuple(entry["name"] for entry in self.classes)
+
+    @property
+    def labeled_ids(self) -> Ids:
+        """Image ids of D_l = D_m + D_s, ascending."""
+        return np.sort(np.concatenate([self.majority_ids, self.minority_ids]))
+
+
+def load_split(folder: Path, *, verify: bool = True) -> Split:
+    """Read a split folder.
+
+    Args:
+        folder: a folder written by `make-splits`.
+        verify: compare the SHA-256 of every file with the manifest. The manifest's own digest is always checked.
+
+    Raises:
+        UserError: there is no split, or it is not the one that was written.
+    """
+    manifest = read_manifest(folder)
+    if verify:
+        damaged = damaged_files(folder, manifest)
+        if damaged:
+            raise UserError(
+                f"{folder}: {', '.join(damaged)} differ from the manifest {MANIFEST} or are missing. "
+                "Make the split again with `make-splits --force`."
+            )
+    validation = folder / VALIDATION
+    return Split(
+        folder=folder,
+        task=manifest.task,
+        protocol=manifest.protocol,
+        seed=manifest.seed,
+        options=manifest.options,
+        source=manifest.source,
+        digest=manifest.digest,
+        classes=tuple(manifest.classes),
+        groups={name: tuple(members) for name, members in manifest.groups.items()},
+        counts=manifest.counts,
+        majority_ids=read_ids(folder / ID_FILES["majority"]),
+        minority_ids=read_ids(folder / ID_FILES["minority"]),
+        unlabeled_ids=read_ids(folder / ID_FILES["unlabeled"]),
+        labeled_file=folder / LABELED,
+        unlabeled_file=folder / UNLABELED,
+        validation_file=validation if VALIDATION in manifest.outputs else None,
+    )
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read `split.json` and check that its digest is the digest of its content.
+
+    Raises:
+        UserError: no manifest, not one of this schema, or altered after it was written.
+    """
+    path = folder / MANIFEST
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{folder} holds no split: there is no {MANIFEST}. Make one with `make-splits`.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    try:
+        schema = msgspec.json.decode(content, type=_SchemaOnly).schema
+        if schema != SCHEMA:
+            raise UserError(f"{path} has schema {schema}; this version of cissod-bench reads schema {SCHEMA}.")
+        manifest = msgspec.json.decode(content, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a split manifest: {error}.") from None
+    expected = manifest_digest(msgspec.to_builtins(manifest))
+    if manifest.digest != expected:
+        raise UserError(
+            f"{path} was altered: its digest is {manifest.digest[:12]}..., its content has {expected[:12]}.... "
+            "Make the split again with `make-splits --force`."
+        )
+    return manifest
+
+
+class _SchemaOnly(msgspec.Struct):
+    schema: int
+
+
+def manifest_digest(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 over the canonical JSON of the manifest without its entry `digest`."""
+    return sha256_text(canonical_json({key: value for key, value in manifest.items() if key != "digest"}))
+
+
+def damaged_files(folder: Path, manifest: Manifest) -> list[str]:
+    """Names of the files that are missing or differ from the manifest."""
+    damaged = []
+    for name, expected in sorted(manifest.outputs.items()):
+        try:
+            actual = sha256_file(folder / name)
+        except OSError:
+            actual = "unreadable"
+        if actual != expected:
+            damaged.append(name)
+    return damaged
+
+
+@dataclass(frozen=True)
+class SplitRecord:
+    """What defines a split beside its files: the manifest without digests. Fields as in `Split`."""
+
+    task: str
+    protocol: int
+    seed: int
+    options: Mapping[str, Any]
+    source: Mapping[str, Any]
+    classes: Sequence[Mapping[str, Any]]
+    groups: Mapping[str, Sequence[str]]
+    counts: Mapping[str, int]
+
+
+def seal_split(folder: Path, record: SplitRecord) -> Manifest:
+    """Write the manifest over all files that lie in `folder`, save those outside the digest.
+
+    Images of `data/` are not listed: `SHA256SUMS` is written for them and listed.
+    """
+    images = [name for name in file_names(folder) if name.startswith(f"{DATA}/") and name.endswith(".png")]
+    if images:
+        (folder / DATA_SUMS).write_text("".join(f"{sha256_file(folder / name)}  {name}\n" for name in images))
+    outputs = {
+        name: sha256_file(folder / name)
+        for name in file_names(folder)
+        if name not in OUTSIDE_DIGEST and name not in images
+    }
+    content: dict[str, Any] = {
+        "schema": SCHEMA,
+        "task": record.task,
+        "protocol": record.protocol,
+        "seed": record.seed,
+        "options": dict(record.options),
+        "source": dict(record.source),
+        "classes": [dict(entry) for entry in record.classes],
+        "groups": {name: list(members) for name, members in record.groups.items()},
+        "counts": dict(record.counts),
+        "outputs": outputs,
+    }
+    content["digest"] = manifest_digest(content)
+    write_json(folder / MANIFEST, content)
+    return msgspec.convert(content, Manifest)
+
+
+def write_ids(path: Path, ids: Ids) -> None:
+    """Write image ids in ascending order, one a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = "\n".join(map(str, np.sort(ids).tolist()))
+    path.write_text(lines + "\n" if lines else "", encoding="ascii")
+
+
+def read_ids(path: Path) -> Ids:
+    """Image ids of a file that `write_ids` wrote, int64 `[N]`.
+
+    Raises:
+        UserError: not such a file.
+    """
+    try:
+        return np.array(path.read_bytes().split(), dtype=np.int64)
+    except (OSError, ValueError, OverflowError) as error:
+        raise UserError(f"{path} is not a list of image ids: {error}.") from None
+
+
+def file_names(folder: Path) -> list[str]:
+    """Paths of all files under a folder, relative to it, in ascending order."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@contextlib.contextmanager
+def staged_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Give an empty folder beside `target` that takes its place when the block ends without an error.
+
+    So `target` is the old folder or the whole new one, whatever happens in between. What a killed process left
+    behind is removed by the next one. Nothing but an empty folder or, with `replace`, a split is ever replaced. A
+    `target` that holds the very same split is left as it is.
+
+    Raises:
+        UserError: another process is writing the same split, or `target` cannot be replaced or written.
+    """
+    target = target.resolve()
+    staging = target.parent / f".{target.name}.partial"
+    previous = target.parent / f".{target.name}.previous"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if previous.is_dir() and not target.exists():
+            previous.rename(target)
+        staging.mkdir(exist_ok=True)
+        handle = os.open(staging, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"{target} cannot be written: {error.strerror}.") from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{target} is being written by another process.") from None
+        if not _same_folder(handle, staging):
+            raise UserError(f"{target} is being written by another process.")
+        _remove_content(staging)
+        try:
+            yield staging
+            if replace or not _holds_same_split(target, staging):
+                _check_replaceable(target, replace=replace)
+                _sync_files(staging)
+                if target.exists() and any(target.iterdir()):
+                    shutil.rmtree(previous, ignore_errors=True)
+                    target.rename(previous)
+                staging.rename(target)
+                shutil.rmtree(previous, ignore_errors=True)
+        except OSError as error:
+            raise UserError(f"{target} cannot be written: {error.strerror or error}.") from error
+        finally:
+            if _same_folder(handle, staging):
+                shutil.rmtree(staging, ignore_errors=True)
+    finally:
+        os.close(handle)
+
+
+def existing_digest(folder: Path) -> str | None:
+    """Digest of the split that a folder holds, None if it holds none that can be read."""
+    try:
+        return read_manifest(folder).digest
+    except UserError:
+        return None
+
+
+def _holds_same_split(target: Path, staging: Path) -> bool:
+    digest = existing_digest(target)
+    if digest is None or digest != existing_digest(staging):
+        return False
+    damaged = damaged_files(target, read_manifest(target))
+    if damaged:
+        raise UserError(
+            f"{target} holds this split, but {', '.join(damaged)} were altered. Write it again with --force."
+        )
+    return True
+
+
+def _same_folder(handle: int, path: Path) -> bool:
+    """Whether the locked folder is still the one at `path`, not one that another process has renamed meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except OSError:
+        return False
+
+
+def _remove_content(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _check_replaceable(target: Path, *, replace: bool) -> None:
+    """Refuse to put a split in the place of anything but an empty folder or, if asked, another split."""
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise UserError(f"{target} is not a folder.")
+    if not any(target.iterdir()):
+        return
+    if not (target / MANIFEST).is_file():
+        raise UserError(f"{target} is not empty and holds no split. Choose another folder.")
+    if not replace:
+        raise UserError(f"{target} already holds another split. Choose another folder, or replace it with --force.")
+    foreign = [name for name in file_names(target) if name not in SPLIT_FILES and not name.startswith("data/")]
+    if foreign:
+        raise UserError(f"{target} holds files that no split has ({', '.join(foreign[:3])}). Move them away first.")
+
+
+def _sync_files(folder: Path) -> None:
+    """Flush every file to disk, so that the rename that follows never shows a folder of empty files."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())

@@ -1,0 +1,184 @@
+"""Splits in the forms that other code bases use, out and in.
+
+* `ids`: the ids of D_l, one a line.
+* `unbiased-teacher`: one JSON object, percentage -> seed -> positions of D_l in the list of training images, as
+  Unbiased Teacher's `COCO_supervision.txt`. The list is detectron2's: by image id, only images with an annotation that
+  is no crowd, so the annotations are needed to count positions.
+* `yolo`: two text files of image paths, labelled and unlabelled; read back, paths are matched from their end.
+"""
+
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from cissod_bench.coco.columns import Columns, Int64
+from cissod_bench.errors import UserError
+from cissod_bench.io import write_text
+from cissod_bench.splits.folder import Split
+from cissod_bench.splits.select import Drawn
+from cissod_bench.splits.verify import read_coco_file
+
+Form = Literal["ids", "unbiased-teacher", "yolo"]
+FORMS: tuple[Form, ...] = ("ids", "unbiased-teacher", "yolo")
+
+
+def export_ids(split: Split, target: Path) -> None:
+    """Write the ids of D_l, one a line."""
+    write_text(target, "".join(f"{image_id}\n" for image_id in split.labeled_ids.tolist()))
+
+
+def export_yolo(split: Split, target: Path, images: str) -> None:
+    """Make the folder `target` with `labeled.txt` and `unlabeled.txt`: paths of images under `images`."""
+    prefix = f"{images.rstrip('/')}/" if images else ""
+    staging = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(staging, ignore_errors=True)  # what a killed process left
+    try:
+        for name, file in (("labeled.txt", split.labeled_file), ("unlabeled.txt", split.unlabeled_file)):
+            listed = "".join(f"{prefix}{image.file_name}\n" for image in read_coco_file(file).images)
+            write_text(staging / name, listed)
+        staging.rename(target)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+
+
+def export_unbiased_teacher(splits: Sequence[Split], target: Path, columns: Columns) -> list[tuple[str, str]]:
+    """Write the positions of D_l of several splits, by percentage and seed.
+
+    Returns:
+        Percentage and seed of each split: what Unbiased Teacher is to be told as `SUP_PERCENT` and `RANDOM_DATA_SEED`.
+
+    Raises:
+        UserError: two splits have the same percentage and seed, or a labelled image has no position.
+    """
+    listed = detectron2_images(columns)
+    content: dict[str, dict[str, list[int]]] = {}
+    written = []
+    for split in splits:
+        percentage = supervision_percentage(len(split.labeled_ids), len(listed))
+        seeds = content.setdefault(percentage, {})
+        if str(split.seed) in seeds:
+            raise UserError(f"{split.folder}: percentage {percentage} and seed {split.seed} are there already.")
+        positions = np.searchsorted(listed, split.labeled_ids)
+        found = (positions < len(listed)) & (listed[np.minimum(positions, len(listed) - 1)] == split.labeled_ids)
+        if not found.all():
+            raise UserError(
+                f"{split.folder}: labelled image {split.labeled_ids[~found][0]} is not in the annotations, "
+                "or has no annotation there."
+            )
+        seeds[str(split.seed)] = positions.tolist()
+        written.append((percentage, str(split.seed)))
+    write_text(target, msgspec.json.encode(content, order="sorted").decode() + "\n")
+    return written
+
+
+def supervision_percentage(labeled: int, listed: int) -> str:
+    """The percentage with the fewest decimals that Unbiased Teacher takes for so many of the listed images.
+
+    It demands `int(percentage / 100.0 * listed) == labeled` and looks the list up under `str(percentage)`
+    (`ubteacher/data/build.py`, `divide_label_unlabel`): 10 % of COCO's 117,266 images with annotations are `10.0`.
+    """
+    for decimals in range(1, 18):
+        nearest = math.ceil(labeled * 100 * 10**decimals / listed) if listed else 0
+        for number in (nearest - 1, nearest, nearest + 1):
+            percentage = float(f"{number}e-{decimals}")
+            if int(percentage / 100.0 * listed) == labeled:
+                return str(percentage)
+    raise UserError(f"No percentage of {listed} images is {labeled} images: these annotations are not the split's.")
+
+
+def detectron2_images(columns: Columns) -> Int64:
+    """Ids of the images that detectron2 lists for training, in its order."""
+    rows = np.unique(columns.box_image[~columns.crowd & (columns.box_image >= 0)])
+    ids: Int64 = columns.image_ids[rows]
+    return ids
+
+
+def read_ids(path: Path, columns: Columns, *, percentage: str | None = None, seed: str | None = None) -> Int64:
+    """Read a list of images in any of the forms; rows of the images, ascending.
+
+    Args:
+        path: ids separated by white space or commas, a JSON list of ids, an object percentage -> seed -> positions as
+            Unbiased Teacher lists them, or paths of images, one a line.
+        columns: the annotations that the images are of.
+        percentage: which entry of a JSON object.
+        seed: which entry of that.
+
+    Raises:
+        UserError: not such a list, an image twice or one that the annotations lack.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from None
+    lines = text.split("\n")
+    if text.lstrip().startswith("{"):
+        ids = _positions(path, text, detectron2_images(columns), percentage, seed)
+    elif "." in next((line for line in lines if line.strip()), ""):
+        ids = columns.image_ids[_rows_of_paths(path, lines, columns)]
+    else:
+        try:
+            ids = np.array(text.replace(",", " ").replace("[", " ").replace("]", " ").split(), dtype=np.int64)
+        except (ValueError, OverflowError) as error:
+            raise UserError(f"{path} is not a list of image ids: {error}.") from None
+    if not len(ids):
+        raise UserError(f"{path} lists no image.")
+    if len(np.unique(ids)) < len(ids):
+        raise UserError(f"{path} lists {len(ids) - len(np.unique(ids))} images more than once.")
+    known = np.isin(ids, columns.image_ids)
+    if not known.all():
+        raise UserError(f"{path}: image {ids[~known][0]} is not in the annotations ({int((~known).sum())} such).")
+    rows: Int64 = np.sort(np.searchsorted(columns.image_ids, ids))
+    return rows
+
+
+def _rows_of_paths(path: Path, lines: Sequence[str], columns: Columns) -> list[int]:
+    """Rows of the images whose file names agree with the listed paths, as far as both tell folders."""
+    names = columns.file_names.take(np.arange(columns.num_images))
+    by_base: dict[str, list[int]] = {}
+    for row, name in enumerate(names):
+        by_base.setdefault(name.rsplit("/", 1)[-1], []).append(row)
+    rows = []
+    for line in lines:
+        listed = line.strip().replace("\\", "/")
+        if not listed:
+            continue
+        fitting = [
+            row
+            for row in by_base.get(listed.rsplit("/", 1)[-1], ())
+            if f"/{listed}".endswith(f"/{names[row]}") or f"/{names[row]}".endswith(f"/{listed}")
+        ]
+        if len(fitting) != 1:
+            what = f"fits {len(fitting)} images of" if fitting else "is no image of"
+            raise UserError(f"{path}: {listed} {what} the annotations, whose file names are such as {names[0]}.")
+        rows += fitting
+    return rows
+
+
+def _positions(path: Path, text: str, listed: Int64, percentage: str | None, seed: str | None) -> Int64:
+    try:
+        content = msgspec.json.decode(text, type=dict[str, dict[str, list[int]]])
+    except msgspec.DecodeError as error:
+        raise UserError(f"{path} is not a JSON object percentage -> seed -> positions: {error}.") from None
+    values: Any = content
+    for option, key in (("--percentage", percentage), ("--list-seed", seed)):
+        if key not in values:
+            raise UserError(f"{path}: say which list with {option}; there are {', '.join(values)}.")
+        values = values[key]
+    positions = np.array(values, np.int64)
+    if len(positions) and (positions.min() < 0 or positions.max() >= len(listed)):
+        raise UserError(
+            f"{path}: position {positions.max()} is beyond the {len(listed)} images with annotations: "
+            "it belongs to other annotations."
+        )
+    return listed[positions]
+
+
+def given_draw(majority: Int64, minority: Int64, num_images: int) -> Drawn:
+    """Labelled images that somebody else has drawn; an image in both lists counts as D_s."""
+    return Drawn(np.setdiff1d(majority, minority), minority, len(majority), num_images)

@@ -1,0 +1,1 @@
+"""Labelled and unlabelled images: the data set, the sampler, damaged files."""

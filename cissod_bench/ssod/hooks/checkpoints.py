@@ -1,0 +1,173 @@
+"""Checkpoints that are whole or absent, and finding the newest one that can be used."""
+
+import os
+import re
+import signal
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmdet.registry import HOOKS
+from mmengine.dist import barrier, is_main_process
+from mmengine.hooks import Hook
+
+from cissod_bench.errors import Stopped, UserError
+from cissod_bench.io import atomic_path
+from cissod_bench.ssod.stopping import noted_signal, stop_signal
+
+_NAME = re.compile(r"iter_(\d+)\.pth")
+_FOLDER = 0x10
+"""The attribute by which a zip archive's directory marks a folder."""
+
+
+@HOOKS.register_module()
+class AtomicCheckpointHook(Hook):
+    """Writes `iter_N.pth` at an interval, before each evaluation, at the end, and when the run is asked to stop.
+
+    A checkpoint is flushed to disk under another name and then renamed; older ones are removed only after that. Before
+    it is written, `before_checkpoint` of every hook is called on all ranks: there is where they bring together what
+    they have, and refuse a state that is not worth keeping.
+
+    Args:
+        interval: iterations between two checkpoints.
+        folder: where they go.
+        keep: newest checkpoints that stay.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(self, interval: int, folder: str, keep: int = 2) -> None:
+        self.interval, self.folder, self.keep = interval, Path(folder), keep
+
+    def before_train(self, runner: Any) -> None:
+        """Remove what a process that died while it wrote has left."""
+        if is_main_process():
+            for leftover in self.folder.glob(".iter_*"):
+                leftover.unlink()
+
+    def before_train_epoch(self, runner: Any) -> None:
+        """Begin a run that resumes where an evaluation is due with it, when all hooks are ready for training.
+
+        Whether the evaluation had been finished does not matter: the log is cut back to the checkpoint (`logs.py`), and
+        the same weights give the same result.
+        """
+        if runner.iter > 0 and runner.train_loop.evaluates(runner.iter):
+            runner.val_loop.run()
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Write a checkpoint where one is due; stop where that was asked for."""
+        done = runner.iter + 1
+        stop = stop_signal(runner, done) if done < runner.max_iters else None
+        if stop or done % self.interval == 0 or runner.train_loop.evaluates(done):
+            runner.call_hook("before_checkpoint")
+            if is_main_process():
+                self._write(runner, done)
+            barrier()
+        if stop:
+            self._stop(stop, done)
+
+    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Stop within an evaluation: its checkpoint is written, and the run begins with the evaluation again."""
+        stop = noted_signal(runner)
+        if stop is not None:
+            self._stop(stop, runner.iter)
+
+    def after_sweep_batch(self, runner: Any, done: int, damaged: list[str]) -> None:
+        """Stop within a teacher's look at D_u, which can take longer than whoever sent the signal waits.
+
+        The look is a part of an iteration, so there is nothing to write: the run goes on from the checkpoint before.
+        """
+        stop = noted_signal(runner)
+        if stop is not None:
+            kept = checkpoints(self.folder)
+            raise Stopped(
+                f"Stopped by {signal.Signals(stop).name} while the teacher looked at D_u after iteration "
+                f"{runner.iter + 1}. The same command goes on from "
+                + (f"{kept[0]}." if kept else "the beginning: there is no checkpoint yet."),
+                stop,
+            )
+
+    def _write(self, runner: Any, done: int) -> None:
+        try:
+            with atomic_path(self.folder / f"iter_{done}.pth") as temporary:
+                runner.save_checkpoint(str(self.folder), temporary.name, by_epoch=False)
+            _sync(self.folder)
+        except (OSError, RuntimeError) as error:  # torch's writer has no type of its own
+            kept = checkpoints(self.folder)
+            raise UserError(
+                f"{self.folder}: the checkpoint of iteration {done} could not be written ({error}). "
+                + (f"{kept[0].name} is whole: " if kept else "")
+                + "make room on the disk, and the same command goes on."
+            ) from error
+        for old in checkpoints(self.folder)[self.keep :]:
+            old.unlink()
+
+    def _stop(self, number: int, done: int) -> None:
+        raise Stopped(
+            f"Stopped by {signal.Signals(number).name} at iteration {done}; the checkpoint is "
+            f"{self.folder / f'iter_{done}.pth'}. The same command goes on from there.",
+            number,
+        )
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints in a folder, newest first."""
+    found = [(int(match[1]), path) for path in folder.glob("iter_*.pth") if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def newest_readable(folder: Path) -> tuple[Path | None, list[Path]]:
+    """The newest checkpoint that can be used, and the damaged ones that are newer.
+
+    Raises:
+        UserError: there are checkpoints and none can be used.
+    """
+    damaged: list[Path] = []
+    for path in checkpoints(folder):
+        if is_whole(path):
+            return path, damaged
+        damaged.append(path)
+    if damaged:
+        raise UserError(f"{folder}: none of its {len(damaged)} checkpoints can be read. Remove the run folder.")
+    return None, []
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint is as it was written, by the checksums that PyTorch puts into it, and can be opened.
+
+    The weights are read once, for their checksums: opening it maps them into memory. What a wrong bit leads to has no
+    type in common: UnicodeDecodeError in a name, RuntimeError in a flag, EOFError in a size, zlib.error, ...
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # No checksum is over the attributes, and PyTorch reads nothing where they say that an entry is a folder:
+            # the tensor is left with whatever is in memory.
+            if archive.testzip() is not None or any(entry.external_attr & _FOLDER for entry in archive.infolist()):
+                return False
+        torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+    except Exception:
+        return False
+    return True
+
+
+def read_config(path: Path) -> str:
+    """Text of the configuration that a checkpoint's run had.
+
+    Raises:
+        UserError: not a checkpoint of this program.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+        return str(content["meta"]["cfg"])
+    except Exception as error:  # pickle and torch each have their own
+        raise UserError(f"{path}: not a checkpoint of this program ({type(error).__name__}).") from error
+
+
+def _sync(folder: Path) -> None:
+    """Flush a folder's entries, so that a crash cannot undo the renaming after older checkpoints are gone."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

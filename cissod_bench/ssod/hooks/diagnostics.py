@@ -1,0 +1,119 @@
+"""What a method did over time: class weights, thresholds, gradient ratios, and how good its pseudo labels were.
+
+Written to `observables.jsonl` in the run folder, one JSON object an interval, and as scalars by group to mmengine's
+logging backends. Precision and recall of pseudo labels need the hidden annotations of D_u; they are for diagnosis only
+and nothing of them flows back into training. They are of the images of the main process.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.registry import HOOKS
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+
+from cissod_bench.evaluation.pseudo_labels import count_matches, precision_recall_of_groups, read_hidden_labels
+from cissod_bench.methods.gbs.gradient_matrix import gradient_ratio
+from cissod_bench.ssod.hooks.iteration import frame_of
+
+OBSERVABLES = "observables.jsonl"
+
+
+@HOOKS.register_module()
+class ObservablesHook(Hook):
+    """Logs the state of the method.
+
+    Args:
+        interval: iterations between two lines.
+        out_dir: run folder.
+        classes: class names in label order.
+        groups: class names of each group.
+        hidden: full training annotations, None to go without precision and recall.
+    """
+
+    def __init__(
+        self,
+        interval: int,
+        out_dir: str,
+        classes: Sequence[str],
+        groups: Mapping[str, Sequence[str]],
+        hidden: str | None = None,
+    ) -> None:
+        self.interval, self.file = interval, Path(out_dir) / OBSERVABLES
+        self.groups = {name: [list(classes).index(member) for member in members] for name, members in groups.items()}
+        self.num_classes = len(classes)
+        self.hidden = read_hidden_labels(Path(hidden), tuple(classes)) if hidden else None
+        self._counts = np.zeros((3, self.num_classes), dtype=np.int64)
+        self._waiting: list[tuple[int, torch.Tensor]] = []
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Note the pseudo labels of the iteration; write a line where one is due."""
+        frame = frame_of(runner)
+        done = runner.iter + 1
+        if frame.view is not None and self.hidden is not None:
+            for sample, found in zip(frame.view.samples, frame.view.pseudo, strict=True):
+                above = (found.scores > frame.view.thresholds[found.labels]).to(found.scores.dtype)
+                columns = torch.stack([found.labels.to(found.scores.dtype), found.scores, above], dim=1)
+                self._waiting.append((sample.img_id, torch.cat([found.bboxes, columns], dim=1)))
+        if done % self.interval == 0 or done == runner.max_iters:
+            self._count()
+            if is_main_process():
+                self._write(runner, frame, done)
+            self._counts[:] = 0
+
+    def _count(self) -> None:
+        """Match what has been waiting on the device: one transfer an interval."""
+        if self.hidden is None or not self._waiting:
+            return
+        table = torch.cat([rows for _, rows in self._waiting]).double().cpu().numpy()
+        ends = np.cumsum([len(rows) for _, rows in self._waiting])
+        for (image, _), rows in zip(self._waiting, np.split(table, ends[:-1]), strict=True):
+            rows = rows[rows[:, 6] > 0]
+            true_boxes = self.hidden.boxes.get(image, np.empty((0, 4)))
+            true_labels = self.hidden.labels.get(image, np.empty(0, dtype=np.int64))
+            labels = rows[:, 4].astype(np.int64)
+            self._counts += count_matches(rows[:, :4], labels, rows[:, 5], true_boxes, true_labels, self.num_classes)
+        self._waiting = []
+
+    def _write(self, runner: Any, frame: Any, done: int) -> None:
+        line: dict[str, Any] = {"step": done}
+        loss = frame.loss_cls
+        if hasattr(loss, "weights"):
+            line["weights"] = _numbers(loss.weights)
+        if hasattr(loss, "matrix"):
+            line["gradient_ratio"] = _numbers(gradient_ratio(loss.matrix, loss.weights))
+        if frame.view is not None:
+            line["thresholds"] = _numbers(frame.view.thresholds)
+        line |= {name: _numbers(values) for name, values in frame.observed.items()}
+        for name in [name for name in line if name != "step"]:
+            for group, members in self.groups.items():
+                known = [line[name][label] for label in members if line[name][label] is not None]
+                if known:
+                    runner.message_hub.update_scalar(f"train/{name}_{group}", float(np.mean(known)))
+        if self.hidden is not None:
+            line["pseudo_labels"] = dict(zip(("right", "given", "annotated"), self._counts.tolist(), strict=True))
+            for group, values in precision_recall_of_groups(self._counts, self.groups).items():
+                for name, value in zip(("precision", "recall"), values, strict=True):
+                    if not np.isnan(value):
+                        runner.message_hub.update_scalar(f"train/pseudo_{name}_{group}", value)
+        with self.file.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Keep the counts of the interval under way."""
+        self._count()
+        checkpoint["observables"] = self._counts.copy()
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Go on with them."""
+        if runner._resume and "observables" in checkpoint:
+            self._counts = checkpoint["observables"].copy()
+
+
+def _numbers(values: torch.Tensor) -> list[float | None]:
+    """Values for JSON, which knows no infinity and no NaN."""
+    return [round(value, 5) if np.isfinite(value) else None for value in values.double().cpu().tolist()]

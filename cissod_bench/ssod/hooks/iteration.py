@@ -1,0 +1,163 @@
+"""What the training loop does around each iteration of the frame."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmdet.registry import HOOKS
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from cissod_bench.errors import UserError
+from cissod_bench.io import write_json
+
+BAD_BATCH = "bad_batch.json"
+
+
+@HOOKS.register_module()
+class TeacherStudentHook(Hook):
+    """Tells the frame its iteration, and moves the teacher towards the student after each one.
+
+    `teacher <- (1 - momentum) * teacher + momentum * student` over all parameters at once. Buffers are copied when
+    training starts and left alone afterwards, as by mmdet's `MeanTeacherHook`, so normalisation has to be frozen or
+    without running statistics.
+
+    Args:
+        momentum: part of the student in each update (Soft Teacher: 0.001).
+    """
+
+    def __init__(self, momentum: float) -> None:
+        self.momentum = momentum
+
+    def before_train(self, runner: Any) -> None:
+        """Start the teacher as a copy of the student."""
+        if runner.iter == 0:
+            frame = frame_of(runner)
+            frame.teacher.load_state_dict(frame.student.state_dict())
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Tell the frame which iteration comes."""
+        frame_of(runner).iteration = runner.iter
+
+    @torch.no_grad()
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Move the teacher."""
+        frame = frame_of(runner)
+        torch._foreach_lerp_(list(frame.teacher.parameters()), list(frame.student.parameters()), self.momentum)
+
+
+@HOOKS.register_module()
+class FiniteLossHook(Hook):
+    """Stops a run whose loss is no longer a number or has exploded, and saves which images the batch held.
+
+    Losses stay on the device until they are looked at, at an interval and before each checkpoint, so that no step
+    waits for one and no checkpoint is written after a bad one.
+
+    Args:
+        interval: iterations between two looks.
+        out_dir: folder for `bad_batch.json`.
+        limit: total loss from which a run has exploded. Losses at the start of training are below 100; what is a
+            hundred times as much does not come back.
+    """
+
+    def __init__(self, interval: int, out_dir: str, limit: float = 1e4) -> None:
+        self.interval, self.file, self.limit = interval, Path(out_dir) / BAD_BATCH, limit
+        self._waiting: list[tuple[int, dict[str, torch.Tensor], list[dict[str, Any]]]] = []
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Keep the losses and the names of the images; look where it is time."""
+        losses = {name: value.detach() for name, value in outputs.items() if "loss" in name}
+        self._waiting.append((runner.iter + 1, losses, images_of(data_batch)))
+        if (runner.iter + 1) % self.interval == 0:
+            self.before_checkpoint(runner)
+
+    def before_checkpoint(self, runner: Any) -> None:
+        """Look at the losses since the last look.
+
+        Raises:
+            UserError: one of them is not finite or too large; the first such iteration and its file are named.
+        """
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        totals = torch.stack([losses["loss"] for _, losses, _ in waiting]).cpu()
+        bad = torch.nonzero(~(totals.abs() < self.limit))
+        if len(bad) == 0:
+            return
+        iteration, losses, images = waiting[int(bad[0])]
+        values = {name: float(value) for name, value in losses.items()}
+        finite = all(math.isfinite(value) for value in values.values())
+        worst = {name: value for name, value in values.items() if finite or not math.isfinite(value)}
+        # JSON knows neither NaN nor infinity.
+        shown = {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
+        rank = get_rank()
+        file = self.file.with_stem(f"{self.file.stem}-rank-{rank}") if rank else self.file
+        write_json(file, {"iteration": iteration, "rank": rank, "losses": shown, "images": images})
+        raise UserError(
+            f"The loss {'has exploded' if finite else 'is no longer finite'} at iteration {iteration}: "
+            f"{', '.join(f'{name} = {value:g}' for name, value in worst.items())}. The images of that batch are in "
+            f"{file}. A lower learning rate may help; the checkpoints before stay in the run folder."
+        )
+
+
+def images_of(data_batch: Any) -> list[dict[str, Any]]:
+    """The images of a batch as the loader gives it: `branch`, `id` and `path` of each view, in order."""
+    return [
+        {"branch": branch, "id": sample.img_id, "path": sample.img_path}
+        for branch, samples in data_batch["data_samples"].items()
+        for sample in samples
+        if sample is not None
+    ]
+
+
+@HOOKS.register_module()
+class StopwatchHook(Hook):
+    """Keeps the seconds that a run has taken in all, over its interruptions, in `runner.seconds_trained`."""
+
+    def __init__(self) -> None:
+        self._before = 0.0
+
+    def before_run(self, runner: Any) -> None:
+        """Start."""
+        self._started = time.monotonic()
+        runner.seconds_trained = lambda: self._before + time.monotonic() - self._started
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Note the time so far."""
+        checkpoint["seconds"] = runner.seconds_trained()
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Go on from there."""
+        self._before = checkpoint.get("seconds", 0.0)
+
+
+@HOOKS.register_module()
+class SamplerStateHook(Hook):
+    """Keeps the repeat factors of images, which methods change as training goes on, in checkpoints."""
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Save those that may be needed from here on."""
+        checkpoint["sampler"] = runner.train_dataloader.sampler.state(runner.iter + 1)
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Go on with them."""
+        if runner._resume:
+            runner.train_dataloader.sampler.restore(checkpoint["sampler"])
+
+
+def frame_of(runner: Any) -> Any:
+    """The teacher-student frame of a run, out of the wrapper that distributed training puts around it."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def wrap_again(runner: Any) -> None:
+    """Set up the wrapper of distributed training anew, for other parameters than those it was made for.
+
+    It waits for the gradients of all parameters that learned then, and its buckets have the layout that they had then:
+    in another one PyTorch puts the gradients of the first step in the wrong places (seen in 2.15).
+    """
+    if is_model_wrapper(runner.model):
+        runner.model = runner.wrap_model(runner.cfg.get("model_wrapper_cfg"), runner.model.module)

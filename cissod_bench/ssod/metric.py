@@ -1,0 +1,83 @@
+"""Group AP inside mmengine's evaluation loops: the same code as `cissod-bench eval`, fed by the model."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from mmdet.registry import METRICS
+from mmengine.evaluator import BaseMetric
+
+from cissod_bench.evaluation.groups import evaluate, save_evaluation
+from cissod_bench.evaluation.inputs import read_ground_truth
+from cissod_bench.io import write_bytes
+
+
+@METRICS.register_module()
+class GroupAP(BaseMetric):
+    """Collects detections, writes them in COCO's results format and scores them by class and group.
+
+    Args:
+        ann_file: annotations to evaluate against.
+        classes: names of the classes in label order.
+        groups: class names of each group.
+        evaluator: backend, see `cissod_bench.evaluation`.
+        max_detections: detections that count per image.
+        out_dir: folder for `detections.json` and `per_class.npz`.
+        lvis: LVIS's federated rules instead of COCO's.
+    """
+
+    def __init__(
+        self,
+        ann_file: str,
+        classes: Sequence[str],
+        groups: Mapping[str, Sequence[str]],
+        evaluator: str,
+        max_detections: int,
+        out_dir: str,
+        lvis: bool = False,
+    ) -> None:
+        super().__init__(collect_device="gpu")  # by the process group, gloo's too; "cpu" would write files
+        self.out_dir = Path(out_dir)
+        self.groups = {name: tuple(members) for name, members in groups.items()}
+        self.evaluator, self.max_detections = evaluator, max_detections
+        self.lvis = lvis
+        self.truth = read_ground_truth(Path(ann_file), lvis=lvis)  # once for all evaluations of the run
+        id_of = dict(zip(self.truth.class_names, self.truth.class_ids.tolist(), strict=True))
+        # The validation file may number its classes otherwise than the training file: names decide.
+        self.category_ids = np.array([id_of[name] for name in classes])
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        """Keep the detections of some images, in pixels of the original image."""
+        for sample in data_samples:
+            found = sample["pred_instances"]
+            boxes = found["bboxes"].cpu().numpy()
+            boxes[:, 2:] -= boxes[:, :2]
+            self.results.append((sample["img_id"], found["labels"].cpu().numpy(), found["scores"].cpu().numpy(), boxes))
+
+    def compute_metrics(self, results: list[Any]) -> dict[str, float]:
+        """Write detections and arrays; return `group/metric` -> value, without metrics that do not exist."""
+        detections = [
+            {"image_id": image, "category_id": category, "bbox": box, "score": score}
+            for image, labels, scores, boxes in results
+            for category, score, box in zip(
+                self.category_ids[labels].tolist(), scores.tolist(), boxes.tolist(), strict=True
+            )
+        ]
+        write_bytes(self.out_dir / "detections.json", msgspec.json.encode(detections))
+        evaluation = evaluate(
+            self.truth,
+            detections,
+            self.groups,
+            evaluator=self.evaluator,
+            max_detections=self.max_detections,
+            lvis=self.lvis,
+        )
+        save_evaluation(self.out_dir / "per_class.npz", evaluation)
+        return {
+            f"{group}/{metric}": value
+            for group, row in evaluation.metrics().items()
+            for metric, value in row.items()
+            if value is not None
+        }

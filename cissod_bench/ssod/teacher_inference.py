@@ -1,0 +1,120 @@
+"""The teacher over all unlabelled images at one moment of training, seen as at test time.
+
+A sweep changes nothing of the run: the teacher is in evaluation mode anyway, no threshold policy or loss takes note of
+what it finds, and all generators of random numbers stand afterwards as they stood before. It depends on the teacher
+alone, not on the number of ranks or loader workers, so a run that was killed or stopped within it may repeat it.
+
+A damaged image has no detections: training never shows it either, but the next whole one, which has its own.
+"""
+
+from collections.abc import Iterable
+from itertools import compress
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.dist import all_gather_object, get_dist_info
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from cissod_bench.ssod.data.damaged import DamagedImage
+from cissod_bench.ssod.data.pseudo_boxes import FoundBoxes
+from cissod_bench.ssod.hooks.iteration import frame_of
+from cissod_bench.ssod.randomness import preserved_randomness
+from cissod_bench.ssod.stopping import deaf_worker
+
+
+def sweep(runner: Any, lowest: float) -> FoundBoxes:
+    """What the teacher finds on D_u; all ranks take part, and each has all of it afterwards.
+
+    It costs a forward pass of the teacher for every image: for COCO's 107,000 unlabelled images 1/54 of the passes that
+    the teacher does in training on the paper's full schedule (180,000 steps of 32).
+
+    Args:
+        runner: a run that trains on a `SeededConcatDataset`; its validation pipeline and batch size are used.
+        lowest: detections with a score of this or less are dropped.
+
+    Returns:
+        Boxes by position in D_u, of each image best first.
+    """
+    images = _TestImages(runner.train_dataloader.dataset.datasets[1], runner.cfg.val_dataloader.dataset.pipeline)
+    batches = batches_of_one_size(images.sizes(), runner.cfg.val_dataloader.batch_size)
+    rank, world_size = get_dist_info()
+    mine = batches[rank::world_size]
+    with preserved_randomness(), torch.no_grad():
+        loader = DataLoader(
+            images,
+            batch_sampler=mine,
+            num_workers=min(runner.train_dataloader.num_workers, len(mine)),
+            collate_fn=whole_images,
+            worker_init_fn=deaf_worker,
+        )
+        runner.call_hook("before_sweep", batches=len(mine))
+        found = FoundBoxes.joined(list(_detections(runner, loader, mine, lowest)))
+        runner.call_hook("after_sweep")
+        return FoundBoxes.joined(all_gather_object(found))
+
+
+def batches_of_one_size(sizes: NDArray[np.integer], batch_size: int) -> list[list[int]]:
+    """Positions of all images in batches without padding, which would change what is found.
+
+    Args:
+        sizes: (N, 2) width and height of each image.
+        batch_size: most images in a batch.
+    """
+    _, size_number = np.unique(sizes, axis=0, return_inverse=True)
+    order = np.argsort(size_number.ravel(), kind="stable")
+    ends = np.flatnonzero(np.diff(size_number.ravel()[order])) + 1
+    return [
+        group[start : start + batch_size].tolist()
+        for group in np.split(order, ends)
+        for start in range(0, len(group), batch_size)
+    ]
+
+
+def whole_images(items: list[Any]) -> tuple[list[bool], Any, list[str]]:
+    """Which items of a batch are whole, the batch of those, and what is wrong with the others."""
+    whole = [item for item in items if not isinstance(item, str)]
+    damaged = [item for item in items if isinstance(item, str)]
+    return [not isinstance(item, str) for item in items], pseudo_collate(whole) if whole else None, damaged
+
+
+def _detections(runner: Any, loader: DataLoader[Any], batches: list[list[int]], lowest: float) -> Iterable[FoundBoxes]:
+    frame = frame_of(runner)
+    for number, (positions, (whole, batch, damaged)) in enumerate(zip(batches, loader, strict=True)):
+        samples = []
+        if batch is not None:
+            data = frame.data_preprocessor(batch, False)
+            samples = frame.teacher.predict(data["inputs"], data["data_samples"], rescale=True)
+        for position, sample in zip(compress(positions, whole), samples, strict=True):
+            found = sample.pred_instances
+            found = found[found.scores > lowest]
+            yield FoundBoxes(
+                np.full(len(found), position, dtype=np.int32),
+                found.labels.cpu().numpy().astype(np.int16),
+                found.bboxes.float().cpu().numpy(),
+                found.scores.float().cpu().numpy(),
+            )
+        runner.call_hook("after_sweep_batch", done=number + 1, damaged=damaged)
+
+
+class _TestImages(Dataset[Any]):
+    """Images of an mmdet data set through another pipeline, without their annotations; a message for a damaged one."""
+
+    def __init__(self, source: Any, pipeline: list[dict[str, Any]]) -> None:
+        self._source, self._pipeline = source, Compose(pipeline)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self._pipeline({**self._source.get_data_info(index), "instances": []})
+        except DamagedImage as error:
+            return str(error)
+
+    def sizes(self) -> NDArray[np.int64]:
+        """(N, 2) width and height."""
+        infos = (self._source.get_data_info(index) for index in range(len(self)))
+        return np.array([(info["width"], info["height"]) for info in infos], dtype=np.int64)

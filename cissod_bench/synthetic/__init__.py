@@ -1,0 +1,1 @@
+"""The embedded data sets, drawn from a seed."""

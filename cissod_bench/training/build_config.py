@@ -1,0 +1,290 @@
+"""From a job to one mmengine configuration: all that decides a run is in it."""
+
+import pprint
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from mmengine.config import Config
+
+from cissod_bench.errors import UserError
+from cissod_bench.io import write_bytes, write_text
+from cissod_bench.ssod.hooks.compiled import PADDING
+from cissod_bench.training import data_config as data
+from cissod_bench.training.identity import identity, is_place
+from cissod_bench.training.job import Job
+from cissod_bench.training.loggers import backends
+from cissod_bench.training.overrides import apply_overrides
+from cissod_bench.training.scaling import scaled_length, scaled_momentum
+from cissod_bench.training.validation import one_size
+
+VALIDATION_IMAGES = "validation_images.json"
+"""Image list of the run folder that the validation data set reads; annotations are for the evaluator alone."""
+METHOD_FILE = "method.py"
+"""Copy of a user's own method in the run folder."""
+
+
+class PlainConfig(Config):
+    """mmengine's configuration, printed by the standard library.
+
+    mmengine formats the text with yapf, which takes seconds, and does so for every checkpoint.
+    """
+
+    @property
+    def pretty_text(self) -> str:
+        """One assignment for each top-level key, which `Config.fromfile` reads again."""
+        settings = self.to_dict().items()
+        return "".join(f"{name} = {pprint.pformat(value, width=116, sort_dicts=False)}\n" for name, value in settings)
+
+
+def build_config(job: Job) -> Config:
+    """The configuration of a run, complete and plain: mmdet alone can run it, given the package is installed.
+
+    Raises:
+        UserError: an override does not fit.
+    """
+    # A copy in which nothing is shared: an override is meant for one place.
+    settings = PlainConfig(resolved(job)).to_dict()
+    apply_overrides(settings, job.overrides)
+    return PlainConfig(settings)
+
+
+def export_config(job: Job, file: Path) -> None:
+    """Write a run's configuration, and beside it the list of its validation images, for mmdet's own Runner.
+
+    Raises:
+        UserError: the name is none that mmengine reads, or one of the files exists with another content.
+    """
+    if file.suffix != ".py":
+        raise UserError(f"--export-config {file}: mmengine reads such a file by the name NAME.py alone. Give one.")
+    config = build_config(job)
+    images = file.with_suffix(".validation_images.json")
+    for loader in (config.val_dataloader, config.test_dataloader):
+        loader.dataset.ann_file = str(images)
+    if "method_file" in config.model:
+        config.model.method_file = str(job.method.file)  # the run folder, with its copy, need not exist
+    text = PlainConfig(from_anywhere(config.to_dict())).pretty_text
+    for path, content in ((images, validation_list(job)), (file, text.encode())):
+        if path.exists() and not (path.is_file() and path.read_bytes() == content):
+            raise UserError(f"{path}: exists with another content. Give another name, or remove it.")
+    write_bytes(images, validation_list(job))
+    write_text(file, text)
+
+
+def from_anywhere(value: Any, name: str = "") -> Any:
+    """A configuration with absolute paths, so that it means the same in every working directory."""
+    if isinstance(value, dict):
+        return {key: from_anywhere(inner, f"{name}.{key}" if name else str(key)) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(from_anywhere(inner, f"{name}.{index}") for index, inner in enumerate(value))
+    return str(Path(value).absolute()) if isinstance(value, str) and is_place(name, value) else value
+
+
+def validation_list(job: Job) -> bytes:
+    """The validation images as a COCO file without annotations."""
+    classes = [dict(entry) for entry in job.split.classes]
+    return msgspec.json.encode({"images": job.validation_images, "annotations": [], "categories": classes})
+
+
+def resolved(job: Job) -> dict[str, Any]:
+    """What the presets, the task and the method make of a run, before overrides."""
+    loaders = data.loaders(
+        data.dataset(
+            job.split.labeled_file,
+            job.places.train_images,
+            job.split.class_names,
+            data.labeled_pipeline(job.detector),
+            test=False,
+        ),
+        data.dataset(
+            job.split.unlabeled_file,
+            job.places.train_images,
+            job.split.class_names,
+            data.unlabeled_pipeline(job.detector),
+            test=False,
+        ),
+        data.dataset(
+            job.out / VALIDATION_IMAGES,
+            job.places.val_images,
+            job.split.class_names,
+            data.test_pipeline(job.detector),
+            test=True,
+        ),
+        per_gpu=job.detector.per_gpu,
+        seed=job.seed,
+        workers=job.workers,
+        labeled_repeat=job.parts.labeled_repeat,
+        pin_memory=job.device == "cuda",
+        damaged_limit=job.damaged_images,
+        test_batch=job.detector.test_batch if one_size(job.validation_images) else 1,
+    )
+    evaluator = {
+        "type": "GroupAP",
+        "ann_file": str(job.places.val_annotations),
+        "classes": job.split.class_names,
+        "groups": {name: tuple(members) for name, members in job.split.groups.items()},
+        "evaluator": job.evaluator,
+        "max_detections": job.task.max_detections,
+        "out_dir": str(job.out),
+        "lvis": job.task.dataset == "lvis",
+    }
+    return {
+        "default_scope": "mmdet",
+        **own_method(job),
+        "run": identity(job),
+        "work_dir": str(job.out),
+        "randomness": {"seed": job.seed},
+        "env_cfg": {
+            "cudnn_benchmark": False,
+            "mp_cfg": {"mp_start_method": "fork", "opencv_num_threads": 0},
+            "dist_cfg": {"backend": "nccl" if job.device == "cuda" else "gloo"},
+        },
+        "model": model(job),
+        **loaders,
+        **schedule(job),
+        "val_evaluator": evaluator,
+        "test_evaluator": evaluator,
+        "val_cfg": {"type": "ValLoop"},
+        "test_cfg": {"type": "TestLoop"},
+        "default_hooks": {
+            "runtime_info": {"type": "ScalarsHook", "interval": log_interval(job)},
+            "timer": {"type": "IterTimerHook"},
+            "logger": {"type": "LoggerHook", "interval": log_interval(job), "log_metric_by_epoch": False},
+            "param_scheduler": {"type": "ParamSchedulerHook"},
+            "checkpoint": {
+                "type": "AtomicCheckpointHook",
+                "interval": checkpoint_interval(job),
+                "folder": str(job.out / "checkpoints"),
+            },
+            "sampler_seed": {"type": "DistSamplerSeedHook"},
+        },
+        "custom_hooks": hooks(job),
+        "log_processor": {"type": "LogProcessor", "window_size": 50, "by_epoch": False},
+        "visualizer": {"type": "DetLocalVisualizer", "vis_backends": backends(job.loggers, job.out)},
+        "log_level": "INFO",
+        "load_from": None,
+        "resume": False,
+    }
+
+
+def own_method(job: Job) -> dict[str, Any]:
+    """What has to be imported before anything is built, and which state of a user's own code it was.
+
+    The file of a user's method is imported by the frame, out of the run folder: a file has no name to import it by.
+    """
+    imports = ["cissod_bench.training.plugins"]
+    if job.method.package is not None:
+        imports.append(job.method.module)
+    found: dict[str, Any] = {"custom_imports": {"imports": imports, "allow_failed_imports": False}}
+    return found if job.method.digest is None else {**found, "method_digest": job.method.digest}
+
+
+def log_interval(job: Job) -> int:
+    """Iterations between two lines of the log."""
+    return max(1, min(50, job.iterations // 20))
+
+
+def checkpoint_interval(job: Job) -> int:
+    """Iterations between two checkpoints."""
+    return max(1, job.iterations // 20)
+
+
+def hooks(job: Job) -> list[dict[str, Any]]:
+    """What goes on around the iterations beside mmengine's own hooks."""
+    return [
+        {"type": "IterationSeedHook", "seed": job.seed},
+        {"type": "ResumableLogsHook", "out_dir": str(job.out)},
+        {"type": "FiniteLossHook", "interval": log_interval(job), "out_dir": str(job.out)},
+        {"type": "DamagedImagesHook", "damaged_limit": job.damaged_images},
+        {"type": "StopwatchHook"},
+        {"type": "SamplerStateHook"},
+        {"type": "TeacherStudentHook", "momentum": scaled_momentum(job.detector.ema_momentum, job.scale)},
+        {"type": "ThroughputHook", "interval": log_interval(job), "batch": sum(job.batch)},
+        {"type": "ProgressHook"},
+        {
+            "type": "ObservablesHook",
+            "interval": log_interval(job),
+            "out_dir": str(job.out),
+            "classes": job.split.class_names,
+            "groups": {name: tuple(members) for name, members in job.split.groups.items()},
+            "hidden": None if job.places.hidden_annotations is None else str(job.places.hidden_annotations),
+        },
+        *(dict(hook) for hook in job.parts.hooks),
+        *([{"type": "CompileHook"}] if job.compile else []),
+    ]
+
+
+def model(job: Job) -> dict[str, Any]:
+    """The frame with the method's parts in it."""
+    detector = job.detector.model(len(job.split.classes), job.task.max_detections)
+    detector = merged(detector, job.parts.detector)
+    detector["roi_head"]["bbox_head"] |= {**job.parts.bbox_head, "loss_cls": dict(job.parts.loss_cls)}
+    detector["data_preprocessor"]["non_blocking"] = job.device == "cuda"  # from the loader's pinned memory
+    if job.compile:
+        detector["data_preprocessor"]["pad_size_divisor"] = PADDING
+    if job.backbone is not None:
+        weights = {"type": "Pretrained", "checkpoint": str(job.backbone), "prefix": job.backbone_prefix}
+        detector["backbone"]["init_cfg"] = weights
+    elif detector["backbone"]["norm_cfg"]["type"] == "BN":
+        # Frozen statistics only make sense for the weights they were measured on: from scratch the same network has
+        # group normalisation, and nothing is frozen.
+        norm = {"type": "GN", "num_groups": 32, "requires_grad": True}
+        detector["backbone"] |= {"norm_cfg": norm, "norm_eval": False, "frozen_stages": -1}
+    by_path = job.method.file is not None and job.method.package is None
+    return {
+        "type": "TeacherStudent",
+        **({"method_file": str(job.out / METHOD_FILE)} if by_path else {}),
+        "detector": detector,
+        "data_preprocessor": {
+            "type": "MultiBranchDataPreprocessor",
+            "data_preprocessor": detector["data_preprocessor"],
+        },
+        "threshold": dict(job.parts.threshold),
+        "refinement": None if job.parts.refinement is None else dict(job.parts.refinement),
+        "semi_train_cfg": {**job.detector.semi, "burn_in": job.burn_in},
+        "semi_test_cfg": {"predict_on": "teacher"},
+    }
+
+
+def merged(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with changes put into it key by key; what is no dictionary is replaced."""
+    result = dict(config)
+    for key, value in changes.items():
+        inner = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if inner else value
+    return result
+
+
+def schedule(job: Job) -> dict[str, Any]:
+    """Optimiser, learning rate steps at 75 % and 90 % of the run (paper sec. 4.2), warm-up, evaluation interval."""
+    length = job.iterations
+    wrapper: dict[str, Any] = {
+        "type": "FrameOptimWrapper",
+        "optimizer": job.optimizer,
+        "amp": job.amp,
+        "device": job.device,
+    }
+    if job.detector.clip is not None:
+        wrapper["clip_grad"] = {"max_norm": job.detector.clip, "norm_type": 2}
+    # At least 2: mmengine's LinearLR of one iteration stays at its start for ever.
+    warmup = min(scaled_length(job.detector.warmup, job.scale), max(2, length // 5))
+    return {
+        "optim_wrapper": wrapper,
+        "param_scheduler": [
+            {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin": 0, "end": warmup},
+            {
+                "type": "MultiStepLR",
+                "begin": 0,
+                "end": length,
+                "by_epoch": False,
+                "milestones": [round(0.75 * length), round(0.9 * length)],
+                "gamma": 0.1,
+            },
+        ],
+        "train_cfg": {
+            "type": "TrainLoop",
+            "max_iters": length,
+            "val_interval": -(-length // job.schedule.evaluations),
+        },
+    }

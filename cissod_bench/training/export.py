@@ -1,0 +1,168 @@
+"""A run's result to publish: teacher weights and a plain mmdet configuration, with what they were made from.
+
+::
+
+    model.safetensors  weights of the teacher
+    config.py          mmdet's configuration of the detector, its test pipeline and its classes
+    bundle.json        task, split digest, method, options, scores by class, versions, digests of the other files
+    README.md          how to load it
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from mmdet.registry import MODELS, TASK_UTILS, TRANSFORMS
+from mmengine.config import ConfigDict
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from cissod_bench.errors import UserError
+from cissod_bench.evaluation.groups import load_evaluation
+from cissod_bench.io import sha256_file, write_json, write_text
+from cissod_bench.results.record import RESULT_FILE, Result, load_result
+from cissod_bench.splits.folder import staged_folder
+from cissod_bench.training.build_config import PlainConfig
+from cissod_bench.training.predict import Trained, check_free, load_trained
+
+_STOCK = {"LoadWholeImage": "LoadImageFromFile"}
+"""Parts of this package -> parts of mmdet that do the same on an image that is whole."""
+
+_README = """# {method} on {task}
+
+AP {ap} on the task's validation images. Weights of the teacher after {iterations:,} iterations; what they were made
+from, and the scores of every class, are in `bundle.json`.
+
+```python
+from mmdet.apis import inference_detector, init_detector
+from safetensors.torch import load_file
+
+model = init_detector("config.py", device="cpu")
+model.load_state_dict(load_file("model.safetensors"))
+model.dataset_meta = dict(model.cfg.test_dataloader.dataset.metainfo)
+found = inference_detector(model, "image.jpg").pred_instances
+```
+{needs}"""
+
+
+def export_bundle(run: Path, out: Path) -> tuple[Path, list[str]]:
+    """Write a bundle.
+
+    Args:
+        run: folder of the finished run.
+        out: folder for the bundle.
+
+    Returns:
+        The checkpoint that the weights are from, and the parts of this package that the configuration needs; without
+        any, mmdet alone loads the bundle.
+
+    Raises:
+        UserError: the run is not finished, its last checkpoint is damaged or gone, or `out` holds something or cannot
+            be written.
+    """
+    check_free(out)
+    record, trained = scored(run)
+    evaluation = load_evaluation(run / record.files["per_class"])
+    scores = evaluation.per_class()
+    state = {name: value.contiguous().clone() for name, value in trained.detector.state_dict().items()}
+    config, own = plain_config(trained)
+    if config["model"]["roi_head"]["bbox_head"]["loss_cls"]["type"] == "CrossEntropyLoss":
+        state = {name: value for name, value in state.items() if ".loss_cls." not in name}
+    about = {"format": "pt", "task": record.key.task, "split_digest": record.key.split_digest}
+    needs = f"\nThe configuration imports `cissod_bench`, which has {', '.join(own)}.\n" if own else ""
+    ap = " / ".join(f"{100 * (row['AP'] or 0):.1f} ({group})" for group, row in record.metrics.items())
+    text = _README.format(
+        method=record.key.method, task=record.key.task, ap=ap, iterations=record.key.iterations, needs=needs
+    )
+    with staged_folder(out) as folder:
+        try:
+            save_file(state, folder / "model.safetensors", metadata={**about, "method": record.key.method})
+        except SafetensorError as error:  # the writer has no OSError
+            raise UserError(f"{out} cannot be written: {error}.") from error
+        write_text(folder / "config.py", PlainConfig(config).pretty_text)
+        write_json(
+            folder / "bundle.json",
+            {
+                "key": msgspec.to_builtins(record.key),
+                "metrics": record.metrics,
+                "per_class": {
+                    name: {metric: _number(values[index]) for metric, values in scores.items()}
+                    for index, name in enumerate(evaluation.class_names)
+                },
+                "groups": {name: list(members) for name, members in evaluation.groups.items()},
+                "categories": trained.categories,
+                "checkpoint": trained.checkpoint.name,
+                "needs": own,
+                "environment": record.environment,
+                "package_version": record.package_version,
+                "files": {name: sha256_file(folder / name) for name in ("model.safetensors", "config.py")},
+            },
+        )
+        write_text(folder / "README.md", text)
+    return trained.checkpoint, own
+
+
+def scored(run: Path) -> tuple[Result, Trained]:
+    """The record of a finished run, and the teacher that its scores are of.
+
+    Raises:
+        UserError: the run is not finished, or its last checkpoint is damaged or gone.
+    """
+    file = run / RESULT_FILE
+    if not file.is_file():
+        raise UserError(f"{run}: not finished, so there are no scores to publish. Run it to its end.")
+    record = load_result(file)
+    last = run / "checkpoints" / f"iter_{record.key.iterations}.pth"
+    trained = load_trained(run)
+    if trained.checkpoint != last:
+        raise UserError(
+            f"{last}: damaged or gone, and the scores are of it. Move {file} away, and the command of the run makes "
+            f"both again, from {trained.checkpoint.name} on."
+        )
+    return record, trained
+
+
+def plain_config(trained: Trained) -> tuple[dict[str, Any], list[str]]:
+    """A detector's configuration for mmdet, as plain as its inference allows, and the parts that are not mmdet's."""
+    detector = trained.config.model.detector.to_dict()
+    detector["backbone"].pop("init_cfg", None)  # the weights are in the bundle
+    head = trained.detector.roi_head.bbox_head
+    if not head.custom_cls_channels and not head.custom_activation:  # the loss decides nothing at test time
+        detector["roi_head"]["bbox_head"]["loss_cls"] = {"type": "CrossEntropyLoss", "loss_weight": 1.0}
+    pipeline = trained.config.test_dataloader.dataset.pipeline
+    dataset = {
+        "type": "CocoDataset",
+        "metainfo": {"classes": [category["name"] for category in trained.categories]},
+        "test_mode": True,
+        "pipeline": ConfigDict(pipeline=pipeline).to_dict()["pipeline"],
+    }
+    parts = (detector, dataset["pipeline"])
+    for part in _typed(parts):
+        part["type"] = _STOCK.get(part["type"], part["type"])
+    own = sorted({part["type"] for part in _typed(parts) if _is_own(part["type"])})
+    config: dict[str, Any] = {"default_scope": "mmdet"}
+    if own:
+        config["custom_imports"] = trained.config.custom_imports.to_dict()
+    return {**config, "model": detector, "test_dataloader": {"dataset": dataset}}, own
+
+
+def _typed(value: Any) -> Iterator[dict[str, Any]]:
+    """All dictionaries with a `type` below."""
+    if isinstance(value, dict):
+        if isinstance(value.get("type"), str):
+            yield value
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for inner in value:
+            yield from _typed(inner)
+
+
+def _is_own(name: str) -> bool:
+    found = [registry.get(name) for registry in (MODELS, TASK_UTILS, TRANSFORMS)]
+    return any(part is not None and not part.__module__.startswith(("mm", "torch")) for part in found)
+
+
+def _number(value: Any) -> float | None:
+    return None if math.isnan(value) else float(value)

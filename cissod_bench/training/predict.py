@@ -1,0 +1,224 @@
+"""A run's teacher outside of training: detections on any images, and a bundle to publish."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import torch
+from mmcv.transforms import Compose
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from cissod_bench.errors import UserError
+from cissod_bench.io import write_bytes
+from cissod_bench.results.record import RESULT_FILE
+from cissod_bench.splits.folder import staged_folder
+from cissod_bench.ssod.data.damaged import DamagedImage
+from cissod_bench.ssod.hooks.checkpoints import is_whole, newest_readable, read_config
+from cissod_bench.training import plugins
+from cissod_bench.training.build_config import METHOD_FILE, VALIDATION_IMAGES
+from cissod_bench.training.identity import differences, show
+
+assert plugins  # registers the parts that configurations name
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+"""Image files that a folder is searched for, whatever their case."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run has learnt.
+
+    Attributes:
+        detector: mmdet's detector with the teacher's weights, in evaluation mode.
+        config: the run's configuration.
+        categories: `id` and `name` of each class in label order.
+        checkpoint: where the weights are from.
+    """
+
+    detector: Any
+    config: Config
+    categories: list[dict[str, Any]]
+    checkpoint: Path
+
+
+def load_trained(run: Path, checkpoint: Path | None = None, device: str = "cpu") -> Trained:
+    """The teacher of a run.
+
+    Args:
+        run: its folder.
+        checkpoint: one of its checkpoints, None for the newest.
+        device: "cpu" or "cuda".
+
+    Raises:
+        UserError: no run there, no checkpoint that can be used, or one of another run.
+    """
+    if not (run / "config.py").is_file() or not (run / VALIDATION_IMAGES).is_file():
+        raise UserError(f"{run}: no run folder. Give the folder that `cissod-bench run` wrote.")
+    checkpoint = newest_checkpoint(run) if checkpoint is None else given_checkpoint(checkpoint)
+    text = read_config(checkpoint)
+    found = differences(text, (run / "config.py").read_text())
+    if found:
+        raise UserError(f"{checkpoint}: a checkpoint of another run than {run}: {show(found)}. Give that run's folder.")
+    config = Config.fromstring(text, ".py")
+    if "method_file" in config.model:
+        config.model.method_file = str(run / METHOD_FILE)  # the run folder may have been moved
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        frame = MODELS.build(config.model)
+    state = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)["state_dict"]
+    try:
+        frame.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"{checkpoint}: the weights are of another model ({str(error).splitlines()[-1]}).") from error
+    if any(hook.get("pcb") for hook in config.custom_hooks):
+        warnings.warn(
+            "The run calibrated its scores by prototypes of its labelled images, which are not in the checkpoint: "
+            "these detections are without calibration.",
+            stacklevel=2,
+        )
+    categories = msgspec.json.decode((run / VALIDATION_IMAGES).read_bytes())["categories"]
+    return Trained(frame.teacher.to(device).eval(), config, categories, checkpoint)
+
+
+def newest_checkpoint(run: Path) -> Path:
+    """The newest checkpoint of a run that can be used, with a warning of damaged ones that are newer.
+
+    Raises:
+        UserError: there is none.
+    """
+    checkpoint, damaged = newest_readable(run / "checkpoints")
+    if checkpoint is None:
+        raise UserError(
+            f"{run}: no checkpoint in it. Run it again (a finished run without its {RESULT_FILE}), or give another run."
+        )
+    for path in damaged:
+        warnings.warn(f"{path} is damaged; using {checkpoint}.", stacklevel=3)
+    return checkpoint
+
+
+def given_checkpoint(checkpoint: Path) -> Path:
+    """A checkpoint that was asked for.
+
+    Raises:
+        UserError: it cannot be used.
+    """
+    if not checkpoint.is_file():
+        raise UserError(f"--checkpoint {checkpoint}: no such file.")
+    if not is_whole(checkpoint):
+        raise UserError(f"--checkpoint {checkpoint}: damaged, or no checkpoint. Give another one of the run.")
+    return checkpoint
+
+
+@torch.no_grad()
+def detect(trained: Trained, file: Path) -> dict[str, Any]:
+    """Detections on one image file, as in the run's evaluation.
+
+    Returns:
+        `size` (width, height), and `boxes` (N, 4) as x, y, width, height in pixels, `scores` (N,), `labels` (N,), best
+        first.
+
+    Raises:
+        UserError: the file holds no whole image, or cannot be read.
+    """
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        pipeline = Compose(trained.config.test_dataloader.dataset.pipeline)
+        try:
+            item = pipeline({"img_path": str(file), "img_id": 0})
+        except DamagedImage as error:
+            raise UserError(f"{error} Replace it, or take it out of the folder.") from error
+        except OSError as error:
+            raise UserError(f"{file}: cannot be read: {error.strerror}.") from error
+        (sample,) = trained.detector.test_step({"inputs": [item["inputs"]], "data_samples": [item["data_samples"]]})
+    found = sample.pred_instances
+    boxes = found.bboxes.cpu().numpy()
+    boxes[:, 2:] -= boxes[:, :2]
+    height, width = sample.ori_shape
+    return {
+        "size": (int(width), int(height)),
+        "boxes": boxes,
+        "scores": found.scores.cpu().numpy(),
+        "labels": found.labels.cpu().numpy(),
+    }
+
+
+def predict_folder(
+    trained: Trained, images: Path, out: Path, *, min_score: float = 0.0, drawn: float | None = None
+) -> tuple[int, int]:
+    """Detections on the images in a folder and those below it.
+
+    Writes `detections.json` (COCO's results with `file_name` and `category` beside the ids), `images.json` (the images
+    and classes that the ids stand for) and, if asked for, `pictures/` with the boxes drawn in: all of it or nothing.
+
+    Args:
+        trained: the detector.
+        images: folder of images.
+        out: folder to write to; there must be no earlier detections in it.
+        min_score: detections below are left out.
+        drawn: draw the detections from this score on, None for no pictures.
+
+    Returns:
+        Number of images and of detections.
+
+    Raises:
+        UserError: no images, one that cannot be read, or `out` holds something or cannot be written.
+    """
+    if not images.is_dir():
+        raise UserError(f"{images}: no such folder. Give a folder of images.")
+    check_free(out)
+    with staged_folder(out) as folder:
+        files = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        if not files:
+            raise UserError(f"{images}: no images in it ({', '.join(SUFFIXES)}).")
+        listed, detections = [], []
+        for number, file in enumerate(files, start=1):
+            name = file.relative_to(images).as_posix()
+            found = detect(trained, file)
+            width, height = found["size"]
+            listed.append({"id": number, "file_name": name, "width": width, "height": height})
+            for box, score, label in zip(found["boxes"], found["scores"], found["labels"], strict=True):
+                if score >= min_score:
+                    category = trained.categories[label]
+                    entry = {
+                        "image_id": number,
+                        "category_id": category["id"],
+                        "bbox": box.tolist(),
+                        "score": float(score),
+                    }
+                    detections.append({**entry, "file_name": name, "category": category["name"]})
+            if drawn is not None:
+                write_bytes(folder / "pictures" / f"{name}.png", picture(file, found, trained.categories, drawn))
+        write_bytes(folder / "images.json", msgspec.json.encode({"images": listed, "categories": trained.categories}))
+        write_bytes(folder / "detections.json", msgspec.json.encode(detections))
+    return len(files), len(detections)
+
+
+def check_free(out: Path) -> None:
+    """Refuse an output folder whose place no other folder can take.
+
+    Raises:
+        UserError: it holds something, is none, or is a mount point.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out}: is not empty. Give another folder.")
+    if out.is_mount():
+        raise UserError(f"--out {out}: is a mount point. Give a folder in it.")
+
+
+def picture(file: Path, found: dict[str, Any], categories: list[dict[str, Any]], min_score: float) -> bytes:
+    """PNG of an image with its detections from `min_score` on, each class in a colour of its own."""
+    image: Any = cv2.imread(str(file))
+    for box, score, label in zip(found["boxes"], found["scores"], found["labels"], strict=True):
+        if score < min_score:
+            continue
+        hue = np.array([[[int(label) * 180 // len(categories), 255, 220]]], dtype=np.uint8)
+        color = cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0].tolist()
+        left, top, width, height = (round(float(value)) for value in box)
+        cv2.rectangle(image, (left, top), (left + width, top + height), color, 2)
+        text = f"{categories[label]['name']} {score:.2f}"
+        cv2.putText(image, text, (left, max(top - 3, 10)), cv2.FONT_HERSHEY_SIMPLEX, 0.4, color, 1, cv2.LINE_AA)
+    return bytes(cv2.imencode(".png", image)[1])

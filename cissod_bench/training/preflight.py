@@ -1,0 +1,145 @@
+"""Build once, before anything is written, what a user's own method or settings decide: what does not fit is said then.
+
+A build sees names and arguments that do not exist and values that a part refuses; the model also looks at an empty
+image, since layers that do not fit each other are built all the same.
+"""
+
+import contextlib
+import io
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from mmdet.registry import HOOKS, MODELS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import (
+    LOG_PROCESSORS,
+    OPTIMIZERS,
+    PARAM_SCHEDULERS,
+    VISBACKENDS,
+    VISUALIZERS,
+    DefaultScope,
+    Registry,
+)
+from mmengine.runner import Runner
+
+from cissod_bench.errors import UserError, blaming
+from cissod_bench.io import write_bytes
+from cissod_bench.ssod.randomness import preserved_randomness
+from cissod_bench.training import plugins
+from cissod_bench.training.build_config import VALIDATION_IMAGES, build_config, validation_list
+from cissod_bench.training.job import Job
+
+assert plugins  # registers the parts that configurations name
+
+SIDE = 64
+"""Pixels of the empty image."""
+
+
+def check_parts(job: Job) -> None:
+    """Build what a user's own method and settings decide; nothing of it is kept.
+
+    Raises:
+        UserError: the method's parts name a class that is not registered, or give it arguments that it does not take;
+            or a setting does not fit the configuration, or its part refuses it.
+    """
+    if job.method.file is None and not job.overrides:
+        return
+    with DefaultScope.overwrite_default_scope("mmdet"), preserved_randomness(), _silence():
+        if job.method.file is not None:
+            with blaming(job.method.file):
+                MODELS.build({**build_config(replace(job, overrides={})).model, "method_file": None})
+                for hook in job.parts.hooks:
+                    HOOKS.build(dict(hook))
+        config = build_config(job)
+        for section in dict.fromkeys(name.partition(".")[0] for name in job.overrides):
+            if section in _TRIALS:
+                with blaming_settings(job, section):
+                    _TRIALS[section](job, config)
+
+
+@contextlib.contextmanager
+def blaming_settings(job: Job, section: str) -> Iterator[None]:
+    """Turn an exception out of a part's build into an error that names the settings given for this part."""
+    try:
+        yield
+    except Exception as error:
+        given = [f"{name}={value}" for name, value in job.overrides.items() if name.partition(".")[0] == section]
+        cause = str(error.args[0] if error.args else error).partition(". Please ")[0].partition("\n")[0]
+        raise UserError(f"--set {', '.join(given)}: does not fit ({type(error).__name__}: {cause}).") from error
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """What the libraries say, they say again when the run builds its parts."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _known(registry: Registry, name: str) -> None:
+    if registry.get(name) is None:
+        raise KeyError(f"{name} is not in the {registry.name} registry")
+
+
+def _model(job: Job, config: Config) -> None:
+    frame = MODELS.build({**config.model, "method_file": None}).eval()
+    sample = DetDataSample(metainfo={"img_shape": (SIDE, SIDE), "ori_shape": (SIDE, SIDE), "scale_factor": (1.0, 1.0)})
+    batch = {"inputs": [torch.zeros(3, SIDE, SIDE, dtype=torch.uint8)], "data_samples": [sample]}
+    with torch.no_grad():
+        data = frame.data_preprocessor(batch, False)
+        frame.teacher.predict(data["inputs"], data["data_samples"])
+
+
+def _optimizer(job: Job, config: Config) -> None:
+    _known(OPTIMIZERS, config.optim_wrapper.optimizer.type)
+    wrapper = build_optim_wrapper(torch.nn.Linear(1, 1), config.optim_wrapper)
+    for scheduler in config.param_scheduler:
+        PARAM_SCHEDULERS.build(scheduler, default_args={"optimizer": wrapper})
+
+
+def _hooks(job: Job, config: Config) -> None:
+    for hook in (*config.default_hooks.values(), *config.custom_hooks):
+        # Hidden annotations have been read, and would be again.
+        HOOKS.build({**hook, "hidden": None} if "hidden" in hook else dict(hook))
+
+
+def _loader(name: str, job: Job, config: Config) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        loader = config[name].to_dict()
+        if name != "train_dataloader":
+            images = Path(folder) / VALIDATION_IMAGES  # that of the run folder is not there yet
+            write_bytes(images, validation_list(job))
+            loader["dataset"]["ann_file"] = str(images)
+        Runner.build_dataloader(loader, seed=job.seed)
+
+
+def _log(job: Job, config: Config) -> None:
+    LOG_PROCESSORS.build(config.log_processor)
+
+
+def _visualizer(job: Job, config: Config) -> None:
+    for backend in config.visualizer.vis_backends:
+        VISBACKENDS.build(backend)
+    _known(VISUALIZERS, config.visualizer.type)
+
+
+_TRIALS: dict[str, Callable[[Job, Config], None]] = {
+    "model": _model,
+    "optim_wrapper": _optimizer,
+    "param_scheduler": _optimizer,
+    "default_hooks": _hooks,
+    "custom_hooks": _hooks,
+    "train_dataloader": partial(_loader, "train_dataloader"),
+    "val_dataloader": partial(_loader, "val_dataloader"),
+    "test_dataloader": partial(_loader, "test_dataloader"),
+    "log_processor": _log,
+    "visualizer": _visualizer,
+}
+"""By the first part of a setting's name."""

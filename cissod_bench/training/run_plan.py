@@ -1,0 +1,101 @@
+"""What a run is going to do, in words, before it does it."""
+
+from typing import Any
+
+from cissod_bench.training.build_config import build_config
+from cissod_bench.training.job import Job
+from cissod_bench.training.scaling import rule, scaled_length
+
+
+def plan(job: Job) -> dict[str, Any]:
+    """The facts a user should see before a run starts, for printing or as JSON.
+
+    Raises:
+        UserError: an override does not fit the configuration.
+    """
+    config = build_config(job)
+    labeled, unlabeled = job.batch
+    seconds = job.detector.step_seconds.get(job.device)
+    return {
+        "task": job.task.name,
+        "method": job.method.name,
+        "options": job.changed_options,
+        "overrides": job.overrides,
+        "detector": job.detector.name,
+        "backbone": str(job.backbone) if job.backbone else None,
+        "split": str(job.split.folder),
+        "split_digest": job.split.digest,
+        "labeled_images": job.split.counts["labeled_images"],
+        "unlabeled_images": job.split.counts["unlabeled_images"],
+        "device": job.device,
+        "processes": job.processes,
+        "gpus": job.processes if job.device == "cuda" else 0,
+        "amp": job.amp,
+        "compile": job.compile,
+        "batch": {"labeled": labeled, "unlabeled": unlabeled},
+        "learning_rate": config.optim_wrapper.optimizer.lr,
+        "learning_rate_steps": list(config.param_scheduler[1].milestones),
+        "learning_rate_factor": config.param_scheduler[1].gamma,
+        "schedule": job.schedule.name,
+        "iterations": job.iterations,
+        "full_iterations": scaled_length(job.task.iterations, job.scale),
+        "estimated_hours": None if seconds is None else seconds * job.iterations / 3600,
+        "seed": job.seed,
+        "out": str(job.out),
+    }
+
+
+def plan_lines(job: Job) -> list[str]:
+    """The plan as lines of text."""
+    facts = plan(job)
+    options = ", ".join(f"{name}={value}" for name, value in facts["options"].items())
+    batch, full = facts["batch"], facts["full_iterations"]
+    images = batch["labeled"] + batch["unlabeled"]
+    hours = facts["estimated_hours"]
+    shortened = f", shortened from {full:,}" if job.iterations < full else ""
+    reference = sum(job.detector.per_gpu) * job.detector.reference_gpus
+    scaled = same = ""
+    if images != reference:
+        scaled = f" ({job.detector.optimizer['lr']:g} for {reference}, {rule(job.detector.optimizer)})"
+        same = f", full length {job.task.iterations:,} for {reference} images a step, {full:,} for {images}"
+    return [
+        f"{facts['method']} on {facts['task']}" + (f" with {options}" if options else ""),
+        f"  detector   {facts['detector']}, backbone {facts['backbone'] or _from_scratch(job)}",
+        f"  split      {facts['split']} (digest {facts['split_digest'][:12]}): {facts['labeled_images']:,} labelled "
+        f"and {facts['unlabeled_images']:,} unlabelled images",
+        f"  batch      {images} images a step: {batch['labeled']} labelled + {batch['unlabeled']} unlabelled, "
+        + _machinery(job),
+        f"  precision  {job.amp or 'fp32'}" + (", backbone and neck compiled" if job.compile else ""),
+        f"  rate       {facts['learning_rate']:g} for {images} images a step{scaled}, {_steps(facts)}",
+        f"  length     {job.iterations:,} iterations ({facts['schedule']}{shortened}{same}), "
+        + ("time unknown for this device" if hours is None else f"training about {_duration(hours)}")
+        + (" on V100s" if hours is not None and job.device == "cuda" else ""),
+        *(f"  set        {name} = {value!r}" for name, value in facts["overrides"].items()),
+        f"  seed       {facts['seed']}",
+        f"  run folder {facts['out']}",
+    ]
+
+
+def _steps(facts: dict[str, Any]) -> str:
+    steps, factor = [f"{step:,}" for step in facts["learning_rate_steps"]], facts["learning_rate_factor"]
+    if not steps:
+        return "never lowered"
+    listed = " and ".join(filter(None, (", ".join(steps[:-1]), steps[-1])))
+    return f"{'/10' if factor == 0.1 else f'times {factor:g}'} at {listed}"
+
+
+def _machinery(job: Job) -> str:
+    if job.device == "cuda":
+        return "1 GPU" if job.processes == 1 else f"{job.processes} GPUs"
+    processes = "" if job.processes == 1 else f"{job.processes} processes "
+    return f"CPU, {processes}with {job.threads} threads" + (" each" if job.processes > 1 else "")
+
+
+def _from_scratch(job: Job) -> str:
+    if job.detector.reference_gpus == 1:
+        return "from scratch"
+    return "from scratch, with group normalisation; the paper starts from ImageNet weights (--backbone)"
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.0f} h" if hours >= 2 else f"{max(1, round(hours * 60))} min"

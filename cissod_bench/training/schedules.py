@@ -1,0 +1,61 @@
+"""How long a run trains. Everything else about optimisation belongs to the detector preset (`detectors.py`)."""
+
+from dataclasses import dataclass
+
+from cissod_bench.errors import unknown_name
+from cissod_bench.tasks.registry import Task
+from cissod_bench.training.scaling import scaled_length
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A schedule preset.
+
+    Attributes:
+        name: what the command line calls it.
+        title: one line for lists.
+        fraction: part of the task's full number of iterations, None for a fixed number.
+        iterations: the fixed number, whatever the images in a step; None for a fraction.
+        evaluations: number of evaluations, evenly spread; the last one is the result.
+    """
+
+    name: str
+    title: str
+    fraction: float | None = None
+    iterations: int | None = None
+    evaluations: int = 1
+
+    def length(self, task: Task, scale: float = 1.0) -> int:
+        """Number of iterations on that task, with `scale` times as many images in a step as the recipe's."""
+        if self.iterations is not None:
+            return self.iterations
+        assert self.fraction is not None
+        return scaled_length(max(1, round(self.fraction * task.iterations)), scale)
+
+
+SCHEDULES: dict[str, Schedule] = {
+    schedule.name: schedule
+    for schedule in (
+        Schedule(
+            "paper",
+            "the task's full length, see `list tasks` (paper sec. 4.2: 180k on COCO and LVIS, 360k on Objects365)",
+            fraction=1.0,
+            evaluations=10,
+        ),
+        Schedule(
+            "short", "a tenth of the full length: for development, marked as shortened in every table", fraction=0.1
+        ),
+        Schedule("smoke", "three iterations: does everything work?", iterations=3),
+    )
+}
+
+
+def get_schedule(name: str) -> Schedule:
+    """The schedule of that name.
+
+    Raises:
+        UserError: no such schedule.
+    """
+    if name not in SCHEDULES:
+        raise unknown_name("schedule", name, SCHEDULES)
+    return SCHEDULES[name]

@@ -1,0 +1,34 @@
+"""The images that a run is evaluated on, under the names that they have on disk."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cissod_bench.coco.objects365 import unpacked_names
+from cissod_bench.coco.reader import read_coco
+from cissod_bench.tasks.registry import Task
+
+
+def read_validation(task: Task, annotations: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Images of an annotation file as COCO's `images`, relative to the task's folder of validation images, and classes.
+
+    LVIS names images by their address, and Objects365's files lie elsewhere than its annotations say.
+
+    Raises:
+        UserError: not an annotation file in COCO form.
+    """
+    columns, _ = read_coco(annotations, file_names="coco_url" if task.dataset == "lvis" else "file_name")
+    names = columns.file_names.take(np.arange(columns.num_images))
+    if task.dataset == "objects365":
+        names = unpacked_names(names)
+    images = [
+        {"id": int(image), "file_name": name, "width": int(width), "height": int(height)}
+        for image, name, width, height in zip(columns.image_ids, names, columns.widths, columns.heights, strict=True)
+    ]
+    return images, [category.name.strip() for category in columns.categories]
+
+
+def one_size(images: list[dict[str, Any]]) -> bool:
+    """Whether all images have one size, so that a batch of them needs no padding."""
+    return len({(image["width"], image["height"]) for image in images}) == 1
