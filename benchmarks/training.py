@@ -36,7 +36,6 @@ from mmengine.structures import InstanceData
 import cissod_bench.training.plugins  # noqa: F401  (registers the frame's parts)
 from cissod_bench.ssod import fake_device as pretended
 from cissod_bench.ssod.hooks.compiled import compile_features
-from cissod_bench.ssod.model.sync_free_ops import keep_anchors_on
 from cissod_bench.ssod.precision import FrameOptimWrapper
 from cissod_bench.training.detectors import SOFT_TEACHER, get_detector
 
@@ -141,9 +140,6 @@ class Variant:
             pretended.move(self.model)
         else:
             self.model.to(options.device)
-        if not self.stock:
-            for detector in (self.model.student, self.model.teacher):
-                keep_anchors_on(detector, torch.device(options.device, 0 if options.device != "cpu" else None))
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         foreach = True if options.device == pretended.NAME else None
         optimizer = torch.optim.SGD(trained, lr=1e-5, momentum=0.9, weight_decay=1e-4, foreach=foreach)

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import cissod_bench.ssod  # noqa: F401  (before mmdet, wherever a test imports that)
+
 # Generation is fixed, so that a failure on one machine is a failure on all; no deadlines, since machines differ.
 settings.register_profile("fixed", deadline=None, derandomize=True)
 settings.load_profile("fixed")

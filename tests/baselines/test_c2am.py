@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from cissod_bench.baselines.c2am import AngularMarginLoss, CosineLinear, Options, margins, parts, shift_angle
 from cissod_bench.ssod.branch import serving
+from cissod_bench.ssod.model.roi_head import class_scores
 from tests.baselines.plain import SETTING, frame_of
 from tests.baselines.samples import Rois, feed, steps
 from tests.methods.frames import batch
@@ -105,7 +106,7 @@ def test_the_head_gives_the_loss_the_current_detached_norms() -> None:
     expected = [math.sqrt(sum(float(v) ** 2 for v in row)) for row in head.fc_cls.weight.detach()]
     np.testing.assert_allclose(norms, expected, rtol=1e-5)
     assert not norms.requires_grad
-    scores = model.class_scores(torch.randn(3, 13))
+    scores = class_scores(model.teacher.roi_head.bbox_head, torch.randn(3, 13))
     assert scores.sum(dim=1).tolist() == pytest.approx([1.0] * 3), "softmax without margin at test time"
 
 

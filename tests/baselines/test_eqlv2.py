@@ -9,6 +9,7 @@ from mmdet.registry import MODELS
 
 import cissod_bench.training.plugins  # noqa: F401  (registers the parts)
 from cissod_bench.baselines.eqlv2 import PRIOR_BIAS, EqualizationLossV2, Options, parts
+from cissod_bench.ssod.model.roi_head import class_scores
 from tests.baselines.plain import SETTING, frame_of
 from tests.baselines.samples import Rois, feed, rois, steps
 from tests.methods.frames import batch, frame
@@ -134,7 +135,7 @@ def test_scores_are_sigmoids_and_reach_detections_and_background_weights() -> No
     """The activation that mmdet's own EQLV2Loss never gets."""
     model = frame_of(parts(SETTING, Options()))
     logits = torch.randn(5, 13, generator=torch.Generator().manual_seed(0))
-    scores = model.class_scores(logits)
+    scores = class_scores(model.teacher.roi_head.bbox_head, logits)
     for row, values in zip(scores, logits, strict=True):
         background = sigmoid(values[12])
         assert row[12].item() == pytest.approx(background, rel=1e-5)

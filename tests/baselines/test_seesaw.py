@@ -8,6 +8,7 @@ import torch
 from mmdet.registry import MODELS
 
 from cissod_bench.baselines.seesaw import CountingSeesawLoss, Options, parts
+from cissod_bench.ssod.model.roi_head import class_scores
 from tests.baselines.plain import SETTING, frame_of
 from tests.baselines.samples import Rois, feed, steps
 from tests.methods.frames import train_steps
@@ -76,7 +77,7 @@ def test_scores_are_classes_times_objectness_with_the_background_last() -> None:
     model = frame_of(parts(SETTING, Options()))
     assert model.student.roi_head.bbox_head.fc_cls.out_features == 14
     logits = torch.randn(4, 14, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    scores = model.class_scores(logits)
+    scores = class_scores(model.teacher.roi_head.bbox_head, logits)
     assert scores.shape == (4, 13)
     for row, values in zip(scores, logits.tolist(), strict=True):
         foreground = math.exp(values[12]) / (math.exp(values[12]) + math.exp(values[13]))

@@ -1,22 +1,20 @@
 """mmdet's parts in versions that do not wait, against mmdet's own."""
 
-from typing import Any
-
 import pytest
 import torch
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures.bbox import bbox_project
-from mmengine.structures import InstanceData
 from torch import Tensor
 
+from cissod_bench.ssod.model.box_coder import SyncFreeBoxCoder
 from cissod_bench.ssod.model.roi_extractor import SortedRoIExtractor
-from cissod_bench.ssod.model.sync_free_ops import LeanAssigner, LeanBoxCoder, LeanSampler, overlaps
+from cissod_bench.ssod.model.roi_head import BatchedRoIHead
+from cissod_bench.ssod.model.rpn_head import BatchedRPNHead
 from cissod_bench.ssod.model.views import chosen, project
 from tests.methods.frames import frame
 
 SingleRoIExtractor = MODELS.get("SingleRoIExtractor")
-RandomSampler = TASK_UTILS.get("RandomSampler")
-MaxIoUAssigner, DeltaXYWHBBoxCoder = TASK_UTILS.get("MaxIoUAssigner"), TASK_UTILS.get("DeltaXYWHBBoxCoder")
+DeltaXYWHBBoxCoder = TASK_UTILS.get("DeltaXYWHBBoxCoder")
 
 
 def boxes(count: int, seed: int, size: float = 128.0) -> Tensor:
@@ -31,50 +29,12 @@ def boxes(count: int, seed: int, size: float = 128.0) -> Tensor:
 @pytest.mark.parametrize("shape", [None, (100, 120)])
 def test_the_coder_is_mmdets_to_the_bit(stds: tuple[float, ...], shape: tuple[int, int] | None) -> None:
     means = (0.0, 0.1, -0.2, 0.0)
-    stock, lean = DeltaXYWHBBoxCoder(means, stds), LeanBoxCoder(means, stds)
+    stock, lean = DeltaXYWHBBoxCoder(means, stds), SyncFreeBoxCoder(means, stds)
     one, other = boxes(300, 0), boxes(300, 1)
     assert torch.equal(lean.encode(one, other), stock.encode(one, other))
     deltas = torch.randn(300, 3 * 4, generator=torch.Generator().manual_seed(2)) * 4
     assert torch.equal(lean.decode(one, deltas, shape), stock.decode(one, deltas, shape))
     assert lean.decode(one[:0], deltas[:0]).shape == (0, 12)
-
-
-@pytest.mark.parametrize("low_quality", [True, False])
-@pytest.mark.parametrize("truths", [0, 1, 7, 40])
-def test_the_assigner_is_mmdets(low_quality: bool, truths: int) -> None:
-    options = {"pos_iou_thr": 0.6, "neg_iou_thr": 0.3, "min_pos_iou": 0.2, "match_low_quality": low_quality}
-    truth = boxes(truths, 3)
-    if truths > 2:
-        truth[1] = truth[0]  # two that claim the same anchors
-    priors = InstanceData(priors=torch.cat([boxes(400, 4), truth + 1.0]))
-    labelled = InstanceData(bboxes=truth, labels=torch.arange(truths))
-    expected = MaxIoUAssigner(**options).assign(priors, labelled)
-    lean = LeanAssigner(**options)
-    assert torch.equal(overlaps(truth, priors.priors), lean.iou_calculator(truth, priors.priors))
-    actual = lean.assign(priors, labelled)
-    for name in ("gt_inds", "max_overlaps", "labels"):
-        assert torch.equal(getattr(actual, name), getattr(expected, name)), name
-    if truths > 2:
-        assert (expected.gt_inds > 0).any()
-
-
-@pytest.mark.parametrize("truths", [0, 3, 60])
-@pytest.mark.parametrize("number", [64, 2000])
-@pytest.mark.parametrize("options", [{"add_gt_as_proposals": True}, {"add_gt_as_proposals": False, "neg_pos_ub": 3}])
-def test_the_sampler_draws_what_mmdets_does(truths: int, number: int, options: dict[str, Any]) -> None:
-    truth = boxes(truths, 8)
-    labelled = InstanceData(bboxes=truth, labels=torch.arange(truths))
-    priors = InstanceData(priors=torch.cat([boxes(400, 9), *(truth + 0.02 * shift for shift in range(5))]))
-    results, states = [], []
-    for kind in (RandomSampler, LeanSampler):
-        torch.manual_seed(0)
-        assigned = MaxIoUAssigner(pos_iou_thr=0.6, neg_iou_thr=0.3).assign(priors, labelled)
-        results.append(kind(num=number, pos_fraction=0.25, **options).sample(assigned, priors, labelled))
-        states.append(torch.get_rng_state())
-    for name in ("pos_inds", "neg_inds", "pos_priors", "neg_priors", "pos_is_gt", "pos_gt_bboxes", "pos_gt_labels"):
-        assert torch.equal(getattr(results[1], name), getattr(results[0], name)), name
-    assert results[1].avg_factor == results[0].avg_factor
-    assert torch.equal(*states), "as many random numbers are drawn"
 
 
 @pytest.mark.parametrize("samples", [0, 1, 2])
@@ -151,10 +111,11 @@ def test_chosen_is_a_mask_by_image() -> None:
     assert counts == [[1, 0, 2], [0, 0, 0], [2, 0, 3]]
 
 
-def test_the_frame_has_the_lean_parts_in_both_detectors() -> None:
+def test_both_detectors_have_parts_that_do_not_wait() -> None:
     model = frame()
     for detector in (model.student, model.teacher):
+        assert type(detector.rpn_head) is BatchedRPNHead
+        assert type(detector.roi_head) is BatchedRoIHead
         assert type(detector.roi_head.bbox_roi_extractor) is SortedRoIExtractor
-        assert type(detector.roi_head.bbox_head.bbox_coder) is type(detector.rpn_head.bbox_coder) is LeanBoxCoder
+        assert type(detector.roi_head.bbox_head.bbox_coder) is type(detector.rpn_head.bbox_coder) is SyncFreeBoxCoder
         assert detector.backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last)
-    assert type(model.student.rpn_head.assigner) is type(model.student.roi_head.bbox_assigner) is LeanAssigner

@@ -19,7 +19,8 @@ def test_the_frame_and_every_method_keep_their_data_on_the_device_and_do_not_wai
     found = json.loads(run.stdout.splitlines()[-1])
     stock, frame = found.pop("stock"), found["frame"]
     assert sum(frame["waits"].values()) < sum(stock["waits"].values()) / 4
-    assert frame["launches"] < 0.85 * stock["launches"]
+    assert sum(frame["waits"].values()) <= 28, "of them eight for NMS, four once for the anchors"
+    assert frame["launches"] < 0.5 * stock["launches"]
     assert frame["copies"] < 0.6 * stock["copies"]
     ours = {f"{path.parent.name}/{path.name}" for path in OWN.rglob("*.py")}
     for name, counts in found.items():
@@ -28,6 +29,8 @@ def test_the_frame_and_every_method_keep_their_data_on_the_device_and_do_not_wai
         assert {place.split(", ")[1].split(":")[0] for place in own} <= {
             "model/views.py",  # sizes of selections: pseudo labels, and samples of the RPN and of RoIs, by image
             "model/roi_extractor.py",  # the number of RoIs on each level
+            "model/rpn_head.py",  # the number of proposals of each image
+            "model/roi_head.py",  # the number of samples and of detections of each image
             *(["baselines/daso.py"] if name == "daso" else []),  # which labelled boxes enter the queues
         }, name
-        assert sum(own.values()) <= 22, (name, own)
+        assert sum(own.values()) <= 17, (name, own)

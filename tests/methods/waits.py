@@ -8,7 +8,6 @@ from torch import nn
 
 from cissod_bench.methods.registry import METHODS
 from cissod_bench.ssod import fake_device as pretended
-from cissod_bench.ssod.model.sync_free_ops import keep_anchors_on
 from tests.baselines.plain import frame_of, parts_of
 from tests.baselines.test_every_method import EVERYTHING, low_threshold
 from tests.methods.frames import LOW, batch, build, detector_config, frame
@@ -21,8 +20,6 @@ def counts(model: nn.Module) -> dict[str, Any]:
         pretended.move(model)
         there = {name: images.to(pretended.NAME) for name, images in inputs.items()}
         moved = {name: [sample.to(pretended.NAME) for sample in each] for name, each in samples.items()}
-        for detector in (model.student, model.teacher):
-            keep_anchors_on(detector, there["sup"].device)
         for counter in (counted.launches, counted.copies, counted.waits):
             counter.clear()
         loss, _ = model.parse_losses(model.loss(there, moved))

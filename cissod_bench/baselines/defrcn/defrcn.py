@@ -31,8 +31,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from mmdet.models.dense_heads import RPNHead
-from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.registry import MODELS
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -42,6 +40,8 @@ from cissod_bench.baselines.defrcn.calibration import check_imagenet_file
 from cissod_bench.errors import UserError
 from cissod_bench.methods.base import Parts, Setting, fixed_threshold, repeat_threshold
 from cissod_bench.methods.option_types import Count, Inside, NotNegative, Positive, UnitInterval
+from cissod_bench.ssod.model.roi_head import BatchedRoIHead
+from cissod_bench.ssod.model.rpn_head import BatchedRPNHead
 
 Features = tuple[Tensor, ...]
 Int = NDArray[np.int64]
@@ -114,7 +114,7 @@ class Decoupling(nn.Module):
 
 
 @MODELS.register_module()
-class DecoupledRPNHead(RPNHead):
+class DecoupledRPNHead(BatchedRPNHead):
     """mmdet's head behind a `Decoupling`: every way through it goes through `forward`."""
 
     def __init__(self, *args: Any, factor: float = 0.0, **options: Any) -> None:
@@ -127,7 +127,7 @@ class DecoupledRPNHead(RPNHead):
 
 
 @MODELS.register_module()
-class DecoupledRoIHead(StandardRoIHead):
+class DecoupledRoIHead(BatchedRoIHead):
     """mmdet's head behind a `Decoupling`: every way through it goes through `_bbox_forward`."""
 
     def __init__(self, *args: Any, factor: float = 0.75, **options: Any) -> None:

@@ -11,6 +11,7 @@ two equal. What differs is what a method needs and a GPU likes:
   device.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +27,8 @@ from torch import Tensor, nn
 
 from cissod_bench.methods.user import import_file
 from cissod_bench.ssod.branch import serving
-from cissod_bench.ssod.model.sync_free_ops import keep_anchors_on, make_lean
+from cissod_bench.ssod.model.roi_head import RoISamples, box_loss, class_scores, sample_rois
+from cissod_bench.ssod.model.sync_free_ops import make_sync_free
 from cissod_bench.ssod.model.views import chosen, homographies, project, send
 from cissod_bench.ssod.refinement import Refinement
 
@@ -100,7 +102,7 @@ class TeacherStudent(SemiBaseDetector):
             sizes = {"num_classes": head.num_classes, "channels": head.shared_out_channels}
             self.refinement = MODELS.build({**refinement, **sizes})
         for part in (self.student, self.teacher):
-            make_lean(part)
+            make_sync_free(part)
         self.iteration = 0  # set by the engine before each iteration
         self.view: TeacherView | None = None  # of the current iteration; for hooks
         self.observed: dict[str, Tensor] = {}  # (n,) numbers by class that hooks let be logged, by name
@@ -146,8 +148,6 @@ class TeacherStudent(SemiBaseDetector):
         Returns:
             Scalar losses (or lists of them, per feature level), named as mmdet names them.
         """
-        for part in (self.student, self.teacher):
-            keep_anchors_on(part, multi_batch_inputs["sup"].device)
         if self.refinement is not None:
             labels = [sample.gt_instances for sample in multi_batch_data_samples["sup"]]
             self.refinement.observe(self.teacher, multi_batch_inputs["sup"], labels)
@@ -302,50 +302,33 @@ class TeacherStudent(SemiBaseDetector):
         view: TeacherView,
     ) -> Losses:
         """Classification loss on pseudo labels above their thresholds, regression loss on those with certain boxes."""
-        for_class = self.sample_rois(features, proposals, confident)
-        for_box = self.sample_rois(features, proposals, certain)
-
+        # One sampling and one forward serve both passes: images, and RoIs, are independent of each other.
+        both = self.sample_rois([each.bboxes for each in proposals] * 2, confident + certain)
+        for_class, for_box = both.split(len(samples))
         roi_head, head = self.student.roi_head, self.student.roi_head.bbox_head
-        class_rois = bbox2roi([result.priors for result in for_class])
-        box_rois = bbox2roi([result.priors for result in for_box])
-        if len(class_rois) + len(box_rois) == 0:
+        if len(both.rois) == 0:
             return {"loss_cls": _untouched(roi_head), "loss_bbox": _untouched(roi_head)}
-        # One forward serves both passes: the RoIs are independent of each other.
-        output = roi_head._bbox_forward(features, torch.cat([class_rois, box_rois]))
-        cls_score, bbox_pred = output["cls_score"][: len(class_rois)], output["bbox_pred"][len(class_rois) :]
+        output = roi_head._bbox_forward(features, torch.cat([for_class.rois, for_box.rois]))
+        cls_score, bbox_pred = output["cls_score"][: len(for_class.rois)], output["bbox_pred"][len(for_class.rois) :]
 
         losses: Losses = {}
-        if len(class_rois):
-            target, weight, _, _ = head.get_targets(for_class, self.student.train_cfg.rcnn)
-            background = self.background_scores([result.priors for result in for_class], samples, view)
-            weight = torch.where(target == head.num_classes, background.to(weight.dtype), weight)
+        if len(for_class.rois):
+            background = self.background_scores(torch.split(for_class.rois[:, 1:], for_class.counts), samples, view)
+            weight = torch.where(for_class.labels == head.num_classes, background, for_class.weights)
             with serving(self.loss_cls, "unsup"):
-                loss = self.loss_cls(cls_score, target, weight, avg_factor=weight.sum().clamp(min=1.0))
+                loss = self.loss_cls(cls_score, for_class.labels, weight, avg_factor=weight.sum().clamp(min=1.0))
             losses |= loss if isinstance(loss, dict) else {"loss_cls": loss}
         else:
             losses["loss_cls"] = _untouched(roi_head)
-        if len(box_rois):
-            targets = head.get_targets(for_box, self.student.train_cfg.rcnn)
-            losses["loss_bbox"] = head.loss(None, bbox_pred, box_rois, *targets)["loss_bbox"]
-        else:
-            losses["loss_bbox"] = _untouched(roi_head)
+        losses["loss_bbox"] = box_loss(head, bbox_pred, for_box) if len(for_box.rois) else _untouched(roi_head)
         return losses
 
-    def sample_rois(
-        self, features: tuple[Tensor, ...], proposals: list[InstanceData], labels: list[InstanceData]
-    ) -> list[Any]:
-        """Assign the proposals of each image to its pseudo labels and sample RoIs: one SamplingResult an image."""
-        roi_head = self.student.roi_head
-        results = []
-        for index, (found, proposal) in enumerate(zip(labels, proposals, strict=True)):
-            priors = InstanceData(priors=proposal.bboxes)
-            assigned = roi_head.bbox_assigner.assign(priors, found)
-            level_features = [level[index][None] for level in features]
-            results.append(roi_head.bbox_sampler.sample(assigned, priors, found, feats=level_features))
-        return results
+    def sample_rois(self, proposals: list[Tensor], labels: list[InstanceData]) -> RoISamples:
+        """Assign the proposals of each image, (P, 4), to its pseudo labels and sample RoIs."""
+        return sample_rois(self.student.roi_head, proposals, labels)
 
     @torch.no_grad()
-    def background_scores(self, rois: list[Tensor], samples: list[DetDataSample], view: TeacherView) -> Tensor:
+    def background_scores(self, rois: Sequence[Tensor], samples: list[DetDataSample], view: TeacherView) -> Tensor:
         """The teacher's background score of the student's RoIs, which weigh background samples in the loss.
 
         Args:
@@ -358,15 +341,9 @@ class TeacherStudent(SemiBaseDetector):
         """
         counts = [len(boxes) for boxes in rois]
         matrices = view.matrices @ torch.linalg.inv(homographies(samples))
-        boxes = project(torch.cat(rois), counts, matrices, [seen.img_shape for seen in view.samples])
+        boxes = project(torch.cat(list(rois)), counts, matrices, [seen.img_shape for seen in view.samples])
         output = self.teacher.roi_head._bbox_forward(view.features, bbox2roi(torch.split(boxes, counts)))
-        return self.class_scores(output["cls_score"])[:, -1]
-
-    def class_scores(self, cls_score: Tensor) -> Tensor:
-        """(R, n + 1) class scores of (R, C) logits, background last, by the head's own activation."""
-        head = self.teacher.roi_head.bbox_head
-        scores: Tensor = head.loss_cls.get_activation(cls_score) if head.custom_cls_channels else cls_score.softmax(-1)
-        return scores
+        return class_scores(self.teacher.roi_head.bbox_head, output["cls_score"])[:, -1]
 
 
 def _untouched(module: nn.Module) -> Tensor:
