@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from mmengine.registry import init_default_scope
-from training import Variant, batch, first_weights
+from steps import Variant, batch, first_weights
 
 from cissod_bench.ssod import fake_device
 
@@ -23,12 +23,11 @@ from cissod_bench.ssod import fake_device
 def count(detector: str, width: int, height: int) -> dict[str, dict[str, Any]]:
     """For stock and the framework: launches, copies, waits, and waits by place."""
     example = batch(0, width, height)
-    weights, thresholds = first_weights(detector, example)
-    options = argparse.Namespace(device=fake_device.NAME, detector=detector, thresholds=thresholds)
+    weights, thresholds = first_weights(detector, example, "cpu")
     found: dict[str, dict[str, Any]] = {}
     for title, kind in (("stock", "SoftTeacher"), ("framework", "TeacherStudent")):
         with fake_device.counting() as counted:
-            variant = Variant(title, kind, options, weights)
+            variant = Variant(title, kind, detector, weights, thresholds, fake_device.NAME)
             variant.step(example)  # the first step fills caches
             counters = {"launches": counted.launches, "copies": counted.copies, "waits": counted.waits}
             for counter in counters.values():

@@ -12,15 +12,16 @@ every iteration, of which there must be none; on a GPU, PyTorch's own check for 
 """
 
 import argparse
-import statistics
-import time
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from gpu_parts.clock import milliseconds
 from mmengine.registry import init_default_scope
-from training import Variant, batch, build
+from steps import Variant, batch, build
 
 from cissod_bench.methods.gbs.crs import PseudoLabelPool, generation_factors
 from cissod_bench.methods.gbs.crs_hook import FLUSH
@@ -37,20 +38,6 @@ LABELED_IMAGES, UNLABELED_IMAGES, GENERATION = 10_000, 107_000, 18_000
 Batches = list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 Prepare = Callable[[Any], Any]
 Action = Callable[[], None]
-
-
-def milliseconds(action: Callable[[], object], device: str, repeats: int = 30) -> float:
-    """Median time of an action after a warm-up."""
-    times = []
-    for _ in range(repeats + max(1, repeats // 6)):
-        if device == "cuda":
-            torch.cuda.synchronize()
-        started = time.perf_counter()
-        action()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(1000 * (time.perf_counter() - started))
-    return statistics.median(times[-repeats:])
 
 
 def rois(num_classes: int) -> Batches:
@@ -152,15 +139,15 @@ def sampling(num_classes: int, device: str) -> float:
     return milliseconds(flush, device) / FLUSH + milliseconds(generation, device, 5) / GENERATION
 
 
-def training_step(device: str, steps: int = 2) -> float:
-    """Milliseconds of the frame's step with the paper's detector: `training.py`'s, at Soft Teacher's thresholds."""
+def training_step(device: str, precision: str, steps: int = 5) -> float:
+    """Milliseconds of the framework's step with the paper's detector, at Soft Teacher's thresholds."""
     init_default_scope("mmdet")
     torch.manual_seed(0)
     thresholds = {name: SOFT_TEACHER[name] for name in ("pseudo_label_initial_score_thr", "rpn_pseudo_thr")}
     model = build("TeacherStudent", "r50-fpn", thresholds)
     model.init_weights()
-    options = argparse.Namespace(device=device, detector="r50-fpn", thresholds=thresholds)
-    variant = Variant("frame", "TeacherStudent", options, model.state_dict())
+    state = model.state_dict()
+    variant = Variant("framework", "TeacherStudent", "r50-fpn", state, thresholds, device, precision=precision)
     example = batch(0, 1333, 800)
     return milliseconds(lambda: variant.step(example), device, steps)
 
@@ -168,23 +155,31 @@ def training_step(device: str, steps: int = 2) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--precision", help="of the whole step; default: bf16 on a GPU, else fp32")
     parser.add_argument("--no-step", action="store_true", help="leave out the whole step, minutes on a CPU")
+    parser.add_argument("--waits", action="store_true", help="print the numbers of waits alone")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    waiting = {num_classes: waits(num_classes) for num_classes in CLASSES}  # before the first real backward pass
-    step = None if arguments.no_step else training_step(arguments.device)
+    if arguments.waits:
+        print(*(waits(num_classes) for num_classes in CLASSES))
+        return
+    # A process of its own: after a fake device has been made, PyTorch pins no memory for a real one.
+    counted = subprocess.run([sys.executable, __file__, "--waits"], check=True, capture_output=True, text=True)
+    waiting = counted.stdout.split()[-len(CLASSES) :]
+    precision = arguments.precision or ("bf16" if arguments.device == "cuda" else "fp32")
+    step = None if arguments.no_step else training_step(arguments.device, precision)
     if step is not None:
-        print(f"a training step of R50-FPN on {arguments.device}: {step:,.0f} ms")
+        print(f"a training step of R50-FPN on {arguments.device}, {precision}: {step:,.0f} ms")
     print("| n | focal ms | GbR ms | GbT ms | CrS ms | added ms | of a step | waits for the device |")
     print("|--:|--:|--:|--:|--:|--:|--:|--:|")
-    for num_classes in CLASSES:
+    for num_classes, number in zip(CLASSES, waiting, strict=True):
         plain, reweighted, thresholds, crs = measure(num_classes, arguments.device)
         added = reweighted - plain + thresholds + crs
         share = f"{100 * added / step:.2f} %" if step else ""
         print(
             f"| {num_classes} | {plain:.2f} | {reweighted:.2f} | {thresholds:.2f} | {crs:.2f} | {added:.2f} | {share} "
-            f"| {waiting[num_classes]} |"
+            f"| {number} |"
         )
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cissod_bench.errors import UserError, unknown_name
 
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Amp = Literal["bf16", "fp16"] | None
 AMP: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -34,6 +35,24 @@ def check_amp(name: str | None, device: str) -> Amp:
     if name == "bf16" and device == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise UserError(f"--amp bf16: {torch.cuda.get_device_name()} has no bf16. Use --amp fp16.")
     return "bf16" if name == "bf16" else "fp16"
+
+
+@contextmanager
+def products_in(precision: Precision) -> Iterator[None]:
+    """Let a GPU round the factors of single-precision products and convolutions to TF32, or not.
+
+    PyTorch's defaults are TF32 for convolutions and single precision for products. The switches are those of before
+    PyTorch 2.9: the new ones must not be mixed with them, and libraries set the old ones.
+    """
+    switches = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [switch.allow_tf32 for switch in switches]
+    for switch in switches:
+        switch.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.allow_tf32 = value
 
 
 @OPTIM_WRAPPERS.register_module()

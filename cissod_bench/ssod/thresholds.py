@@ -13,6 +13,8 @@ from mmdet.registry import MODELS
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
+from cissod_bench.ssod.one_hot import one_hot
+
 
 @MODELS.register_module()
 class FixedThreshold(nn.Module):
@@ -114,9 +116,8 @@ class ClassThreshold(nn.Module):
             scores: (D,) scores.
             sizes: number of detections of each image; not needed here.
         """
-        batch = torch.stack([torch.zeros_like(self.score_sum), torch.zeros_like(self.score_sum)])
-        batch[0].index_add_(0, labels, scores.float())
-        batch[1].index_add_(0, labels, torch.ones_like(scores, dtype=torch.float32))
+        batch = torch.stack([scores.float(), torch.ones_like(scores, dtype=torch.float32)])
+        batch = batch @ one_hot(labels, len(self.score_sum))
         all_reduce(batch)
         total, count = batch
         keep = self.eta**count

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from cissod_bench.methods.gbs.gradient_matrix import gradient_matrix, jacobi_targets, softmax_weights
 from cissod_bench.methods.softmax_focal import softmax_focal
 from cissod_bench.ssod.branch import Pass
+from cissod_bench.ssod.one_hot import one_hot
 
 SEEN = 1e-8
 """Part of the moving average of G that a class has to have been in for eq. (6). At the paper's rate, a class without a
@@ -125,7 +126,7 @@ class GradientReweightedFocalLoss(nn.Module):
     def _remember(self, logits: Tensor, label: Tensor, label_weight: Tensor, sample_weight: Tensor) -> None:
         """Keep what the end of the iteration needs: sums over this pass, see there."""
         matrix = gradient_matrix(logits, label, label_weight, self.gamma)
-        by_class = torch.zeros_like(self.seen).index_add_(0, label, label_weight)
+        by_class = label_weight @ one_hot(label, len(self.seen), label_weight.dtype)
         # The loss's own: number of samples that count (labelled), sum of their weights (pseudo-labelled).
         denominator = (label_weight > 0).sum() if self.serving == "sup" else label_weight.sum()
         counts = torch.stack([denominator.float(), sample_weight.sum(), sample_weight.new_full((), len(label))])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cissod_bench.methods.softmax_focal import focal_slope
+from cissod_bench.ssod.one_hot import one_hot
 
 
 def gradient_matrix(logits: Tensor, labels: Tensor, weights: Tensor, gamma: float) -> Tensor:
@@ -30,9 +31,9 @@ def gradient_matrix(logits: Tensor, labels: Tensor, weights: Tensor, gamma: floa
         log_scores = logits.log_softmax(dim=-1)
         log_target = log_scores.gather(1, labels[:, None]).squeeze(1)
         slope = weights.to(logits.dtype) * focal_slope(log_target, gamma)
-        by_class = torch.zeros_like(logits).scatter_(1, labels[:, None], slope[:, None])
-        matrix = log_scores.exp().T @ by_class
-        own = torch.zeros_like(matrix[0]).scatter_add_(0, labels, slope * torch.expm1(log_target))
+        hot = one_hot(labels, logits.shape[1], logits.dtype)
+        matrix = log_scores.exp().T @ (hot * slope[:, None])
+        own = (slope * torch.expm1(log_target)) @ hot
         return matrix.diagonal_scatter(own)
 
 

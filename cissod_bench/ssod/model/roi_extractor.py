@@ -9,6 +9,8 @@ feature is a weighted sum of rows of the feature maps, an embedding bag, which P
 vector instructions, on all threads, and the same in every order of threads.
 """
 
+from collections.abc import Sequence
+
 import torch
 from mmcv.ops import RoIAlign
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
@@ -32,7 +34,7 @@ class SortedRoIExtractor(SingleRoIExtractor):
         Returns:
             (K, C, S, S) float32 features.
         """
-        maps = [level.float() for level in feats]
+        maps = pooling_layout(feats)
         rois = rois.float()
         levels = self.map_roi_levels(rois, len(maps))
         if roi_scale_factor is not None:
@@ -53,11 +55,19 @@ class SortedRoIExtractor(SingleRoIExtractor):
         return torch.empty_like(together).index_copy(0, order, together)
 
 
+def pooling_layout(features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Feature maps as RoIs are pooled from them: float32 and, on a GPU, channels first, as RoIAlign needs them there.
+
+    Maps that are so already stay what they are: who pools several times from the same maps converts them once.
+    """
+    return tuple(level.float() if level.device.type == "cpu" else level.float().contiguous() for level in features)
+
+
 def _has_fixed_samples(layer: RoIAlign) -> bool:
     return bool(layer.sampling_ratio > 0 and layer.pool_mode == "avg" and layer.aligned)
 
 
-def pooled_rows(maps: list[Tensor], rois: Tensor, levels: Tensor, layers: list[RoIAlign]) -> Tensor:
+def pooled_rows(maps: Sequence[Tensor], rois: Tensor, levels: Tensor, layers: list[RoIAlign]) -> Tensor:
     """RoIAlign (He et al., ICCV 2017) with a fixed number of sampling points, as sums of rows of the maps.
 
     Args:

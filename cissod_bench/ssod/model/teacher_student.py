@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from cissod_bench.methods.user import import_file
 from cissod_bench.ssod.branch import serving
+from cissod_bench.ssod.model.roi_extractor import pooling_layout
 from cissod_bench.ssod.model.roi_head import RoISamples, box_loss, class_scores, sample_rois
 from cissod_bench.ssod.model.sync_free_ops import make_sync_free
 from cissod_bench.ssod.model.views import chosen, homographies, project, send
@@ -178,6 +179,7 @@ class TeacherStudent(SemiBaseDetector):
         """The teacher's detections on (B, 3, H, W) weakly augmented images, and the pseudo labels made of them."""
         features = self.teacher.extract_feat(batch_inputs)
         proposals = self.teacher.rpn_head.predict(features, samples, rescale=False)
+        features = pooling_layout(features)  # once for the three times that RoIs are pooled from them
         detections = self.teacher.roi_head.predict(features, proposals, samples, rescale=False)
         counts = [len(found) for found in detections]
         scores = torch.cat([found.scores for found in detections])
@@ -188,7 +190,6 @@ class TeacherStudent(SemiBaseDetector):
             found[index - offset]
             for found, index, offset in zip(detections, torch.split(kept, sizes), offsets, strict=True)
         ]
-        features = tuple(level.float() for level in features)  # once for all RoI passes to come
         uncertainties = self.box_uncertainty(features, samples, pseudo)
         for found, uncertainty in zip(pseudo, uncertainties, strict=True):
             found.reg_uncs = uncertainty
@@ -221,7 +222,8 @@ class TeacherStudent(SemiBaseDetector):
         table = send(table.float()[torch.repeat_interleave(torch.tensor(counts))], boxes.device)
 
         size = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1).repeat(1, 2)
-        noise = torch.cat([torch.randn(times, each, 4, device=boxes.device) for each in counts], dim=1)
+        # Drawn on the host: the same on every device.
+        noise = send(torch.cat([torch.randn(times, each, 4) for each in counts], dim=1), boxes.device)
         jittered = boxes + noise * size * scale
         rois = torch.cat([table[:, :1].expand(times, count, 1), jittered], dim=-1).reshape(-1, 5)
         roi_head = self.teacher.roi_head
