@@ -115,6 +115,7 @@ class Variant:
         channels_last: layout of convolutions; stock has channels first.
         compile: compile backbone and neck.
         padding: sides of padded images are multiples of this.
+        fused: let cuDNN do a convolution with what follows it.
 
     Attributes:
         blocks: (seconds, steps) of each timed block.
@@ -134,6 +135,7 @@ class Variant:
         channels_last: bool = True,
         compile: bool = False,
         padding: int = 32,
+        fused: bool = True,
     ) -> None:
         self.title, self.device, self.stock, self.precision = title, device, kind == "SoftTeacher", precision
         self.model = build(kind, detector, thresholds, padding)
@@ -155,6 +157,8 @@ class Variant:
         self.wrapper.initialize_count_status(self.model, 0, 10**9)
         if compile:
             compile_features(self.model)
+        for part in [] if fused else self.model.modules():
+            part.__dict__["_has_no_kernel"] = True
         self.blocks: list[tuple[float, int]] = []
         self.parts: Counter[str] | None = None
         self.memory, self._depth, self._done = 0.0, 0, 0
@@ -244,10 +248,10 @@ class Variant:
         return {"ms": each[len(each) // 2], "ms_of_blocks": each, "peak_mib": self.memory}
 
 
-def measure(variants: list[Variant], batches: list[dict[str, Any]], blocks: int, steps: int) -> None:
-    """Warm up, then time blocks of steps of all variants in turn."""
+def measure(variants: list[Variant], batches: list[dict[str, Any]], blocks: int, steps: int, warm_up: int = 3) -> None:
+    """Take steps to warm up, then time blocks of steps of all variants in turn."""
     for variant in variants:
-        for data in batches[:3]:
+        for data in batches[:warm_up]:
             variant.step(data)
     for number in range(blocks):
         for variant in variants if number % 2 == 0 else reversed(variants):

@@ -9,18 +9,19 @@ from steps import Variant, batch, first_weights, measure, split_up
 
 VARIANTS = [
     ("stock fp32", "SoftTeacher", {"precision": "fp32"}),
-    ("stock, PyTorch's defaults", "SoftTeacher", {"precision": "default"}),
-    ("framework fp32", "TeacherStudent", {"precision": "fp32"}),
+    ("framework fp32", "TeacherStudent", {"precision": "fp32", "channels_last": False}),
+    ("framework fp32, channels last", "TeacherStudent", {"precision": "fp32"}),
     ("framework tf32", "TeacherStudent", {"precision": "tf32"}),
-    ("framework fp16", "TeacherStudent", {"precision": "fp16"}),
     ("framework bf16", "TeacherStudent", {"precision": "bf16"}),
-    ("framework bf16, channels first", "TeacherStudent", {"precision": "bf16", "channels_last": False}),
+    ("framework bf16, not fused", "TeacherStudent", {"precision": "bf16", "fused": False}),
+    ("framework fp16", "TeacherStudent", {"precision": "fp16"}),
     ("stock fp16", "SoftTeacher", {"precision": "fp16"}),
+    ("stock, PyTorch's defaults", "SoftTeacher", {"precision": "default"}),
 ]
 
 
 def run(report: Any, device: str) -> None:
-    """Times, peaks, parts and profiles of all variants."""
+    """Times, peaks, profiles and parts of all variants."""
     logging.disable(logging.INFO)
     init_default_scope("mmdet")
     on_gpu = device == "cuda"
@@ -28,24 +29,23 @@ def run(report: Any, device: str) -> None:
     batches = [batch(seed, *size) for seed in range(4)]
     weights, thresholds = first_weights(detector, batches[0], device)
     variants = [
-        Variant(title, kind, detector, weights, thresholds, device, padding=32, **changes)
-        for title, kind, changes in (VARIANTS if on_gpu else VARIANTS[:1] + VARIANTS[5:6])
+        Variant(title, kind, detector, weights, thresholds, device, **changes)
+        for title, kind, changes in (VARIANTS if on_gpu else VARIANTS[:1] + VARIANTS[4:5])
     ]
-    for round_ in range(4 if on_gpu else 1):
-        measure(variants, batches, 1, 5 if on_gpu else 1)
+    for number in range(3 if on_gpu else 1):
+        measure(variants, batches, 1, 5 if on_gpu else 1, warm_up=3 if number == 0 else 1)
+        times = {variant.title: variant.figures()["ms"] for variant in variants}
         report.add("steps", {variant.title: variant.figures() for variant in variants})
-        if report.seconds_left() < 45 and round_ >= 1:
+        report.add("times stock fp32", {title: times["stock fp32"] / spent for title, spent in times.items()})
+        if report.seconds_left() < 35:
             break
-    times = {variant.title: variant.figures()["ms"] for variant in variants}
-    report.add("times stock", {title: times["stock fp32"] / spent for title, spent in times.items()})
+    for title in ("framework bf16", "framework tf32", "framework fp32", "stock fp32", "stock fp16"):
+        for variant in variants:
+            if variant.title == title and report.seconds_left() > 6:
+                report.add(f"profile of {title}", profiled(variant, batches, on_gpu))
     for variant in variants:
-        if report.seconds_left() < 8:
-            return
-        report.add(f"profile of {variant.title}", profiled(variant, batches, on_gpu))
-    for variant in variants:
-        if report.seconds_left() < 5:
-            return
-        report.add(f"parts of {variant.title} ms", split_up(variant, batches))
+        if report.seconds_left() > 5:
+            report.add(f"parts of {variant.title} ms", split_up(variant, batches))
 
 
 def profiled(variant: Variant, batches: list[dict[str, Any]], on_gpu: bool) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def products_in(precision: Precision) -> Iterator[None]:
     PyTorch's defaults are TF32 for convolutions and single precision for products. The switches are those of before
     PyTorch 2.9: the new ones must not be mixed with them, and libraries set the old ones.
     """
-    switches = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    switches: tuple[Any, Any] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [switch.allow_tf32 for switch in switches]
     for switch in switches:
         switch.allow_tf32 = precision == "tf32"

@@ -221,7 +221,7 @@ def model(job: Job) -> dict[str, Any]:
     detector = merged(detector, job.parts.detector)
     detector["roi_head"]["bbox_head"] |= {**job.parts.bbox_head, "loss_cls": dict(job.parts.loss_cls)}
     detector["data_preprocessor"]["non_blocking"] = job.device == "cuda"  # from the loader's pinned memory
-    if job.compile:
+    if job.compile or job.device == "cuda":  # few shapes: see compiled.py
         detector["data_preprocessor"]["pad_size_divisor"] = PADDING
     if job.backbone is not None:
         weights = {"type": "Pretrained", "checkpoint": str(job.backbone), "prefix": job.backbone_prefix}
@@ -261,7 +261,7 @@ def schedule(job: Job) -> dict[str, Any]:
     length = job.iterations
     wrapper: dict[str, Any] = {
         "type": "FrameOptimWrapper",
-        "optimizer": job.optimizer,
+        "optimizer": {**job.optimizer, **({"fused": True} if job.device == "cuda" else {})},
         "amp": job.amp,
         "device": job.device,
     }

@@ -20,7 +20,7 @@ def test_the_frame_and_every_method_keep_their_data_on_the_device_and_do_not_wai
     stock, frame = found.pop("stock"), found["frame"]
     assert sum(frame["waits"].values()) < sum(stock["waits"].values()) / 4
     assert sum(frame["waits"].values()) <= 28, "of them eight for NMS, four once for the anchors"
-    assert frame["launches"] < 0.5 * stock["launches"]
+    assert frame["launches"] < 0.55 * stock["launches"]
     assert frame["copies"] < 0.6 * stock["copies"]
     ours = {f"{path.parent.name}/{path.name}" for path in OWN.rglob("*.py")}
     for name, counts in found.items():

@@ -15,8 +15,8 @@ from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn import functional
-from torchvision.ops import nms
 
+from cissod_bench.ssod.model.nms import greedy_nms
 from cissod_bench.ssod.model.sampling import assign, can_assign, can_sample, padded, sample
 from cissod_bench.ssod.model.views import send
 
@@ -88,38 +88,43 @@ class BatchedRPNHead(RPNHead):
         sizes = [level.shape[-2:] for level in cls_scores]
         cells = [height * width * self.num_base_priors for height, width in sizes]
         anchors = torch.split(self._anchors(sizes, device)[0], cells)
-        best, chosen, deltas, levels = [], [], [], []
-        for level, (logits, regressed, priors) in enumerate(zip(cls_scores, bbox_preds, anchors, strict=True)):
-            scores = _flat([logits], 1)[..., 0].sigmoid()
-            regressed = _flat([regressed], 4)
-            priors = priors.expand(images, -1, 4)
-            if 0 < cfg.get("nms_pre", -1) < scores.shape[1]:
-                scores, index = scores.sort(dim=1, descending=True)
-                scores, index = scores[:, : cfg.nms_pre], index[:, : cfg.nms_pre, None].expand(-1, -1, 4)
-                regressed, priors = regressed.gather(1, index), priors.gather(1, index)
+        best, chosen, deltas = [], [], []
+        for logits, regressed, priors in zip(cls_scores, bbox_preds, anchors, strict=True):
+            scores, index = _flat([logits], 1)[..., 0].sigmoid().sort(dim=1, descending=True, stable=True)
+            if cfg.get("nms_pre", -1) > 0:
+                scores, index = scores[:, : cfg.nms_pre], index[:, : cfg.nms_pre]
             best.append(scores)
-            chosen.append(priors)
-            deltas.append(regressed)
-            levels.append(torch.full((scores.shape[1],), float(level)))
+            chosen.append(priors[index])
+            deltas.append(_flat([regressed], 4).gather(1, index[..., None].expand(-1, -1, 4)))
+        counts = [scores.shape[1] for scores in best]
         scores, priors = torch.cat(best, dim=1), torch.cat(chosen, dim=1)
         boxes = self.bbox_coder.decode(priors.reshape(-1, 4), torch.cat(deltas, dim=1).reshape(-1, 4))
         boxes = boxes.view(images, -1, 4)
         if self.bbox_coder.clip_border:
             sides = torch.tensor([[meta["img_shape"][1], meta["img_shape"][0]] * 2 for meta in metas])
             boxes = torch.minimum(boxes.clamp(min=0), send(sides, device)[:, None])
+        usable = torch.ones_like(scores, dtype=torch.bool)
         if cfg.get("min_bbox_size", -1) >= 0:
-            large = (boxes[..., 2:] - boxes[..., :2] > cfg.min_bbox_size).all(dim=-1)
-            scores = torch.where(large, scores, -1.0)  # the last ones after NMS, where they are cut off
-        # Boxes of different levels do not suppress each other: each level is moved to a place of its own.
-        moved = boxes + (send(torch.cat(levels), device) * (boxes.amax(dim=(1, 2))[:, None] + 1))[..., None]
-        kept = [nms(*image, cfg.nms.iou_threshold)[: cfg.max_per_img] for image in zip(moved, scores, strict=True)]
-        of_kept = [image[index] for image, index in zip(scores, kept, strict=True)]
-        counts = torch.stack([(image >= 0).sum() for image in of_kept]).tolist()
-        proposals = []
-        for image, index, score, count in zip(boxes, kept, of_kept, counts, strict=True):
-            labels = torch.zeros(count, dtype=torch.long, device=device)
-            proposals.append(InstanceData(bboxes=image[index[:count]], scores=score[:count], labels=labels))
-        return proposals
+            usable = (boxes[..., 2:] - boxes[..., :2] > cfg.min_bbox_size).all(dim=-1)
+
+        # Boxes of different levels do not suppress each other: each level of each image is a list.
+        longest = max(counts)
+        lists = [
+            functional.pad(part, (0, 0) * (part.dim() - 2) + (0, longest - part.shape[1]))
+            for table in (boxes, usable)
+            for part in torch.split(table, counts, dim=1)
+        ]
+        stacked = [torch.stack(part, dim=1).flatten(0, 1) for part in (lists[: len(counts)], lists[len(counts) :])]
+        kept = greedy_nms(stacked[0], stacked[1], cfg.nms.iou_threshold).view(images, len(counts), -1)
+        kept = torch.cat([kept[:, level, :count] for level, count in enumerate(counts)], dim=1)
+        scores, order = torch.where(kept, scores, -1.0).sort(dim=1, descending=True, stable=True)
+        scores, order = scores[:, : cfg.max_per_img], order[:, : cfg.max_per_img]
+        boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))
+        numbers = (scores >= 0).sum(dim=1).tolist()
+        return [
+            InstanceData(bboxes=box[:count], scores=score[:count], labels=torch.zeros_like(index[:count]))
+            for box, score, index, count in zip(boxes, scores, order, numbers, strict=True)
+        ]
 
     def _anchors(self, sizes: list[Any], device: torch.device) -> tuple[Tensor, Tensor]:
         """(A, 4) anchors of all levels and the (A, 2) upper left corners of the cells that they belong to."""

@@ -52,9 +52,11 @@ def padded(parts: Sequence[Tensor], device: torch.device, fill: float = 0.0) -> 
 def overlaps(one: Tensor, other: Tensor) -> Tensor:
     """(..., G, N) intersection over union of (..., G, 4) and (..., N, 4) boxes, as mmdet's `BboxOverlaps2D` has it."""
     one_area, other_area = ((box[..., 2] - box[..., 0]) * (box[..., 3] - box[..., 1]) for box in (one, other))
-    one, other = one[..., :, None, :], other[..., None, :, :]
-    low, high = torch.max(one[..., :2], other[..., :2]), torch.min(one[..., 2:], other[..., 2:])
-    common = (high - low).clamp(min=0).prod(dim=-1)
+    left, top, right, bottom = one[..., :, None, :].unbind(dim=-1)
+    x1, y1, x2, y2 = other[..., None, :, :].unbind(dim=-1)
+    width = (torch.min(right, x2) - torch.max(left, x1)).clamp(min=0)
+    height = (torch.min(bottom, y2) - torch.max(top, y1)).clamp(min=0)
+    common = width * height
     return common / (one_area[..., :, None] + other_area[..., None, :] - common).clamp(min=1e-6)
 
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from cissod_bench.ssod.model import roi_head, rpn_head
 from cissod_bench.ssod.model.box_coder import SyncFreeBoxCoder
+from cissod_bench.ssod.model.frozen_norm import fold_frozen_norms
 from cissod_bench.ssod.model.roi_extractor import SortedRoIExtractor
 
 
@@ -24,6 +25,7 @@ def make_sync_free(detector: Any) -> None:
     Parts of other types, and with options that ours lack, stay as they are. None of the replaced parts has other
     weights.
     """
+    fold_frozen_norms(detector.backbone)
     rpn, roi = detector.rpn_head, detector.roi_head
     for head in (rpn, roi.bbox_head):
         coder = head.bbox_coder
