@@ -181,10 +181,10 @@ def import_split(
 
     from cissod_bench.coco.columns import Columns
     from cissod_bench.errors import UserError
-    from cissod_bench.splits.interop import given_draw, read_ids
+    from cissod_bench.splits.interop import given_selection, read_ids
     from cissod_bench.splits.make import make_splits
     from cissod_bench.splits.plan import Variant
-    from cissod_bench.splits.select import Drawn
+    from cissod_bench.splits.select import Selection
     from cissod_bench.tasks.registry import get_task
 
     chosen = get_task(task)
@@ -193,12 +193,12 @@ def import_split(
     if chosen.files is None:
         raise UserError(f"Task {task} makes its own images; lists of ids for it cannot be imported.")
     if minority_ids is None:
-        chosen = replace(chosen, draw=replace(chosen.draw, minority_objects="keep"))
+        chosen = replace(chosen, selection=replace(chosen.selection, minority_objects="keep"))
 
-    def given(columns: Columns) -> Drawn:
+    def given(columns: Columns) -> Selection:
         labeled = read_ids(ids, columns, percentage=percentage, seed=list_seed)
         minority = read_ids(minority_ids, columns) if minority_ids else np.empty(0, np.int64)
-        return given_draw(labeled, minority, columns.num_images)
+        return given_selection(labeled, minority, columns.num_images)
 
     variant = Variant(int(list_seed) if list_seed and list_seed.isdecimal() else 0)
     made = make_splits(

@@ -25,12 +25,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cissod_bench.coco.columns import Category, Columns, Strings
-from cissod_bench.coco.reader import Source
+from cissod_bench.coco.reader import Read, SourceFile
 from cissod_bench.errors import UserError
 from cissod_bench.io import sha256_file, sha256_text, write_bytes
-from cissod_bench.splits.sources import Read
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the columns or what is put into them change."""
 
 SMALLEST = 64 * 2**20
@@ -39,7 +38,7 @@ SMALLEST = 64 * 2**20
 KEEPING = "keeping columns"
 """Name of the thread that writes an entry."""
 
-_ARRAYS = ("image_ids", "widths", "heights", "box_ids", "box_image", "box_label", "crowd", "boxes", "areas", "health")
+_ARRAYS = ("image_ids", "widths", "heights", "box_ids", "box_image", "box_label", "crowd", "boxes", "areas", "flags")
 _STRINGS = ("file_names", "extras")
 
 
@@ -50,7 +49,7 @@ class _Note(msgspec.Struct):
 
 
 class _Entry(msgspec.Struct):
-    content: str
+    digest: str
     categories: list[Category]
 
 
@@ -69,7 +68,7 @@ def cached(read: Read, folder: Path, variant: str = "", smallest: int = SMALLEST
         smallest: files of fewer bytes are not kept.
     """
 
-    def read_through(path: Path) -> tuple[Columns, Source]:
+    def read_through(path: Path) -> tuple[Columns, SourceFile]:
         try:
             status = path.stat()
         except OSError:
@@ -87,7 +86,7 @@ def cached(read: Read, folder: Path, variant: str = "", smallest: int = SMALLEST
                     sha256 = sha256_file(path)
                 if sha256 is not None and (columns := _load(folder / f"{name}{sha256}")) is not None:
                     _write_note(note, status, sha256)
-                    return columns, Source(path.name, status.st_size, lambda: sha256)
+                    return columns, SourceFile(path.name, status.st_size, lambda: sha256)
                 columns, source = read(path)
                 keep = partial(_keep, locked.pop_all(), path, status, note, name, columns, source)
                 threading.Thread(target=keep, name=KEEPING).start()
@@ -105,7 +104,7 @@ def _keep(
     note: Path,
     name: str,
     columns: Columns,
-    source: Source,
+    source: SourceFile,
 ) -> None:
     """Write an entry and its note while the caller goes on, unless the file has changed meanwhile."""
     staging = note.with_name(f".{name}{note.stem}.partial")
@@ -154,7 +153,7 @@ def _store(folder: Path, columns: Columns) -> None:
         np.save(folder / f"{name}.data.npy", strings.data)
         np.save(folder / f"{name}.ends.npy", strings.ends)
     # Last, so that an entry without it is never taken for whole.
-    write_bytes(folder / "entry.json", msgspec.json.encode(_Entry(columns.content, list(columns.categories))))
+    write_bytes(folder / "entry.json", msgspec.json.encode(_Entry(columns.digest, list(columns.categories))))
 
 
 def _load(entry: Path) -> Columns | None:
@@ -168,8 +167,8 @@ def _load(entry: Path) -> Columns | None:
     except (OSError, ValueError, EOFError, msgspec.DecodeError):
         shutil.rmtree(entry, ignore_errors=True)
         return None
-    assert {*_ARRAYS, *_STRINGS, "categories", "content"} == {field.name for field in fields(Columns)}
-    return Columns(**values, categories=tuple(about.categories), content=about.content)
+    assert {*_ARRAYS, *_STRINGS, "categories", "digest"} == {field.name for field in fields(Columns)}
+    return Columns(**values, categories=tuple(about.categories), digest=about.digest)
 
 
 def _mapped(path: Path) -> npt.NDArray[Any]:

@@ -59,7 +59,7 @@ def box_flags(
     widths: Int32,
     heights: Int32,
 ) -> Bytes:
-    """Flags of every box, uint8 `[M]`; the arguments are columns as in `Columns`, `row_hashes` from `content`.
+    """Flags of every box, uint8 `[M]`; arguments as in `Columns`, `row_hashes` from `digest.box_hashes`.
 
     Of several equal boxes the one with the lowest annotation id is kept, whatever their order in the file. A box may
     reach one pixel over the border, since official boxes do by rounding.
@@ -116,7 +116,7 @@ def _duplicates(row_hashes: UInt64, box_ids: Int64) -> Int64:
 
 def usable(columns: Columns, dataset: str) -> Bool:
     """Boxes that a task of this data set uses, bool `[M]`."""
-    mask: Bool = (columns.health & np.uint8(int(dropped(dataset)))) == 0
+    mask: Bool = (columns.flags & np.uint8(int(dropped(dataset)))) == 0
     return mask
 
 
@@ -124,7 +124,7 @@ def report(columns: Columns, dataset: str, examples: int = 3) -> list[dict[str, 
     """What was found: what it is, number of boxes, lowest annotation ids as examples, and what is done about it."""
     found = []
     for flag, meaning in MEANING.items():
-        rows = np.flatnonzero(columns.health & np.uint8(int(flag)))
+        rows = np.flatnonzero(columns.flags & np.uint8(int(flag)))
         if len(rows):
             found.append(
                 {

@@ -127,8 +127,8 @@ class Columns:
         crowd: int `iscrowd` of the file, bool `[M]`.
         boxes: x, y, width, height in pixels, float64 `[M, 4]`, NaN where missing.
         areas: `area` of the file (of the mask, where there is one), float64 `[M]`, width * height where missing.
-        health: what is wrong with a box, bits of `health.Flag`, uint8 `[M]`.
-        content: digest of the annotations that does not depend on their order.
+        flags: what is wrong with a box, bits of `checks.Flag`, uint8 `[M]`.
+        digest: of the annotations, does not depend on their order.
     """
 
     image_ids: Int64
@@ -143,8 +143,8 @@ class Columns:
     crowd: Bool
     boxes: Float64
     areas: Float64
-    health: Bytes
-    content: str
+    flags: Bytes
+    digest: str
 
     @property
     def num_images(self) -> int:

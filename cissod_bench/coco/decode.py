@@ -3,7 +3,7 @@
 Boxes are decoded into typed structs whose numbers are all floats. Encoded again as MessagePack such structs have one
 fixed length, so a structured NumPy type reads a whole piece at once: the detour costs a tenth of converting the
 structs one by one. What can be computed of a box without the rest of the file is computed here, while the piece is in
-the processor's cache and, for a large file, on another core (`workers.py`).
+the processor's cache and, for a large file, on another core (`parallel.py`).
 """
 
 import re
@@ -85,8 +85,8 @@ class Boxes:
     """Boxes in the order of the file; `image_ids` and `category_ids` as the file has them, the rest as in `Columns`.
 
     Attributes:
-        hashes: `content.box_hashes` of them.
-        sums: `content.box_sums` of them.
+        hashes: `digest.box_hashes` of them.
+        sums: `digest.box_sums` of them.
     """
 
     ids: Int64
@@ -116,7 +116,7 @@ class Images:
         return len(self.ids)
 
 
-class Pieces:
+class Decoder:
     """Decodes pieces of one file. Every method takes a JSON list and the number of elements of that list before it.
 
     Args:

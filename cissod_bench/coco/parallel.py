@@ -7,7 +7,8 @@ two elements of the same list. So the first part, whose start is known, proves t
 part that cannot be decoded, or that does not start where the one before it ended, ends the run: it is dropped with all
 that come after it, and the caller goes on from there itself. A wrong guess costs time and never changes an element.
 
-What a worker has decoded lies in memory that it shares with its caller (`shared.py`), in a slot that the caller named.
+A worker lays what it has decoded into memory shared with its caller (`shared_arrays.py`), in the slot that the caller
+named.
 
 Workers are programs of their own, not forks, so that threads of the caller do no harm. They end with the connection to
 their caller, however that one ends.
@@ -25,7 +26,7 @@ from pathlib import Path
 
 import msgspec
 
-from cissod_bench.coco.decode import Boxes, FileNames, Images, Pieces
+from cissod_bench.coco.decode import Boxes, Decoder, FileNames, Images
 from cissod_bench.coco.shared_arrays import Slots, shared_memory
 from cissod_bench.coco.stream import BETWEEN_ELEMENTS
 from cissod_bench.errors import UserError
@@ -80,7 +81,7 @@ class Workers:
     Args:
         file: descriptor of the open, uncompressed file.
         path: named in the messages.
-        file_names: as in `Pieces`.
+        file_names: as in `Decoder`.
         processes: how many.
         part: bytes that one of them decodes at once.
 
@@ -218,14 +219,14 @@ def serve(file: int, channel: int, memory: int, slots: int, file_names: FileName
     """Decode the parts that arrive on a connection until it is closed: what a worker does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller hears it too, and closes the connection
     gc.disable()  # as in `reader.no_garbage_collection`
-    pieces = Pieces(Path(), file_names)
+    decoder = Decoder(Path(), file_names)
     shared, buffer = Slots(memory, slots), bytearray()
     try:
         with Connection(channel) as caller:
             caller.send(None)
             while True:
                 part: _Part = caller.recv()
-                decode = getattr(pieces, _METHODS[part.key])
+                decode = getattr(decoder, _METHODS[part.key])
                 decoded = decode_part(file, decode, part.start, part.end, exact=part.number == 0, buffer=buffer)
                 caller.send(_Result(part, shared.put(part.slot, decoded)))
     except (EOFError, OSError):
@@ -248,7 +249,7 @@ def decode_part(
 
     Args:
         file: descriptor of the file.
-        decode: one of the methods of `Pieces`.
+        decode: one of the methods of `Decoder`.
         start: where to look for the first gap.
         end: where to look for the last gap.
         exact: an element starts at `start`.

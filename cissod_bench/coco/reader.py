@@ -1,7 +1,7 @@
 """From any COCO-format file to NumPy columns, in bounded memory and at close to the parser's own speed.
 
-`stream.py` cuts the file into pieces, `pieces.py` makes arrays of one piece, for a large file in several processes at
-once (`workers.py`); here the pieces become columns. The result does not depend on the pieces or the processes.
+`stream.py` cuts the file into pieces, `decode.py` makes arrays of one piece, for a large file in several processes at
+once (`parallel.py`); here the pieces become columns. The result does not depend on the pieces or the processes.
 """
 
 import gc
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from cissod_bench.coco.checks import box_flags
 from cissod_bench.coco.columns import Category, Columns, Int16, Int32, Int64, Strings
-from cissod_bench.coco.decode import Boxes, FileNames, Images, Pieces
+from cissod_bench.coco.decode import Boxes, Decoder, FileNames, Images
 from cissod_bench.coco.digest import Sums, added, content_digest
 from cissod_bench.coco.hashing import FileDigest
 from cissod_bench.coco.parallel import Workers, usable_cores
@@ -40,7 +40,7 @@ Elements = Boxes | Images | list[Category]
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFile:
     """The file that was read: what `source.json` tells about it.
 
     Attributes:
@@ -63,6 +63,10 @@ class Source:
         return self.digest()
 
 
+Read = Callable[[Path], tuple[Columns, SourceFile]]
+"""Reads one annotation file: `read_coco`, or something before it, such as a cache or a progress bar."""
+
+
 def read_coco(
     path: Path,
     *,
@@ -70,11 +74,11 @@ def read_coco(
     progress: Callable[[int], None] | None = None,
     processes: int | None = None,
     piece: int = PIECE,
-) -> tuple[Columns, Source]:
+) -> tuple[Columns, SourceFile]:
     """Read an annotation file in COCO form, plain or compressed with gzip or xz.
 
     Unknown keys are passed over, their values checked for no more than brackets and quotes.
-    Boxes that cannot be used are flagged (`health.py`), not dropped.
+    Boxes that cannot be used are flagged (`checks.py`), not dropped.
 
     Args:
         path: the file.
@@ -102,7 +106,7 @@ def read_coco(
             if beside:
                 beside.result()  # an error in it is one of reading
             digest = beside.result if beside else FileDigest(path, content.raw, status)
-            source = Source(path.name, status.st_size, digest)
+            source = SourceFile(path.name, status.st_size, digest)
     except FileNotFoundError:
         raise UserError(f"There is no annotation file {path}.") from None
     except IsADirectoryError:
@@ -122,7 +126,7 @@ def _take_in(
     progress: Callable[[int], None] | None,
 ) -> None:
     """Decode all content into `parts`. When it returns, the helping processes and their memory have gone."""
-    pieces = Pieces(path, file_names)
+    decoder = Decoder(path, file_names)
     with ExitStack() as stack:
         workers = None
         if processes > 1 and content.plain:
@@ -131,23 +135,23 @@ def _take_in(
         stack.enter_context(no_garbage_collection())
         document = JsonObject(content, path, piece)
         for key in document.keys():  # noqa: SIM118, `keys` consumes the document
-            for elements in _elements(key, document, parts, pieces, workers):
+            for elements in _elements(key, document, parts, decoder, workers):
                 parts.add(elements)
                 if progress:
                     progress(content.raw.tell())
 
 
 def _elements(
-    key: str, document: JsonObject, parts: "_Parts", pieces: Pieces, workers: Workers | None
+    key: str, document: JsonObject, parts: "_Parts", decoder: Decoder, workers: Workers | None
 ) -> Iterator[Elements]:
     """The elements of the value that comes next, if it is one of the three lists; any other is passed over."""
     decode: Callable[[memoryview, int], Elements]
     if key == "images":
-        decode = pieces.images
+        decode = decoder.images
     elif key == "annotations":
-        decode = pieces.boxes
+        decode = decoder.boxes
     elif key == "categories":
-        decode, workers = pieces.categories, None
+        decode, workers = decoder.categories, None
     else:
         document.skip()
         return
@@ -297,8 +301,8 @@ class _Parts:
             crowd=self._crowd.finish(),
             boxes=corners,
             areas=self._areas.finish(),
-            health=box_flags(corners, box_image, box_label, self._hashes.finish(), box_ids, widths, heights),
-            content=content_digest(
+            flags=box_flags(corners, box_image, box_label, self._hashes.finish(), box_ids, widths, heights),
+            digest=content_digest(
                 image_ids, widths, heights, names, extras, categories, self.counts["annotations"], self._sums
             ),
         )

@@ -20,7 +20,7 @@ from cissod_bench.coco.columns import Columns, Int64
 from cissod_bench.errors import UserError
 from cissod_bench.io import write_text
 from cissod_bench.splits.folder import Split
-from cissod_bench.splits.select import Drawn
+from cissod_bench.splits.select import Selection
 from cissod_bench.splits.verify import read_coco_file
 
 Form = Literal["ids", "unbiased-teacher", "yolo"]
@@ -179,6 +179,6 @@ def _positions(path: Path, text: str, listed: Int64, percentage: str | None, see
     return listed[positions]
 
 
-def given_draw(majority: Int64, minority: Int64, num_images: int) -> Drawn:
+def given_selection(majority: Int64, minority: Int64, num_images: int) -> Selection:
     """Labelled images that somebody else has drawn; an image in both lists counts as D_s."""
-    return Drawn(np.setdiff1d(majority, minority), minority, len(majority), num_images)
+    return Selection(np.setdiff1d(majority, minority), minority, len(majority), num_images)

@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from cissod_bench.coco.columns import Columns
-from cissod_bench.coco.reader import Source, no_garbage_collection, read_coco
+from cissod_bench.coco.reader import Read, SourceFile, no_garbage_collection, read_coco
 from cissod_bench.errors import UserError
 from cissod_bench.io import write_json
 from cissod_bench.splits import folder as manifest
 from cissod_bench.splits.folder import Manifest, existing_digest, load_split, read_manifest, staged_folder
 from cissod_bench.splits.images import check_images
 from cissod_bench.splits.plan import Plan, Variant, plan_split
-from cissod_bench.splits.select import Drawn
-from cissod_bench.splits.sources import Read, read_pools
+from cissod_bench.splits.select import Selection
+from cissod_bench.splits.sources import read_sources
 from cissod_bench.splits.verify import statistics_of
 from cissod_bench.splits.write import write_labeled, write_unlabeled
-from cissod_bench.tasks.registry import Task
+from cissod_bench.tasks.records import Task
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def make_splits(
     majority_annotations: Path | None = None,
     images: Path | None = None,
     read: Read = read_coco,
-    given: Callable[[Columns], Drawn] | None = None,
+    given: Callable[[Columns], Selection] | None = None,
     force: bool = False,
     plot: bool = False,
 ) -> list[Made]:
@@ -59,15 +59,15 @@ def make_splits(
         UserError: the annotations cannot be used, lack a class of the task, images are missing, or a folder holds
             something else.
     """
-    pools, sources = read_pools(task, annotations, majority_annotations, read)
+    sources, files = read_sources(task, annotations, majority_annotations, read)
     made = []
     for folder, variant in folders:
-        plan = plan_split(task, pools, variant, given(pools.train) if given else None)
+        plan = plan_split(task, sources, variant, given(sources.train) if given else None)
         if images is not None:
             check_images(images, [*plan.labeled, plan.unlabeled, *([plan.validation] if plan.validation else [])])
         before = existing_digest(folder)
         with staged_folder(folder, replace=force) as staging:
-            sealed = write_plan(staging, plan, sources, plot=plot)
+            sealed = write_plan(staging, plan, files, plot=plot)
         made.append(Made(folder, sealed, plan.statistics, unchanged=before == sealed.digest and not force))
     return made
 
@@ -100,9 +100,9 @@ def make_embedded_split(
         return Made(folder, same, statistics_of(folder), unchanged=True)
     with staged_folder(folder, replace=force) as staging:
         generate(task.name, staging / manifest.DATA, 0, progress=progress)
-        pools, sources = read_pools(task, staging / manifest.DATA / "train.json", None, read_coco)
-        plan = plan_split(task, pools, variant)
-        sealed = write_plan(staging, plan, sources, plot=plot)
+        sources, files = read_sources(task, staging / manifest.DATA / "train.json", None, read_coco)
+        plan = plan_split(task, sources, variant)
+        sealed = write_plan(staging, plan, files, plot=plot)
     return Made(folder, sealed, plan.statistics, unchanged=False)
 
 
@@ -117,7 +117,7 @@ def _same_embedded(task: Task, folder: Path, variant: Variant) -> Manifest | Non
     return found
 
 
-def write_plan(folder: Path, plan: Plan, sources: Sequence[Source], *, plot: bool = False) -> Manifest:
+def write_plan(folder: Path, plan: Plan, files: Sequence[SourceFile], *, plot: bool = False) -> Manifest:
     """Write all files of a split into an empty folder, the manifest last."""
     categories = plan.labeled[0].columns.categories
     with no_garbage_collection():
@@ -135,6 +135,6 @@ def write_plan(folder: Path, plan: Plan, sources: Sequence[Source], *, plot: boo
         figure = plot_split(plan.statistics, f"{plan.record.task}, seed {plan.record.seed}")
         for name in manifest.PLOTS:
             write_figure(figure, folder / name)
-    files = [{"name": source.name, "size": source.size, "sha256": source.sha256} for source in sources]
-    write_json(folder / manifest.SOURCE, files)
+    read = [{"name": file.name, "size": file.size, "sha256": file.sha256} for file in files]
+    write_json(folder / manifest.SOURCE, read)
     return manifest.seal_split(folder, plan.record)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cissod_bench.coco.columns import Bool, Columns, Int32, Int64
-from cissod_bench.tasks.registry import Draw, MinorityDraw
+from cissod_bench.tasks.records import MinoritySelection, SelectionRule
 
 Counts = npt.NDArray[np.int64]
 
@@ -27,7 +27,7 @@ _CACHED = 1 << 16  # boxes whose intermediate results fit into the processor's c
 
 
 @dataclass(frozen=True)
-class DrawKey:
+class SelectionKey:
     """What the order of candidates depends on beside their ids."""
 
     protocol: int
@@ -144,7 +144,7 @@ def pairs_of(columns: Columns, use: Bool) -> Pairs:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Selection:
     """Rows of the labelled images, ascending, int64.
 
     Attributes:
@@ -162,54 +162,60 @@ class Drawn:
     coverage: int = 0
 
 
-def draw_labeled(pairs: Pairs, image_ids: Int64, available: Bool, minority: Bool, draw: Draw, key: DrawKey) -> Drawn:
-    """Draw D_l by the rules of the task.
+def select_labeled(
+    pairs: Pairs, image_ids: Int64, available: Bool, minority: Bool, rule: SelectionRule, key: SelectionKey
+) -> Selection:
+    """SelectionRule D_l by the rules of the task.
 
     Args:
         pairs: which class is in which image, over the images that may be drawn.
         image_ids: ids of all images, int64 `[N]`.
         available: images that may be drawn (not held out for validation), bool `[N]`.
         minority: minority classes, bool `[C]`; unused in scenario 2.
-        draw: fraction or count, floor, and the way of drawing.
+        rule: fraction or count, floor, and the way of drawing.
         key: protocol version, task and seed.
     """
-    if draw.coverage:
-        return _draw_covering(pairs, image_ids, available, draw, key)
+    if rule.coverage:
+        return _select_covering(pairs, image_ids, available, rule, key)
     candidates = pairs.images(~minority)
-    wanted = labeled_count(len(candidates), draw)
+    wanted = labeled_count(len(candidates), rule)
     majority = _NONE
     if wanted:
-        majority = _ordered(candidates, image_ids, key, "majority", pairs if draw.stratify else None)[:wanted]
+        majority = _ordered(candidates, image_ids, key, "majority", pairs if rule.stratify else None)[:wanted]
     rare = pairs.only(minority[pairs.label] & (pairs.boxes > 0))
-    if draw.floor > 0 and len(rare.image):
-        taken = draw_floor(rare, image_ids, draw.floor, draw.minority_draw, key, "minority")
+    if rule.floor > 0 and len(rare.image):
+        taken = select_floor(rare, image_ids, rule.floor, rule.minority_draw, key, "minority")
     else:
         taken = _NONE
-    return Drawn(np.setdiff1d(majority, taken), taken, len(majority), len(candidates))
+    return Selection(np.setdiff1d(majority, taken), taken, len(majority), len(candidates))
 
 
-def _draw_covering(pairs: Pairs, image_ids: Int64, available: Bool, draw: Draw, key: DrawKey) -> Drawn:
+def _select_covering(
+    pairs: Pairs, image_ids: Int64, available: Bool, rule: SelectionRule, key: SelectionKey
+) -> Selection:
     """Scenario 2: the images that cover every class, filled up in hash order to the fraction of all images."""
     candidates = np.flatnonzero(available)
-    ordered = _ordered(candidates, image_ids, key, "labeled", pairs if draw.stratify else None)
+    ordered = _ordered(candidates, image_ids, key, "labeled", pairs if rule.stratify else None)
     covering = _NONE
-    if draw.floor > 0 and pairs.boxes.any():
-        covering = draw_floor(pairs.only(pairs.boxes > 0), image_ids, draw.floor, "needed", key, "labeled")
+    if rule.floor > 0 and pairs.boxes.any():
+        covering = select_floor(pairs.only(pairs.boxes > 0), image_ids, rule.floor, "needed", key, "labeled")
     filling = ordered[~np.isin(ordered, covering)]
-    missing = max(0, labeled_count(len(candidates), draw) - len(covering))
+    missing = max(0, labeled_count(len(candidates), rule) - len(covering))
     labeled = np.sort(np.concatenate([covering, filling[:missing]]))
-    return Drawn(labeled, _NONE, len(labeled), len(candidates), len(covering))
+    return Selection(labeled, _NONE, len(labeled), len(candidates), len(covering))
 
 
-def labeled_count(candidates: int, draw: Draw) -> int:
+def labeled_count(candidates: int, rule: SelectionRule) -> int:
     """Images to draw: `count`, or the fraction of the candidates rounded half up, at most all of them."""
-    if draw.count is not None:
-        return min(draw.count, candidates)
+    if rule.count is not None:
+        return min(rule.count, candidates)
     # The fraction as it is written, 1/10, not the binary number next to it.
-    return min(candidates, int(candidates * Fraction(str(draw.fraction)) + Fraction(1, 2)))
+    return min(candidates, int(candidates * Fraction(str(rule.fraction)) + Fraction(1, 2)))
 
 
-def draw_floor(pairs: Pairs, image_ids: Int64, floor: int, how: MinorityDraw, key: DrawKey, role: str) -> Int64:
+def select_floor(
+    pairs: Pairs, image_ids: Int64, floor: int, how: MinoritySelection, key: SelectionKey, role: str
+) -> Int64:
     """Walk over the images in hash order until every class has `floor` boxes, or all that it has.
 
     `needed` takes an image only if it holds a class that is still under the floor, `uniform` takes every image.
@@ -277,7 +283,7 @@ def _walk_needed(image: Int32, place: Int64, pairs: Pairs, floor: int) -> Int64:
     return np.array(sorted(taken), np.int64)
 
 
-def _ordered(candidates: Int64, image_ids: Int64, key: DrawKey, role: str, strata: Pairs | None) -> Int64:
+def _ordered(candidates: Int64, image_ids: Int64, key: SelectionKey, role: str, strata: Pairs | None) -> Int64:
     """Candidate rows in the order of drawing.
 
     With `strata`, images are grouped by the rarest of their classes, and every group is spread evenly over the order:
@@ -303,7 +309,7 @@ def _ordered(candidates: Int64, image_ids: Int64, key: DrawKey, role: str, strat
     return ordered[np.argsort((2 * within + 1) / (2 * sizes[group]), kind="stable")]
 
 
-def hold_out(image_ids: Int64, folds: int, fold: int, key: DrawKey) -> Bool:
+def hold_out(image_ids: Int64, folds: int, fold: int, key: SelectionKey) -> Bool:
     """Images of one of `folds` equal parts, for validation where the data has no part of its own, bool `[N]`."""
     part = np.empty(len(image_ids), np.int64)
     part[key.order(image_ids, "folds")] = np.arange(len(image_ids)) % folds

@@ -1,20 +1,16 @@
-"""The annotation files of a task as the images to draw from, with the quirks of each data set mended."""
+"""What a split is selected from: the annotation files of a task, found and read, the quirks of each data set mended."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from cissod_bench.coco import objects365
 from cissod_bench.coco.checks import Flag
-from cissod_bench.coco.columns import Columns
-from cissod_bench.coco.reader import Source
+from cissod_bench.coco.columns import Bool, Columns
+from cissod_bench.coco.reader import Read, SourceFile
 from cissod_bench.errors import UserError, unknown_name
-from cissod_bench.splits.plan import Pools
-from cissod_bench.tasks.registry import Task
-
-Read = Callable[[Path], tuple[Columns, Source]]
+from cissod_bench.tasks.records import Task
 
 COCO_ID_OFFSET = 1_000_000_000
 """Added to COCO's image ids where they stand beside those of Objects365, which run over the same numbers."""
@@ -23,8 +19,60 @@ _O365_FOLDER = "objects365/train/"
 _COCO_FOLDER = "coco/train2017/"
 
 
-def read_pools(task: Task, train: Path, majority: Path | None, read: Read) -> tuple[Pools, list[Source]]:
-    """Read what a task draws from.
+@dataclass(frozen=True)
+class Sources:
+    """What the images of a split are selected from.
+
+    Attributes:
+        train: the training images: D_s and D_u come from them, and D_m too unless they come from another data set.
+        majority: images of another data set that D_m comes from (`coco-o365`), else None.
+        absent: training images that the annotations list and nobody has, bool `[N]`.
+    """
+
+    train: Columns
+    absent: Bool
+    majority: Columns | None = None
+
+
+def annotation_file(task: Task, given: Path | None, data_root: Path) -> Path:
+    """The training annotations of a task: the file given, else the one under the data root, .gz and .xz included.
+
+    Raises:
+        UserError: there is none, with the place where it was looked for.
+    """
+    if given is not None:
+        return given
+    if task.files is None:
+        raise UserError(f"Task {task.name} has no place for its data. Give the file with --annotations.")
+    return _found(task, data_root / task.files.train_annotations, "--annotations")
+
+
+def majority_file(task: Task, given: Path | None, data_root: Path) -> Path | None:
+    """The annotations that D_m comes from where they are another data set, else None.
+
+    Raises:
+        UserError: the task needs them and they are not there, or they are given and the task needs none.
+    """
+    needed = task.files is not None and task.files.majority_annotations
+    if given is not None:
+        if not needed:
+            raise UserError(f"Task {task.name} takes all its images from one file: leave out --majority-annotations.")
+        return given
+    return _found(task, data_root / needed, "--majority-annotations") if needed else None
+
+
+def _found(task: Task, path: Path, option: str) -> Path:
+    for candidate in (path, path.with_name(path.name + ".gz"), path.with_name(path.name + ".xz")):
+        if candidate.is_file():
+            return candidate
+    remedy = "Put the data under the data root (--data-root or CISSOD_DATA_ROOT)"
+    if task.dataset == "custom":
+        remedy = "Put it there, correct [data] in the task file"
+    raise UserError(f"Task {task.name} needs {path}, which is not there. {remedy}, or give the file with {option}.")
+
+
+def read_sources(task: Task, train: Path, majority: Path | None, read: Read) -> tuple[Sources, list[SourceFile]]:
+    """Read what the images of a task are selected from.
 
     Args:
         task: the task.
@@ -35,19 +83,19 @@ def read_pools(task: Task, train: Path, majority: Path | None, read: Read) -> tu
     Raises:
         UserError: a file cannot be used, or is not of the data set that the task needs.
     """
-    columns, source = read(train)
+    columns, file = read(train)
     if task.dataset != "objects365":
-        return Pools(columns, np.zeros(columns.num_images, np.bool_)), [source]
+        return Sources(columns, np.zeros(columns.num_images, np.bool_)), [file]
     if majority is None:
         raise UserError(f"Task {task.name} needs the COCO annotations too: give them with --majority-annotations.")
     objects365.check_classes(columns.categories, str(train))
-    coco, coco_source = read(majority)
+    coco, coco_file = read(majority)
     located = columns.file_names.last_parts(2, _O365_FOLDER)  # as `objects365.unpacked_names`
     absent = np.zeros(columns.num_images, np.bool_)
     for name in objects365.ABSENT_FILES:
         absent[located.find(_O365_FOLDER + name)] = True
-    pools = Pools(replace(columns, file_names=located), absent, map_coco(coco, columns, str(majority)))
-    return pools, [source, coco_source]
+    sources = Sources(replace(columns, file_names=located), absent, map_coco(coco, columns, str(majority)))
+    return sources, [file, coco_file]
 
 
 def map_coco(coco: Columns, target: Columns, file: str) -> Columns:
@@ -70,5 +118,5 @@ def map_coco(coco: Columns, target: Columns, file: str) -> Columns:
         file_names=coco.file_names.with_prefix(_COCO_FOLDER),
         categories=target.categories,
         box_label=box_label,
-        health=coco.health | unmapped,
+        flags=coco.flags | unmapped,
     )

@@ -16,7 +16,7 @@ def split_statistics(
     categories: Sequence[Category],
     parts: Mapping[str, Sequence[Pairs]],
     groups: Mapping[str, Sequence[str]],
-    health: Sequence[Mapping[str, Any]],
+    faults: Sequence[Mapping[str, Any]],
     unmet_floors: Mapping[str, int],
 ) -> dict[str, Any]:
     """The content of `statistics.json`.
@@ -30,7 +30,7 @@ def split_statistics(
             data has them; for `coco-o365` those of Objects365), `labeled` (D_l as training sees it), `unlabeled` (D_u,
             hidden from training: for people, tables and plots only) and, where there is one, `validation` (held out).
         groups: class names by group.
-        health: what `health.report` found.
+        faults: what `checks.report` found.
         unmet_floors: classes that have fewer boxes than the floor in all images, with the number that they have.
     """
     group_of = {name: group for group, names in groups.items() for name in names}
@@ -60,7 +60,7 @@ def split_statistics(
             for group, number in numbers.items()
         },
         "imbalance_ratio": {part: _imbalance(images[part]) for part in parts},
-        "health": list(health),
+        "health": list(faults),
         "unmet_floors": dict(unmet_floors),
     }
 

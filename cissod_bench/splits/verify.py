@@ -9,8 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from cissod_bench.coco import checks as health
-from cissod_bench.coco import objects365
+from cissod_bench.coco import checks, objects365
 from cissod_bench.coco.columns import Bool, Columns
 from cissod_bench.errors import UserError
 from cissod_bench.io import sha256_file
@@ -216,7 +215,7 @@ def _shared_files(*parts: CocoFile) -> str:
 
 def _against_source(split: Split, columns: Columns, held_out: CocoFile, exhausted: Mapping[str, int]) -> list[Check]:
     """What only the annotations can tell: that nothing of them is left out, and that no floor could be met better."""
-    found = columns.content == split.source["content"]
+    found = columns.digest == split.source["content"]
     ids = [split.minority_ids, split.unlabeled_ids, np.array([image.id for image in held_out.images], np.int64)]
     if "majority_content" not in split.source:
         ids.append(split.majority_ids)
@@ -227,7 +226,7 @@ def _against_source(split: Split, columns: Columns, held_out: CocoFile, exhauste
         available = np.array([name not in objects365.ABSENT_FILES for name in names], np.bool_)
     differing = np.setxor1d(columns.image_ids[available], np.concatenate(ids))
     available &= ~np.isin(columns.image_ids, ids[2])
-    counted = health.usable(columns, dataset) & ~columns.crowd & np.append(available, False)[columns.box_image]
+    counted = checks.usable(columns, dataset) & ~columns.crowd & np.append(available, False)[columns.box_image]
     boxes = np.bincount(columns.box_label[counted], minlength=len(columns.categories))
     total = {category.name: int(count) for category, count in zip(columns.categories, boxes, strict=True)}
     wrong = [

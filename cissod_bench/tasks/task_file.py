@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cissod_bench.errors import UserError, unknown_name
-from cissod_bench.tasks.registry import TASKS, DataFiles, Draw, MinorityDraw, MinorityObjects, MinorityRule, Task
+from cissod_bench.tasks.records import (
+    TASKS,
+    DataFiles,
+    MinorityObjects,
+    MinorityRule,
+    MinoritySelection,
+    SelectionRule,
+    Task,
+)
 
 TEMPLATE = """\
 # A task of your own for cissod-bench, over any data set in COCO form.
@@ -108,7 +116,7 @@ def read_task_file(path: Path) -> Task:
         minority_rule=_minority_rule(groups),
         frequency_groups="frequency" in groups,
         group_limits=tuple(groups.get("frequency", (10, 100))),
-        draw=_draw(labeled, coverage="frequency" in groups),
+        selection=_selection_rule(labeled, coverage="frequency" in groups),
         validation_fraction=float(data.get("validation_fraction", 0)),
         **training,
     )
@@ -182,7 +190,7 @@ def _first_problem(
         *(
             (labeled.get(entry, names[0]) not in names, f"[labeled] {entry} must be one of {', '.join(names)}.")
             for entry, names in (
-                ("minority_draw", get_args(MinorityDraw)),
+                ("minority_draw", get_args(MinoritySelection)),
                 ("minority_objects", get_args(MinorityObjects)),
             )
         ),
@@ -200,6 +208,6 @@ def _minority_rule(groups: dict[str, Any]) -> MinorityRule | None:
     return MinorityRule(groups.get("random", 0), groups.get("random_seed", 0), groups.get("max_images", 0))
 
 
-def _draw(labeled: dict[str, Any], *, coverage: bool) -> Draw:
-    defaults = Draw(floor=1, coverage=True) if coverage else Draw()
+def _selection_rule(labeled: dict[str, Any], *, coverage: bool) -> SelectionRule:
+    defaults = SelectionRule(floor=1, coverage=True) if coverage else SelectionRule()
     return replace(defaults, **labeled)

@@ -17,7 +17,7 @@ from cissod_bench.splits.folder import load_split
 from cissod_bench.splits.make import Made, make_splits
 from cissod_bench.splits.plan import Variant
 from cissod_bench.splits.write import content_order
-from cissod_bench.tasks.registry import Draw, Task
+from cissod_bench.tasks.records import SelectionRule, Task
 
 TOY_TASK = """
 name = "toy"
@@ -69,7 +69,7 @@ TOY = Task(
     dataset="custom",
     files=None,
     minority=("rare", "scarce"),
-    draw=Draw(fraction=0.1, floor=3),
+    selection=SelectionRule(fraction=0.1, floor=3),
 )
 
 
@@ -118,7 +118,7 @@ def test_the_files_say_what_the_manifest_says(annotations: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("rule", ["drop", "ignore", "keep"])
 def test_minority_objects_in_majority_images(annotations: Path, tmp_path: Path, rule: Any) -> None:
-    task = replace(TOY, draw=Draw(fraction=0.5, floor=3, minority_objects=rule))
+    task = replace(TOY, selection=SelectionRule(fraction=0.5, floor=3, minority_objects=rule))
     make_split(task, annotations, tmp_path / "out")
     split = load_split(tmp_path / "out")
     labeled = json.loads(split.labeled_file.read_text())

@@ -174,7 +174,7 @@ def test_missing_and_odd_values_become_flags_not_errors(tmp_path: Path) -> None:
     columns = read_text(tmp_path, text)
     assert columns.box_ids.tolist() == [1, 2, 3, 4, 5, -1]
     assert columns.crowd.tolist() == [False, False, True, False, False, False]
-    assert columns.health.tolist() == [1, 1, 1, 17, 1, 0]  # of two without a box the second is a duplicate, too
+    assert columns.flags.tolist() == [1, 1, 1, 17, 1, 0]  # of two without a box the second is a duplicate, too
     assert columns.boxes[5].tolist() == [1, 2, 3, 4]
     assert columns.areas[5] == 12
 

@@ -12,7 +12,7 @@ from cissod_bench.coco.reader import read_coco
 from cissod_bench.errors import UserError
 from cissod_bench.splits.folder import STATISTICS
 from cissod_bench.splits.verify import CocoFile, CocoImage, _trained_on, verify_split
-from cissod_bench.tasks.registry import Draw
+from cissod_bench.tasks.records import SelectionRule
 
 
 def broken(folder: Path, **options: Any) -> list[str]:
@@ -63,7 +63,7 @@ def test_one_file_under_two_ids(tmp_path: Path) -> None:
 def test_against_the_annotations(tmp_path: Path) -> None:
     content = toy_data()
     # `scarce` has 15 boxes or so: with this floor it is exhausted.
-    split = made(tmp_path, content, replace(TOY, draw=Draw(fraction=0.1, floor=60)))
+    split = made(tmp_path, content, replace(TOY, selection=SelectionRule(fraction=0.1, floor=60)))
     columns = read_coco(tmp_path / "toy.json")[0]
     statistics = json.loads((split / STATISTICS).read_text())
     assert statistics["unmet_floors"]
