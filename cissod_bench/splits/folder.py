@@ -7,7 +7,8 @@
     unlabeled.json    D_u as COCO JSON without annotations: an image list, so no hidden label can leak
     val.json          only where the task asks for a held-out part of the training data
     ids/*.txt         D_m (majority), D_s (minority), D_u (unlabeled) and the held-out part, one image id a line
-    data/             only for tasks whose data the package makes: train.json, val.json, images, SHA256SUMS over all
+    data/             only for tasks whose data the package makes: train.json, val.json, images, and PIXELS.sha256, the
+                      SHA-256 of the pixels of each image; not of its file, whose compression depends on zlib
     statistics.json   images and boxes per class and group, health of the annotations; outside the digest, since it only
                       sums up the other files
     source.json       name, size and sha256 of the file that was read: outside the digest, since the same annotations
@@ -22,7 +23,7 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cissod_bench.errors import UserError
-from cissod_bench.io import canonical_json, sha256_file, sha256_text, write_json
+from cissod_bench.io import canonical_json, sha256_file, sha256_text, write_json, write_text
+from cissod_bench.splits.images import pixels_sha256
 
 SCHEMA = 1
 """Version of the folder's layout; the protocol of the draw has its own version, `Task.version`."""
@@ -47,7 +49,9 @@ ID_FILES = {role: f"ids/{role}.txt" for role in ("majority", "minority", "unlabe
 PLOTS = ("distribution.png", "distribution.svg")
 OUTSIDE_DIGEST = (MANIFEST, STATISTICS, SOURCE, *PLOTS)
 DATA = "data"
-DATA_SUMS = "data/SHA256SUMS"
+PIXEL_DIGESTS = "data/PIXELS.sha256"
+IMAGE_DIGESTS: Mapping[str, Callable[[Path], str]] = {PIXEL_DIGESTS: pixels_sha256, "data/SHA256SUMS": sha256_file}
+"""Lists of the digests of the images in `data/`, and how each is computed; older folders have the second."""
 SPLIT_FILES = (LABELED, UNLABELED, VALIDATION, *ID_FILES.values(), *OUTSIDE_DIGEST)
 
 Ids = npt.NDArray[np.int64]
@@ -228,11 +232,11 @@ class SplitRecord:
 def seal_split(folder: Path, record: SplitRecord) -> Manifest:
     """Write the manifest over all files that lie in `folder`, save those outside the digest.
 
-    Images of `data/` are not listed: `SHA256SUMS` is written for them and listed.
+    Images of `data/` are not listed: the list of the digests of their pixels is.
     """
     images = [name for name in file_names(folder) if name.startswith(f"{DATA}/") and name.endswith(".png")]
     if images:
-        (folder / DATA_SUMS).write_text("".join(f"{sha256_file(folder / name)}  {name}\n" for name in images))
+        write_text(folder / PIXEL_DIGESTS, "".join(f"{pixels_sha256(folder / name)}  {name}\n" for name in images))
     outputs = {
         name: sha256_file(folder / name)
         for name in file_names(folder)

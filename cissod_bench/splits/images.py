@@ -1,4 +1,4 @@
-"""Are the images on disk?"""
+"""The images of a split on disk: are they there, and do they show what they should?"""
 
 import os
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cissod_bench.errors import UserError
+from cissod_bench.io import sha256_bytes
 from cissod_bench.splits.write import Part
 
 
@@ -28,6 +29,21 @@ def missing_images(folder: Path, names: Sequence[str]) -> list[str]:
         if base not in listed[directory]:
             missing.append(name)
     return missing
+
+
+def pixels_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of the pixels of an image, as rows of RGB: the same however the file is compressed.
+
+    Raises:
+        OSError: there is no such image, or it is damaged.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return sha256_bytes(f"{image.width} {image.height}\n".encode() + image.convert("RGB").tobytes())
+    except (SyntaxError, ValueError) as error:  # what Pillow raises for some damaged PNG files
+        raise OSError(f"{path} is damaged: {error}") from error
 
 
 def check_images(folder: Path, parts: Sequence[Part]) -> None:

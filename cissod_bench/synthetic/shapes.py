@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.io import canonical_json
-from cissod_bench.synthetic.png import encode_png
 from cissod_bench.synthetic.render import (
     Canvas,
     Colour,
@@ -46,6 +47,8 @@ from cissod_bench.synthetic.render import (
     triangle,
     wave,
 )
+
+Pixels = NDArray[np.uint8]
 
 SIZE = 128
 """Height and width of every image in pixels."""
@@ -123,9 +126,10 @@ def generate(
     val_images: int = VAL_IMAGES,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write a data set: `train.json`, `val.json`, `train/*.png`, `val/*.png`; the same bytes everywhere for a seed.
+    """Write a data set: `train.json`, `val.json`, `train/*.png`, `val/*.png`.
 
-    The folder appears whole or not at all. Image k does not depend on how many images there are.
+    A seed gives the same annotations, to the byte, and the same pixels on every machine; the bytes of a PNG depend on
+    zlib. The folder appears whole or not at all. Image k does not depend on how many images there are.
 
     Args:
         task: `shapes` or `shapes-lt`.
@@ -150,8 +154,8 @@ def generate(
             (temporary / part).mkdir()
             records = []
             for number in range(1, count + 1):
-                png, boxes = draw_image(task, part, seed, number)
-                (temporary / part / _file_name(number)).write_bytes(png)
+                pixels, boxes = draw_image(task, part, seed, number)
+                Image.fromarray(pixels).save(temporary / part / _file_name(number))
                 records.append(boxes)
                 done += 1
                 if progress:
@@ -185,8 +189,8 @@ def _coco(task: str, part: str, seed: int, records: list[list[dict[str, Any]]]) 
     }
 
 
-def draw_image(task: str, part: str, seed: int, number: int) -> tuple[bytes, list[dict[str, Any]]]:
-    """One image as PNG bytes, and its annotations as dicts of `category_id`, `bbox` and `area`."""
+def draw_image(task: str, part: str, seed: int, number: int) -> tuple[Pixels, list[dict[str, Any]]]:
+    """One image, uint8 `[SIZE, SIZE, 3]`, and its annotations as dicts of `category_id`, `bbox` and `area`."""
     stream = Stream(task, part, seed, number)
     names = [CLASSES[place] for place in _scene_classes(stream, task, part)]
     shade = stream.uniform(0.2, 0.8)  # the background's lightness: objects keep away from it
@@ -209,7 +213,7 @@ def draw_image(task: str, part: str, seed: int, number: int) -> tuple[bytes, lis
         left, top = int(columns.min()), int(rows.min())
         size = [int(columns.max()) - left + 1, int(rows.max()) - top + 1]
         records.append({"category_id": CLASSES.index(name) + 1, "bbox": [left, top, *size], "area": len(rows)})
-    return encode_png(_expose(stream, canvas)), records
+    return _expose(stream, canvas), records
 
 
 def _scene_classes(stream: Stream, task: str, part: str) -> list[int]:
@@ -350,7 +354,7 @@ def _texture(stream: Stream, kind: str, x: Field, y: Field) -> Field:
     return np.clip(0.3 + stream.uniform(-0.5, 0.5) * x + stream.uniform(-0.5, 0.5) * y, 0.0, 0.7)
 
 
-def _expose(stream: Stream, canvas: Canvas) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _expose(stream: Stream, canvas: Canvas) -> Pixels:
     """Light that falls off across the image, a tint, and sensor noise."""
     place = (np.arange(SIZE) + 0.5) / SIZE - 0.5
     slope = stream.uniform(-0.35, 0.35) * place + stream.uniform(-0.35, 0.35) * place[:, None]
