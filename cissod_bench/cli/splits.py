@@ -50,8 +50,7 @@ def verify(
 def show(folder: Folder, as_json: AsJson = False) -> None:
     """Counts per group and class, imbalance ratio, what minority classes occur with, health of the annotations."""
     from cissod_bench.splits.difference import co_occurrence
-    from cissod_bench.splits.folder import load_split
-    from cissod_bench.splits.verify import statistics_of
+    from cissod_bench.splits.folder import load_split, statistics_of
 
     split = load_split(folder)
     statistics = statistics_of(folder)
@@ -98,9 +97,8 @@ def plot(
 ) -> None:
     """Plot the original data against the labelled part, one panel a split (Fig. 4 of the paper with three splits)."""
     from cissod_bench.errors import UserError
-    from cissod_bench.splits.folder import load_split
+    from cissod_bench.splits.folder import load_split, statistics_of
     from cissod_bench.splits.plot import plot_figure_4, write_figure
-    from cissod_bench.splits.verify import statistics_of
 
     if out.suffix not in (".png", ".svg"):
         raise UserError(f"{out}: the name must end in .png or .svg.")

@@ -82,6 +82,10 @@ class Strings:
             rows = rows[self.data[self.ends[rows] - place] == byte]
         return rows
 
+    def tolist(self) -> list[str]:
+        """All strings."""
+        return self.take(np.arange(len(self.ends)))
+
     def _cut(self, starts: Int64, lengths: Int64, prefix: bytes) -> "Strings":
         """Strings that lie at these places of `data`, with `prefix` before each."""
         ends = np.cumsum(lengths + len(prefix))

@@ -30,7 +30,7 @@ SMALLEST_SHARED = 256 * 2**20
 """Smaller files are read by this process alone: another one takes a while to start."""
 
 _MOST_PROCESSES = 4  # more would wait for this process to put their pieces together
-_STEP = 1 << 19  # elements by which a column grows
+_STEP = 1 << 19  # elements by which a column grows at most
 _BLOCK = 1 << 16
 _BYTES_OF_A_BOX = 160  # in a file without masks, about
 _LARGEST_TABLE = 1 << 24
@@ -75,6 +75,32 @@ def read_coco(
     processes: int | None = None,
     piece: int = PIECE,
 ) -> tuple[Columns, SourceFile]:
+    """Read an annotation file like `read_columns`, and compute its SHA-256 meanwhile; for the arguments see there.
+
+    Raises:
+        UserError: as `read_columns`.
+    """
+    with _opened(path) as content, ExitStack() as stack:
+        status = os.fstat(content.raw.fileno())
+        large = status.st_size >= SMALLEST_SHARED
+        # The digest is computed beside the reading: the system's cache serves the file twice. That of a large file
+        # comes afterwards, beside what the caller does next, since decoding takes all cores.
+        beside = None if large else stack.enter_context(ThreadPoolExecutor(1)).submit(sha256_file, path)
+        lists = _read_lists(content, path, file_names, processes, piece, progress)
+        if beside:
+            beside.result()  # an error in it is one of reading
+        digest = beside.result if beside else FileDigest(path, content.raw, status)
+    return lists.columns(), SourceFile(path.name, status.st_size, digest)
+
+
+def read_columns(
+    path: Path,
+    *,
+    file_names: FileNames = "file_name",
+    progress: Callable[[int], None] | None = None,
+    processes: int | None = None,
+    piece: int = PIECE,
+) -> Columns:
     """Read an annotation file in COCO form, plain or compressed with gzip or xz.
 
     Unknown keys are passed over, their values checked for no more than brackets and quotes.
@@ -90,42 +116,40 @@ def read_coco(
 
     Raises:
         UserError: the file cannot be read, is damaged or cut off, is not in COCO form, has an item of the wrong
-            type, an image without file name, or an id twice or beyond 2**53; or a helping process was killed.
+            type, an image without file name, or an id twice or beyond 64 bits; or a helping process was killed.
     """
+    with _opened(path) as content:
+        lists = _read_lists(content, path, file_names, processes, piece, progress)
+    return lists.columns()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Content]:
+    """Open an annotation file; errors of the system become sentences."""
     try:
-        with opened(path) as content, ExitStack() as stack:
-            status = os.fstat(content.raw.fileno())
-            large = status.st_size >= SMALLEST_SHARED
-            if processes is None:
-                processes = min(usable_cores(), _MOST_PROCESSES) if large else 1
-            # The digest is computed beside the reading: the system's cache serves the file twice. That of a large file
-            # comes afterwards, beside what the caller does next, since decoding takes all cores.
-            beside = None if large else stack.enter_context(ThreadPoolExecutor(1)).submit(sha256_file, path)
-            parts = _Parts(path, status.st_size)
-            _take_in(content, parts, path, file_names, processes, piece, progress)
-            if beside:
-                beside.result()  # an error in it is one of reading
-            digest = beside.result if beside else FileDigest(path, content.raw, status)
-            source = SourceFile(path.name, status.st_size, digest)
+        with opened(path) as content:
+            yield content
     except FileNotFoundError:
         raise UserError(f"There is no annotation file {path}.") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder; an annotation file is needed.") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
-    return parts.columns(), source
 
 
-def _take_in(
+def _read_lists(
     content: Content,
-    parts: "_Parts",
     path: Path,
     file_names: FileNames,
-    processes: int,
+    processes: int | None,
     piece: int,
     progress: Callable[[int], None] | None,
-) -> None:
-    """Decode all content into `parts`. When it returns, the helping processes and their memory have gone."""
+) -> "_Lists":
+    """Decode all content. When it returns, the helping processes and their memory have gone."""
+    size = os.fstat(content.raw.fileno()).st_size
+    if processes is None:
+        processes = min(usable_cores(), _MOST_PROCESSES) if size >= SMALLEST_SHARED else 1
+    lists = _Lists(path, size)
     decoder = Decoder(path, file_names)
     with ExitStack() as stack:
         workers = None
@@ -135,14 +159,15 @@ def _take_in(
         stack.enter_context(no_garbage_collection())
         document = JsonObject(content, path, piece)
         for key in document.keys():  # noqa: SIM118, `keys` consumes the document
-            for elements in _elements(key, document, parts, decoder, workers):
-                parts.add(elements)
+            for elements in _elements(key, document, lists, decoder, workers):
+                lists.add(elements)
                 if progress:
                     progress(content.raw.tell())
+    return lists
 
 
 def _elements(
-    key: str, document: JsonObject, parts: "_Parts", decoder: Decoder, workers: Workers | None
+    key: str, document: JsonObject, lists: "_Lists", decoder: Decoder, workers: Workers | None
 ) -> Iterator[Elements]:
     """The elements of the value that comes next, if it is one of the three lists; any other is passed over."""
     decode: Callable[[memoryview, int], Elements]
@@ -155,12 +180,12 @@ def _elements(
     else:
         document.skip()
         return
-    parts.begin(key)
+    lists.begin(key)
 
     def ahead(offset: int) -> Iterable[tuple[Elements, int]]:
         return workers.decoded(key, offset) if workers and workers.ready() else ()
 
-    yield from document.elements(lambda text: decode(text, parts.counts[key]), ahead)
+    yield from document.elements(lambda text: decode(text, lists.counts[key]), ahead)
 
 
 @contextmanager
@@ -190,7 +215,8 @@ class _Growing:
         start, self._used = self._used, self._used + values.size
         if self._used > self._array.size:
             # In small steps, since NumPy fills what is new with zeros; moving pages costs nothing.
-            self._array.resize(self._used + _STEP * self._width, refcheck=False)
+            step = min(_STEP * self._width, self._used)
+            self._array.resize(self._used + step, refcheck=False)
         self._array[start : self._used] = values.reshape(-1)
 
     def finish(self) -> npt.NDArray[Any]:
@@ -217,7 +243,7 @@ class _GrowingStrings:
         return Strings(self._data.finish(), self._ends.finish())
 
 
-class _Parts:
+class _Lists:
     """Collects the three lists of a COCO file, in whatever order they come."""
 
     def __init__(self, path: Path, size: int) -> None:

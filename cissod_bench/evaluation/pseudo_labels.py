@@ -29,7 +29,7 @@ def read_hidden_labels(annotations: Path, class_names: tuple[str, ...]) -> Hidde
     """Read the full training annotations; classes are matched by name, others are left out.
 
     Raises:
-        UserError: not an annotation file in COCO format.
+        UserError: not an annotation file in COCO form.
     """
     truth = read_ground_truth(annotations)
     label_of = {name: label for label, name in enumerate(class_names)}

@@ -215,6 +215,20 @@ def damaged_files(folder: Path, manifest: Manifest) -> list[str]:
     return damaged
 
 
+def statistics_of(folder: Path) -> dict[str, Any]:
+    """The content of a split folder's `statistics.json`.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    path = folder / STATISTICS
+    try:
+        content: dict[str, Any] = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}). Make the split again with `make-splits --force`.") from None
+    return content
+
+
 @dataclass(frozen=True)
 class SplitRecord:
     """What defines a split beside its files: the manifest without digests. Fields as in `Split`."""

@@ -17,11 +17,11 @@ import msgspec
 import numpy as np
 
 from cissod_bench.coco.columns import Columns, Int64
+from cissod_bench.coco.reader import read_columns
 from cissod_bench.errors import UserError
 from cissod_bench.io import write_text
 from cissod_bench.splits.folder import Split
 from cissod_bench.splits.select import Selection
-from cissod_bench.splits.verify import read_coco_file
 
 Form = Literal["ids", "unbiased-teacher", "yolo"]
 FORMS: tuple[Form, ...] = ("ids", "unbiased-teacher", "yolo")
@@ -39,7 +39,7 @@ def export_yolo(split: Split, target: Path, images: str) -> None:
     shutil.rmtree(staging, ignore_errors=True)  # what a killed process left
     try:
         for name, file in (("labeled.txt", split.labeled_file), ("unlabeled.txt", split.unlabeled_file)):
-            listed = "".join(f"{prefix}{image.file_name}\n" for image in read_coco_file(file).images)
+            listed = "".join(f"{prefix}{image}\n" for image in read_columns(file).file_names.tolist())
             write_text(staging / name, listed)
         staging.rename(target)
     except BaseException:
@@ -139,7 +139,7 @@ def read_ids(path: Path, columns: Columns, *, percentage: str | None = None, see
 
 def _rows_of_paths(path: Path, lines: Sequence[str], columns: Columns) -> list[int]:
     """Rows of the images whose file names agree with the listed paths, as far as both tell folders."""
-    names = columns.file_names.take(np.arange(columns.num_images))
+    names = columns.file_names.tolist()
     by_base: dict[str, list[int]] = {}
     for row, name in enumerate(names):
         by_base.setdefault(name.rsplit("/", 1)[-1], []).append(row)

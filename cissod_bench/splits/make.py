@@ -10,12 +10,18 @@ from cissod_bench.coco.reader import Read, SourceFile, no_garbage_collection, re
 from cissod_bench.errors import UserError
 from cissod_bench.io import write_json
 from cissod_bench.splits import folder as manifest
-from cissod_bench.splits.folder import Manifest, existing_digest, load_split, read_manifest, staged_folder
+from cissod_bench.splits.folder import (
+    Manifest,
+    existing_digest,
+    load_split,
+    read_manifest,
+    staged_folder,
+    statistics_of,
+)
 from cissod_bench.splits.images import check_images
 from cissod_bench.splits.plan import Plan, Variant, plan_split
 from cissod_bench.splits.select import Selection
 from cissod_bench.splits.sources import read_sources
-from cissod_bench.splits.verify import statistics_of
 from cissod_bench.splits.write import write_labeled, write_unlabeled
 from cissod_bench.tasks.records import Task
 

@@ -64,16 +64,17 @@ def test_files_that_are_no_results(write, tmp_path, text):
 @pytest.mark.parametrize(
     ("truth", "message"),
     [
-        (dataset(categories=[]), "no classes"),
+        (dataset(categories=[]), "list 'categories' is empty"),
         (dataset(images=[]), "no images"),
-        (dataset(images=[IMAGE, IMAGE]), "image id 1 occurs twice"),
-        (dataset(categories=[CLASS, CLASS]), "category id 3 occurs twice"),
-        (dataset(categories=[CLASS, {"id": 4, "name": "a"}]), "two classes have the name 'a'"),
-        (dataset(annotations=[BOX | {"image_id": 2}]), "annotation 0 is on an image"),
-        (dataset(annotations=[BOX | {"category_id": 2}]), "annotation 0 is of a class"),
+        (dataset(images=[IMAGE, IMAGE]), "image id 1 occurs more than once"),
+        (dataset(categories=[CLASS, CLASS]), "class id 3 occurs more than once"),
+        (dataset(categories=[CLASS, {"id": 4, "name": "a"}]), "class name 'a' occurs more than once"),
+        (dataset(categories=[CLASS, {"id": 4, "name": "a "}]), "two classes have the name 'a'"),
+        (dataset(annotations=[BOX | {"image_id": 2}]), r"annotations\[0\] \(id 1\) is of an image"),
+        (dataset(annotations=[BOX | {"category_id": 2}]), r"annotations\[0\] \(id 1\) is of a class"),
         (dataset(annotations=[BOX | {"bbox": [0, 0, 3, -3]}]), "negative width or height"),
-        ({"images": [IMAGE]}, "not an annotation file"),
-        ([FOUND], "not an annotation file"),
+        ({"images": [IMAGE]}, "not a COCO annotation file: it has no list"),
+        ([FOUND], "not a COCO annotation file"),
     ],
 )
 def test_bad_ground_truth_is_named(write, truth, message):
@@ -92,6 +93,9 @@ def test_groups_must_name_classes_of_the_data(write):
 def test_federated_rules_need_their_fields(write):
     with pytest.raises(UserError, match="neg_category_ids"):
         evaluate(write("gt.json", dataset()), [], {}, lvis=True)
+    half = IMAGE | {"neg_category_ids": []}
+    with pytest.raises(UserError, match="not_exhaustive_category_ids"):
+        evaluate(write("gt.json", dataset(images=[half])), [], {}, lvis=True)
 
 
 @pytest.mark.parametrize("chunk", [1, 100, 999, 10_000])

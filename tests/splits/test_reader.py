@@ -189,8 +189,10 @@ def change(key: str, number: int, **fields: Any) -> dict[str, Any]:
     ("content", "message"),
     [
         (change("images", 1, id=5), "image id 5 occurs more than once"),
-        (change("images", 1, id="x"), r"images\[1\]\.id: Expected float, got str"),
-        (change("images", 1, id=2**60), r"images\[1\]\.id is no whole number below"),
+        (change("images", 1, id="x"), r"images\[1\]\.id: Expected int \| float, got str"),
+        (change("images", 1, id=2**63), r"images\[1\]\.id is no whole number below"),
+        (change("annotations", 1, image_id=2**63), r"annotations\[1\]\.image_id is no whole number below"),
+        (change("annotations", 1, image_id=1e17 + 0.5), r"annotations\[1\]\.image_id is no whole number below"),
         (change("images", 1, id=1.5), r"images\[1\]\.id is no whole number"),
         (change("images", 1, id=...), r"images\[1\]: .*missing required field id"),
         (change("images", 1, file_name=...), r"images\[1\] has neither file_name"),
@@ -276,7 +278,7 @@ BOX = st.fixed_dictionaries(
         "bbox": st.tuples(*[st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9)] * 4),
     },
     optional={
-        "id": st.integers(0, 2**53 - 1),
+        "id": st.integers(-(2**63) + 2, 2**63 - 2),
         "iscrowd": st.sampled_from([0, 1]),
         "area": st.floats(allow_nan=False, allow_infinity=False),
         "segmentation": JSON,

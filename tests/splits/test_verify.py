@@ -12,14 +12,15 @@ import pytest
 from PIL import Image
 from test_make import TOY, make_split, toy_data
 
-from cissod_bench.coco.reader import read_coco
+from cissod_bench.coco.columns import Columns
+from cissod_bench.coco.reader import read_coco, read_columns
 from cissod_bench.errors import UserError
 from cissod_bench.io import sha256_file
 from cissod_bench.splits.folder import STATISTICS, manifest_digest
 from cissod_bench.splits.images import pixels_sha256
 from cissod_bench.splits.make import make_embedded_split
 from cissod_bench.splits.plan import Variant
-from cissod_bench.splits.verify import CocoFile, CocoImage, _trained_on, verify_split
+from cissod_bench.splits.verify import _trained_on, verify_split
 from cissod_bench.synthetic import shapes
 from cissod_bench.tasks.records import TASKS, SelectionRule
 
@@ -50,11 +51,16 @@ def made(folder: Path, content: dict[str, Any], task: Any = TOY) -> Path:
     ],
 )
 def test_validation_images_are_known_by_every_name(
-    trained: dict[str, str], held_out: dict[str, str], same: bool
+    tmp_path: Path, trained: dict[str, str], held_out: dict[str, str], same: bool
 ) -> None:
-    file = CocoFile([CocoImage(5, **trained), CocoImage(6, "other.jpg")], [])
-    assert bool(_trained_on(CocoFile([CocoImage(5, **held_out)], []), file)) == same
-    assert not _trained_on(CocoFile([CocoImage(7, **held_out)], []), file)
+    def columns(*images: dict[str, Any]) -> Columns:
+        content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "a"}]}
+        (tmp_path / "a.json").write_text(json.dumps(content))
+        return read_columns(tmp_path / "a.json")
+
+    part = columns({"id": 5, **trained}, {"id": 6, "file_name": "other.jpg"})
+    assert bool(_trained_on(columns({"id": 5, **held_out}), part)) == same
+    assert not _trained_on(columns({"id": 7, **held_out}), part)
 
 
 def test_one_file_under_two_ids(tmp_path: Path) -> None:
