@@ -1,13 +1,16 @@
-"""Files written whole or not at all, and their digests."""
+"""Files and folders written whole or not at all, and their digests."""
 
 import contextlib
 import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from cissod_bench.errors import UserError
 
 
 @contextlib.contextmanager
@@ -75,6 +78,95 @@ def write_bytes(target: Path, content: bytes) -> None:
 def write_text(target: Path, content: str) -> None:
     """Write `content` to `target` atomically as UTF-8 with `\\n` line ends."""
     write_bytes(target, content.encode("utf-8"))
+
+
+@contextlib.contextmanager
+def staged_folder(target: Path, *, replaces: Callable[[Path], bool] | None = None, sync: bool = True) -> Iterator[Path]:
+    """Give an empty folder beside `target` that takes its place when the block ends without an error.
+
+    So `target` is the old folder or the whole new one, whatever happens in between. What a killed process left behind
+    is removed by the next one.
+
+    Args:
+        target: a folder that does not exist, or an empty one.
+        replaces: called with the new folder if `target` exists and is not empty: true to put the new one in its place,
+            false to leave `target` as it is. Without it such a `target` is refused.
+        sync: flush every file to disk before the rename, which then never shows a folder of empty files.
+
+    Raises:
+        UserError: another process is writing the same folder, or `target` cannot be replaced or written.
+    """
+    target = target.resolve()
+    staging = target.parent / f".{target.name}.partial"
+    previous = target.parent / f".{target.name}.previous"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if previous.is_dir() and not target.exists():
+            previous.rename(target)
+        staging.mkdir(exist_ok=True)
+        handle = os.open(staging, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"{target} cannot be written: {error.strerror}.") from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{target} is being written by another process.") from None
+        if not _same_folder(handle, staging):
+            raise UserError(f"{target} is being written by another process.")
+        _remove_content(staging)
+        try:
+            yield staging
+            if _may_replace(target, staging, replaces):
+                if sync:
+                    _sync_files(staging)
+                if target.exists() and any(target.iterdir()):
+                    shutil.rmtree(previous, ignore_errors=True)
+                    target.rename(previous)
+                staging.rename(target)
+                shutil.rmtree(previous, ignore_errors=True)
+        except OSError as error:
+            raise UserError(f"{target} cannot be written: {error.strerror or error}.") from error
+        finally:
+            if _same_folder(handle, staging):
+                shutil.rmtree(staging, ignore_errors=True)
+    finally:
+        os.close(handle)
+
+
+def _may_replace(target: Path, staging: Path, replaces: Callable[[Path], bool] | None) -> bool:
+    if not target.exists():
+        return True
+    if not target.is_dir():
+        raise UserError(f"{target} is not a folder.")
+    if not any(target.iterdir()):
+        return True
+    if replaces is None:
+        raise UserError(f"{target} is not empty. Choose another folder.")
+    return replaces(staging)
+
+
+def _same_folder(handle: int, path: Path) -> bool:
+    """Whether the locked folder is still the one at `path`, not one that another process has renamed meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except OSError:
+        return False
+
+
+def _remove_content(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _sync_files(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
 
 
 def canonical_json(value: Any) -> str:

@@ -4,9 +4,9 @@ An entry is a folder of NumPy files named by the SHA-256 of the annotation file.
 time of change and SHA-256, so that an unchanged file need not be hashed to find its entry; a copied or touched file is
 hashed and finds it too. The columns are mapped into memory, not read.
 
-Entries are written at once (`manifest.staged_folder` shows how) and under a lock: of two processes that need the same
-file one reads it and the other waits. A thread writes them while the caller draws, and the program ends after it. A
-cache that cannot be written is no error: the file is read every time.
+An entry appears whole or not at all, and under a lock: of two processes that need the same file one reads it and the
+other waits. A thread writes the entry while the caller goes on, and the program ends after it. A cache that cannot be
+written is no error: the file is read every time.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ import numpy.typing as npt
 from cissod_bench.coco.columns import Category, Columns, Strings
 from cissod_bench.coco.reader import Read, SourceFile
 from cissod_bench.errors import UserError
-from cissod_bench.io import sha256_file, sha256_text, write_bytes
+from cissod_bench.io import sha256_file, sha256_text, staged_folder, write_bytes
 
 VERSION = 2
 """Raised whenever the columns or what is put into them change."""
@@ -107,19 +107,14 @@ def _keep(
     source: SourceFile,
 ) -> None:
     """Write an entry and its note while the caller goes on, unless the file has changed meanwhile."""
-    staging = note.with_name(f".{name}{note.stem}.partial")
     # A cache that is full keeps nothing; a digest that could not be computed is the caller's error.
     with lock, contextlib.suppress(OSError, UserError):
-        shutil.rmtree(staging, ignore_errors=True)  # what a killed process left: the lock is ours
         sha256 = source.sha256  # waited for, then written: never two at once beside the caller
         if path.stat().st_mtime_ns != status.st_mtime_ns:
             return
-        try:
+        with staged_folder(note.with_name(name + sha256), replaces=lambda _: False, sync=False) as staging:
             _store(staging, columns)
-            staging.rename(note.with_name(name + sha256))
-            _write_note(note, status, sha256)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        _write_note(note, status, sha256)
 
 
 @contextlib.contextmanager
@@ -145,7 +140,6 @@ def _write_note(note: Path, status: os.stat_result, sha256: str) -> None:
 
 
 def _store(folder: Path, columns: Columns) -> None:
-    folder.mkdir()
     for name in _ARRAYS:
         np.save(folder / f"{name}.npy", getattr(columns, name))
     for name in _STRINGS:

@@ -20,11 +20,9 @@ of the other files, it identifies everything that training sees.
 """
 
 import contextlib
-import fcntl
-import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cissod_bench.errors import UserError
-from cissod_bench.io import canonical_json, sha256_file, sha256_text, write_json, write_text
+from cissod_bench.io import canonical_json, sha256_file, sha256_text, staged_folder, write_json, write_text
 from cissod_bench.splits.images import pixels_sha256
 
 SCHEMA = 1
@@ -297,53 +295,15 @@ def file_names(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-@contextlib.contextmanager
-def staged_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Give an empty folder beside `target` that takes its place when the block ends without an error.
+def staged_split(target: Path, *, replace: bool = False) -> contextlib.AbstractContextManager[Path]:
+    """`io.staged_folder` for a split: nothing but an empty folder or, with `replace`, a split is ever replaced.
 
-    So `target` is the old folder or the whole new one, whatever happens in between. What a killed process left
-    behind is removed by the next one. Nothing but an empty folder or, with `replace`, a split is ever replaced. A
-    `target` that holds the very same split is left as it is.
+    A `target` that holds the very same split is left as it is.
 
     Raises:
         UserError: another process is writing the same split, or `target` cannot be replaced or written.
     """
-    target = target.resolve()
-    staging = target.parent / f".{target.name}.partial"
-    previous = target.parent / f".{target.name}.previous"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if previous.is_dir() and not target.exists():
-            previous.rename(target)
-        staging.mkdir(exist_ok=True)
-        handle = os.open(staging, os.O_RDONLY)
-    except OSError as error:
-        raise UserError(f"{target} cannot be written: {error.strerror}.") from None
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{target} is being written by another process.") from None
-        if not _same_folder(handle, staging):
-            raise UserError(f"{target} is being written by another process.")
-        _remove_content(staging)
-        try:
-            yield staging
-            if replace or not _holds_same_split(target, staging):
-                _check_replaceable(target, replace=replace)
-                _sync_files(staging)
-                if target.exists() and any(target.iterdir()):
-                    shutil.rmtree(previous, ignore_errors=True)
-                    target.rename(previous)
-                staging.rename(target)
-                shutil.rmtree(previous, ignore_errors=True)
-        except OSError as error:
-            raise UserError(f"{target} cannot be written: {error.strerror or error}.") from error
-        finally:
-            if _same_folder(handle, staging):
-                shutil.rmtree(staging, ignore_errors=True)
-    finally:
-        os.close(handle)
+    return staged_folder(target, replaces=partial(_may_replace, target, replace))
 
 
 def existing_digest(folder: Path) -> str | None:
@@ -354,42 +314,21 @@ def existing_digest(folder: Path) -> str | None:
         return None
 
 
-def _holds_same_split(target: Path, staging: Path) -> bool:
+def _may_replace(target: Path, replace: bool, staging: Path) -> bool:
+    """Whether the split in `staging` replaces what lies at `target`: false for the very same split.
+
+    Raises:
+        UserError: `target` holds this split with altered files, another split that is not to be replaced, or files that
+            no split has.
+    """
     digest = existing_digest(target)
-    if digest is None or digest != existing_digest(staging):
-        return False
-    damaged = damaged_files(target, read_manifest(target))
-    if damaged:
+    if not replace and digest is not None and digest == existing_digest(staging):
+        damaged = damaged_files(target, read_manifest(target))
+        if not damaged:
+            return False
         raise UserError(
             f"{target} holds this split, but {', '.join(damaged)} were altered. Write it again with --force."
         )
-    return True
-
-
-def _same_folder(handle: int, path: Path) -> bool:
-    """Whether the locked folder is still the one at `path`, not one that another process has renamed meanwhile."""
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except OSError:
-        return False
-
-
-def _remove_content(folder: Path) -> None:
-    for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-
-
-def _check_replaceable(target: Path, *, replace: bool) -> None:
-    """Refuse to put a split in the place of anything but an empty folder or, if asked, another split."""
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise UserError(f"{target} is not a folder.")
-    if not any(target.iterdir()):
-        return
     if not (target / MANIFEST).is_file():
         raise UserError(f"{target} is not empty and holds no split. Choose another folder.")
     if not replace:
@@ -397,11 +336,4 @@ def _check_replaceable(target: Path, *, replace: bool) -> None:
     foreign = [name for name in file_names(target) if name not in SPLIT_FILES and not name.startswith("data/")]
     if foreign:
         raise UserError(f"{target} holds files that no split has ({', '.join(foreign[:3])}). Move them away first.")
-
-
-def _sync_files(folder: Path) -> None:
-    """Flush every file to disk, so that the rename that follows never shows a folder of empty files."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+    return True

@@ -8,7 +8,6 @@
 """
 
 import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +18,7 @@ import numpy as np
 from cissod_bench.coco.columns import Columns, Int64
 from cissod_bench.coco.reader import read_columns
 from cissod_bench.errors import UserError
-from cissod_bench.io import write_text
+from cissod_bench.io import staged_folder, write_text
 from cissod_bench.splits.folder import Split
 from cissod_bench.splits.select import Selection
 
@@ -32,19 +31,13 @@ def export_ids(split: Split, target: Path) -> None:
     write_text(target, "".join(f"{image_id}\n" for image_id in split.labeled_ids.tolist()))
 
 
-def export_yolo(split: Split, target: Path, images: str) -> None:
-    """Make the folder `target` with `labeled.txt` and `unlabeled.txt`: paths of images under `images`."""
-    prefix = f"{images.rstrip('/')}/" if images else ""
-    staging = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(staging, ignore_errors=True)  # what a killed process left
-    try:
+def export_yolo(split: Split, target: Path, folder: str) -> None:
+    """Make the folder `target` with `labeled.txt` and `unlabeled.txt`: paths of images under `folder`."""
+    prefix = f"{folder.rstrip('/')}/" if folder else ""
+    with staged_folder(target) as staging:
         for name, file in (("labeled.txt", split.labeled_file), ("unlabeled.txt", split.unlabeled_file)):
-            listed = "".join(f"{prefix}{image}\n" for image in read_columns(file).file_names.tolist())
-            write_text(staging / name, listed)
-        staging.rename(target)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+            images = read_columns(file).file_names.tolist()
+            write_text(staging / name, "".join(f"{prefix}{image}\n" for image in images))
 
 
 def export_unbiased_teacher(splits: Sequence[Split], target: Path, columns: Columns) -> list[tuple[str, str]]:

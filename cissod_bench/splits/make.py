@@ -15,7 +15,7 @@ from cissod_bench.splits.folder import (
     existing_digest,
     load_split,
     read_manifest,
-    staged_folder,
+    staged_split,
     statistics_of,
 )
 from cissod_bench.splits.images import check_images
@@ -72,7 +72,7 @@ def make_splits(
         if images is not None:
             check_images(images, [*plan.labeled, plan.unlabeled, *([plan.validation] if plan.validation else [])])
         before = existing_digest(folder)
-        with staged_folder(folder, replace=force) as staging:
+        with staged_split(folder, replace=force) as staging:
             sealed = write_plan(staging, plan, files, plot=plot)
         made.append(Made(folder, sealed, plan.statistics, unchanged=before == sealed.digest and not force))
     return made
@@ -104,7 +104,7 @@ def make_embedded_split(
 
     if not force and (same := _same_embedded(task, folder, variant)):
         return Made(folder, same, statistics_of(folder), unchanged=True)
-    with staged_folder(folder, replace=force) as staging:
+    with staged_split(folder, replace=force) as staging:
         generate(task.name, staging / manifest.DATA, 0, progress=progress)
         sources, files = read_sources(task, staging / manifest.DATA / "train.json", None, read_coco)
         plan = plan_split(task, sources, variant)

@@ -16,9 +16,6 @@ later painted covers, and `area` counts these pixels, as COCO's annotators outli
 than `MIN_VISIBLE` of their pixels visible are not annotated; placement makes that rare.
 """
 
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cissod_bench.errors import UserError, unknown_name
-from cissod_bench.io import canonical_json
+from cissod_bench.io import canonical_json, staged_folder, write_text
 from cissod_bench.synthetic.render import (
     Canvas,
     Colour,
@@ -145,27 +142,20 @@ def generate(
     if task not in ("shapes", "shapes-lt"):
         raise unknown_name("embedded data set", task, ("shapes", "shapes-lt"))
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: is not an empty folder. Name a folder that does not exist yet.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        done, total = 0, train_images + val_images
+        raise UserError(f"{folder} is not an empty folder. Name a folder that does not exist yet.")
+    done, total = 0, train_images + val_images
+    with staged_folder(folder, sync=False) as staging:  # made again at any time
         for part, count in (("train", train_images), ("val", val_images)):
-            (temporary / part).mkdir()
+            (staging / part).mkdir()
             records = []
             for number in range(1, count + 1):
                 pixels, boxes = draw_image(task, part, seed, number)
-                Image.fromarray(pixels).save(temporary / part / _file_name(number))
+                Image.fromarray(pixels).save(staging / part / _file_name(number))
                 records.append(boxes)
                 done += 1
                 if progress:
                     progress(done, total)
-            (temporary / f"{part}.json").write_text(canonical_json(_coco(task, part, seed, records)) + "\n", "utf-8")
-        temporary.chmod(0o755)
-        os.replace(temporary, folder)  # an empty folder of that name is replaced  # noqa: PTH105
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+            write_text(staging / f"{part}.json", canonical_json(_coco(task, part, seed, records)) + "\n")
 
 
 def _file_name(number: int) -> str:

@@ -17,7 +17,7 @@ from test_make import toy_data
 from cissod_bench.coco import cache
 from cissod_bench.coco.columns import Columns
 from cissod_bench.coco.reader import Read, SourceFile, read_coco
-from cissod_bench.io import sha256_text
+from cissod_bench.io import sha256_file
 
 
 class Counting:
@@ -113,8 +113,7 @@ def test_a_damaged_entry_is_made_again(annotations: Path, tmp_path: Path, damage
 def test_a_half_written_entry_of_a_killed_process_is_cleared(annotations: Path, tmp_path: Path) -> None:
     read = cache.cached(read_coco, tmp_path / "cache", smallest=0)
     columns, _ = read_coco(annotations)
-    note = sha256_text(str(annotations.resolve()))[:32]
-    staging = tmp_path / "cache" / f".v{cache.VERSION}-{note}.partial"
+    staging = tmp_path / "cache" / f".v{cache.VERSION}-{sha256_file(annotations)}.partial"
     staging.mkdir(parents=True)
     (staging / "boxes.npy").write_text("half")
     assert same(reading(read, annotations)[0], columns)
