@@ -17,8 +17,7 @@ from typing import Any
 
 from cissod_bench.io import canonical_json
 from cissod_bench.results.record import Key, Result, comparison_fields, replicate_key
-
-GROUP_TITLES = {"maj": "majority", "min": "minority", "f": "frequent", "c": "common", "r": "rare"}
+from cissod_bench.splits.statistics import GROUP_ORDER
 
 
 @dataclass(frozen=True)
@@ -225,8 +224,7 @@ def _seed_order(key: Key) -> tuple[bool, int]:
 
 
 def _group_order(group: str) -> int:
-    order = list(GROUP_TITLES)
-    return order.index(group) if group in order else len(order)
+    return GROUP_ORDER.index(group) if group in GROUP_ORDER else len(GROUP_ORDER)
 
 
 def _rank_value(entry: Entry) -> float:

@@ -11,7 +11,7 @@ from cissod_bench.io import write_bytes
 from cissod_bench.leaderboard.comparable import Section, make_sections
 from cissod_bench.leaderboard.intervals import Progress, image_intervals, intervals_table
 from cissod_bench.leaderboard.page import html_page
-from cissod_bench.leaderboard.plots import class_ap, distribution, iterations, pseudo_labels, render
+from cissod_bench.leaderboard.plots import class_ap, iterations, pseudo_labels, render
 from cissod_bench.leaderboard.series import (
     OBSERVED,
     class_series,
@@ -24,6 +24,7 @@ from cissod_bench.leaderboard.table import Table
 from cissod_bench.leaderboard.tables import Variants, paper_table, section_table, tidy_table
 from cissod_bench.leaderboard.writers import comma_separated, json_text, latex, markdown
 from cissod_bench.results.record import Rejected, load_results
+from cissod_bench.splits.plot import plot_figure_4
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def _plots(sections: Sequence[Section]) -> dict[str, tuple[str, dict[str, bytes]
         statistics = split_statistics(section)
         if statistics is not None and f"{split}-distribution" not in found:
             title = f"Class distribution of {section.task}, split {digest[:12]} (Fig. 4 of the paper)"
-            found[f"{split}-distribution"] = title, render(distribution(statistics[1], title))
+            found[f"{split}-distribution"] = title, render(plot_figure_4([(split, statistics[1])]))
         per_class = class_series(section)
         if per_class is not None:
             title = f"AP per class: {section.title}"

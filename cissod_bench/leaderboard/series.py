@@ -143,6 +143,7 @@ def split_statistics(section: Section) -> tuple[Path, dict[str, Any]] | None:
         return None
     try:
         content = json.loads(path.read_bytes())
+        dict(content["groups"])
         for row in content["classes"]:
             int(row["train_boxes"]), int(row["labeled_boxes"]), str(row["name"]), str(row["group"])
     except (ValueError, KeyError, TypeError) as error:

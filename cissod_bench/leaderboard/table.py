@@ -1,7 +1,10 @@
 """The table object: rows of cells that know what they are, so that every writer says the same."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Kind = Literal["rank", "text", "metric", "reference", "difference"]
 
@@ -57,6 +60,18 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     ranked: int
     notes: tuple[str, ...] = ()
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The values, unrounded, by column name; `NAME_std` behind a column that has spreads."""
+        import pandas as pd
+
+        content: dict[str, list[str | float | None]] = {}
+        for index, column in enumerate(self.columns):
+            cells = [row[index] for row in self.rows]
+            content[column.name] = [cell.value for cell in cells]
+            if any(cell.std is not None for cell in cells):
+                content[f"{column.name}_std"] = [cell.std for cell in cells]
+        return pd.DataFrame(content)
 
     def place(self, row: int, column: int) -> int | None:
         """1 for the best and 2 for the second value of a metric column as printed, ties included; else None."""

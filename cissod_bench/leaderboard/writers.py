@@ -1,8 +1,6 @@
 """A table as Markdown, CSV, LaTeX, HTML or JSON: pure functions from a table to text, the same text every time."""
 
-import csv
 import html
-import io
 import json
 from collections.abc import Callable, Iterator
 
@@ -44,19 +42,7 @@ def markdown(table: Table) -> str:
 
 def comma_separated(table: Table) -> str:
     """CSV with a heading of column names and unrounded numbers; empty where there is none."""
-    target = io.StringIO()
-    writer = csv.writer(target, lineterminator="\n")
-    spread = [any(cells[index].std is not None for cells in table.rows) for index in range(len(table.columns))]
-    heads: list[str] = []
-    for column, has_std in zip(table.columns, spread, strict=True):
-        heads += [column.name, f"{column.name}_std"] if has_std else [column.name]
-    writer.writerow(heads)
-    for cells in table.rows:
-        row: list[str] = []
-        for cell, has_std in zip(cells, spread, strict=True):
-            row += [_exact(cell.value), _exact(cell.std)] if has_std else [_exact(cell.value)]
-        writer.writerow(row)
-    return target.getvalue()
+    return table.to_frame().to_csv(index=False, lineterminator="\n")
 
 
 def latex(table: Table) -> str:

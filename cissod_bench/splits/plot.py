@@ -16,15 +16,13 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from cissod_bench.io import write_bytes
+from cissod_bench.splits.statistics import GROUP_TITLES
 
 # Okabe and Ito's colours, distinct with every common colour blindness; the markers differ as well.
-_GROUPS = {
-    "maj": ("#0072B2", "o", "majority"),
-    "min": ("#D55E00", "^", "minority"),
-    "f": ("#0072B2", "o", "frequent"),
-    "c": ("#009E73", "s", "common"),
-    "r": ("#D55E00", "^", "rare"),
-}
+GROUP_STYLES = {
+    "all": ("#000000", "s"), "maj": ("#0072B2", "o"), "min": ("#D55E00", "^"),
+    "f": ("#0072B2", "o"), "c": ("#009E73", "s"), "r": ("#D55E00", "^"),
+}  # fmt: skip
 _ORIGINAL = "#9a9a9a"
 _LOWEST = 0.6  # classes without any box lie on the lower border
 _LEGEND_SIZE = 26
@@ -61,13 +59,18 @@ def plot_figure_4(splits: Sequence[tuple[str, Mapping[str, Any]]]) -> Figure:
     return figure
 
 
-def write_figure(figure: Figure, target: Path) -> None:
-    """Write a figure as PNG or SVG, by the suffix of the file's name."""
+def picture(figure: Figure, kind: str) -> bytes:
+    """A figure as "png" or "svg": the same bytes for the same figure."""
     content = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "cissod-bench"}):
-        metadata = {"Date": None} if target.suffix == ".svg" else {"Software": None}
-        figure.savefig(content, format=target.suffix.removeprefix("."), dpi=150, metadata=metadata)
-    write_bytes(target, content.getvalue())
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        figure.savefig(content, format=kind, dpi=150, metadata=metadata)
+    return content.getvalue()
+
+
+def write_figure(figure: Figure, target: Path) -> None:
+    """Write a figure as PNG or SVG, by the suffix of the file's name."""
+    write_bytes(target, picture(figure, target.suffix.removeprefix(".")))
 
 
 def _figure(panels: int) -> Figure:
@@ -87,14 +90,14 @@ def _panel(axes: Axes, statistics: Mapping[str, Any], reference: str, label: str
     axes.fill_between(index, area, _LOWEST, step="mid", color=_ORIGINAL, alpha=0.45, linewidth=0, label=label)
     # 80 classes deserve visible markers, 1,203 must not hide each other.
     size = float(np.clip(1800 / len(classes), 3, 26))
-    for group, (color, marker, name) in _GROUPS.items():
+    for group, (color, marker) in GROUP_STYLES.items():
         if group not in statistics["groups"]:
             continue
         rows = [position for position, row in enumerate(classes) if row["group"] == group]
         boxes = [max(classes[row]["labeled_boxes"], _LOWEST) for row in rows]
         axes.scatter(
             index[rows], boxes, s=size, color=color, marker=marker, linewidths=0, zorder=3,
-            label=f"$D_l$, {name} ({len(rows)})",
+            label=f"$D_l$, {GROUP_TITLES[group]} ({len(rows)})",
         )  # fmt: skip
     highest = 2 * max(area.max(), *(row["labeled_boxes"] for row in classes))
     axes.set_yscale("log")

@@ -8,7 +8,8 @@ import numpy as np
 from cissod_bench.coco.columns import Category
 from cissod_bench.splits.select import Counts, Pairs
 
-GROUP_ORDER = ("maj", "min", "f", "c", "r")
+GROUP_TITLES = {"maj": "majority", "min": "minority", "f": "frequent", "c": "common", "r": "rare"}
+GROUP_ORDER = tuple(GROUP_TITLES)
 """In which order groups are shown; files have them by name."""
 
 

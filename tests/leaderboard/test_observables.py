@@ -31,7 +31,7 @@ def runs(tmp_path):
     """gbs with two seeds that logged, and a method that logged nothing, on one split."""
     split = tmp_path / "split"
     split.mkdir()
-    (split / "statistics.json").write_text(json.dumps({"classes": CLASSES}))
+    (split / "statistics.json").write_text(json.dumps({"classes": CLASSES, "groups": {"maj": {}, "min": {}}}))
     for method, seed in (("gbs", 0), ("gbs", 1), ("rfs", 0), ("rfs", 1)):
         folder = tmp_path / "runs" / f"{method}-{seed}"
         record = make_record(method=method, train_seed=seed)

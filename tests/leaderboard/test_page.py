@@ -177,7 +177,7 @@ def test_classes_stand_by_their_frequency_in_the_split(page):
     split.mkdir()
     rows = [("b", 90), ("c", 50), ("a", 2)]
     classes = [{"name": name, "group": "maj", "train_boxes": 100, "labeled_boxes": boxes} for name, boxes in rows]
-    (split / "statistics.json").write_text(json.dumps({"classes": classes}))
+    (split / "statistics.json").write_text(json.dumps({"classes": classes, "groups": {"maj": {}, "min": {}}}))
     for path in runs.glob("*/result.json"):
         write_result(path, msgspec.structs.replace(load_result(path), split=str(split)))
     found = class_series(make_report([runs]).sections[0])
