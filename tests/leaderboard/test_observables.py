@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from runs import make_record
 
 from cissod_bench.leaderboard.plots import pseudo_labels
 from cissod_bench.leaderboard.report import make_report, write_report
 from cissod_bench.leaderboard.series import observed_curves, pseudo_label_series
 from cissod_bench.results.diagnostics import group_curve, pseudo_label_quality, read_observables
 from cissod_bench.results.record import write_result
+from tests.leaderboard.runs import make_record
 
 LINES = [
     {"step": 10, "weights": [1.0, 2.0, None], "thresholds": [0.9, 0.9, 0.8]},

@@ -9,7 +9,6 @@ from html.parser import HTMLParser
 
 import msgspec
 import pytest
-from runs import make_record
 
 from cissod_bench.evaluation import evaluate, load_evaluation
 from cissod_bench.leaderboard.plots import class_ap
@@ -18,6 +17,7 @@ from cissod_bench.leaderboard.series import class_series, run_curves
 from cissod_bench.results.curves import metric_curves, read_curves
 from cissod_bench.results.external import write_run
 from cissod_bench.results.record import load_result, write_result
+from tests.leaderboard.runs import make_record
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

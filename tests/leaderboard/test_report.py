@@ -4,12 +4,12 @@ import json
 import time
 
 import pytest
-from runs import make_record
 from typer.testing import CliRunner
 
 from cissod_bench.errors import UserError
 from cissod_bench.leaderboard.report import make_report, write_report
 from cissod_bench.results.record import write_result
+from tests.leaderboard.runs import make_record
 
 
 @pytest.fixture

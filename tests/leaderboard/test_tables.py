@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from runs import make_record
 
 from cissod_bench.cli.report import paper_variants
 from cissod_bench.leaderboard.comparable import make_sections
@@ -16,6 +15,7 @@ from cissod_bench.leaderboard.paper import TABLES
 from cissod_bench.leaderboard.table import Cell, Column, Table
 from cissod_bench.leaderboard.tables import paper_table, section_table, tidy_table
 from cissod_bench.leaderboard.writers import WRITERS, comma_separated, html_table, json_text, latex, markdown
+from tests.leaderboard.runs import make_record
 
 TABLE = Table(
     name="t",

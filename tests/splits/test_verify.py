@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from test_make import TOY, make_split, toy_data
 
 from cissod_bench.coco.columns import Columns
 from cissod_bench.coco.reader import read_coco, read_columns
@@ -23,6 +22,7 @@ from cissod_bench.splits.plan import Variant
 from cissod_bench.splits.verify import _trained_on, verify_split
 from cissod_bench.synthetic import shapes
 from cissod_bench.tasks.records import TASKS, SelectionRule
+from tests.toy import TOY, make_split, toy_data
 
 
 def broken(folder: Path, **options: Any) -> list[str]:

@@ -14,14 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from test_make import toy_data
-from test_workers import assert_ends, children, needs_proc, running
 
 from cissod_bench.coco import hashing as hashing_module
 from cissod_bench.coco import reader
 from cissod_bench.coco.hashing import FileDigest
 from cissod_bench.coco.reader import read_coco
 from cissod_bench.errors import UserError
+from tests.coco.test_parallel import assert_ends, children, needs_proc, running
+from tests.toy import toy_data
 
 
 def hashing(path: Path) -> FileDigest:

@@ -15,9 +15,6 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from test_cache import same
-from test_make import toy_data
-from test_reader import BOX, JSON, SMALL, as_lists, naive
 
 from cissod_bench.coco import parallel as workers
 from cissod_bench.coco import reader
@@ -25,6 +22,9 @@ from cissod_bench.coco.decode import Decoder
 from cissod_bench.coco.parallel import Workers, decode_part
 from cissod_bench.coco.reader import read_coco
 from cissod_bench.errors import UserError
+from tests.coco.test_cache import same
+from tests.coco.test_reader import BOX, JSON, SMALL, as_lists, naive
+from tests.toy import toy_data
 
 TRAPS = (
     "}, {",

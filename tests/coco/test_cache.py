@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_make import toy_data
 
 from cissod_bench.coco import cache
 from cissod_bench.coco.columns import Columns
 from cissod_bench.coco.reader import Read, SourceFile, read_coco
 from cissod_bench.io import sha256_file
+from tests.toy import toy_data
 
 
 class Counting:

@@ -5,10 +5,10 @@ import math
 
 import numpy as np
 import pytest
-from fuzzed import random_dataset
 
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation import evaluate, inputs
+from tests.evaluation.fuzzed import random_dataset
 
 IMAGE = {"id": 1}
 CLASS = {"id": 3, "name": "a"}

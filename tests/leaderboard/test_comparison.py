@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import make_record
 from typer.testing import CliRunner
 
 from cissod_bench.cli.main import app
@@ -16,6 +15,7 @@ from cissod_bench.leaderboard.intervals import image_intervals
 from cissod_bench.leaderboard.report import make_report
 from cissod_bench.results.external import write_run
 from cissod_bench.results.record import RESULT_FILE
+from tests.leaderboard.runs import make_record
 
 IMAGES = 60
 

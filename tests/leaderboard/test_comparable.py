@@ -6,11 +6,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from runs import make_record
 from scipy import stats
 
 from cissod_bench.leaderboard.comparable import differences, make_sections, spread
 from cissod_bench.results.record import Group
+from tests.leaderboard.runs import make_record
 
 
 def sections_of(*records):

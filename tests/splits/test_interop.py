@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_make import TOY, TOY_TASK, make_split, toy_data
 from typer.testing import CliRunner
 
 from cissod_bench.cli.main import app
@@ -17,6 +16,7 @@ from cissod_bench.errors import UserError
 from cissod_bench.splits.folder import MANIFEST, load_split, manifest_digest
 from cissod_bench.splits.interop import detectron2_images, read_ids, supervision_percentage
 from cissod_bench.splits.verify import verify_split
+from tests.toy import TOY, TOY_TASK, make_split, toy_data
 
 UNITS = ("images", "boxes")
 
