@@ -46,7 +46,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Row:
     """One row: runs that differ in the training seed alone, or a single run that must not be averaged.
 
     Attributes:
@@ -85,19 +85,19 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Section:
+class RunSet:
     """Runs that may be compared with each other.
 
     Attributes:
         fields: what they have in common.
         groups: class groups, "all" first.
-        entries: regular rows by falling AP of all classes, then the others.
+        rows: regular rows by falling AP of all classes, then the others.
         notes: what a reader must know about the rows.
     """
 
     fields: Mapping[str, Any]
     groups: tuple[str, ...]
-    entries: tuple[Entry, ...]
+    rows: tuple[Row, ...]
     notes: tuple[str, ...]
 
     @property
@@ -130,22 +130,22 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(mean, std, float(t.ppf(0.975, count - 1)) * std / math.sqrt(count), count)
 
 
-def make_sections(results: Iterable[tuple[Path, Result]]) -> list[Section]:
-    """Sort runs into comparable sections by the rules at the top of this file.
+def comparable_run_sets(results: Iterable[tuple[Path, Result]]) -> list[RunSet]:
+    """Sort runs into sets of comparable runs by the rules at the top of this file.
 
-    The sections come by task, of each task the full and the longest schedules first.
+    Ordered by task; within a task full schedules come first, then the longest.
     """
     by_key: dict[str, list[Run]] = {}
     for path, result in results:
         sizes = {group: size.classes for group, size in result.groups.items()}
         fields = comparison_fields(result.key) | {"ground_truth": result.annotations_digest, "class_groups": sizes}
         by_key.setdefault(canonical_json(fields), []).append(Run(path, result))
-    sections = [_section(by_key[key]) for key in sorted(by_key)]
-    return sorted(sections, key=lambda section: (section.task, section.shortened, -section.fields["iterations"]))
+    run_sets = [_run_set(by_key[key]) for key in sorted(by_key)]
+    return sorted(run_sets, key=lambda run_set: (run_set.task, run_set.shortened, -run_set.fields["iterations"]))
 
 
-def differences(one: Section, other: Section) -> list[str]:
-    """Why two sections are not one: the fields that differ, as "schedule: short here, paper there"."""
+def differences(one: RunSet, other: RunSet) -> list[str]:
+    """Why two sets of runs are not one: the fields that differ, as "schedule: short here, paper there"."""
     return [
         f"{name}: {_short(one.fields[name])} here, {_short(other.fields[name])} there"
         for name in one.fields
@@ -158,13 +158,13 @@ def _short(value: Any) -> str:
     return f"{text[:12]}…" if len(text) > 24 else text
 
 
-def _section(runs: Sequence[Run]) -> Section:
+def _run_set(runs: Sequence[Run]) -> RunSet:
     replicates: dict[str, list[Run]] = {}
     for run in runs:
         replicates.setdefault(replicate_key(run.result.key), []).append(run)
     expected = {run.result.key.train_seed for run in runs} - {None}
-    regular: list[Entry] = []
-    apart: list[Entry] = []
+    regular: list[Row] = []
+    apart: list[Row] = []
     notes: list[str] = []
     for key in sorted(replicates):
         members = sorted(replicates[key], key=lambda run: (_seed_order(run.result.key), str(run.path)))
@@ -173,18 +173,18 @@ def _section(runs: Sequence[Run]) -> Section:
         problem = _problem(members, {seed for seed in expected if seed is not None})
         method, options = _method_name(members[0].result.key), members[0].result.key.method_options
         if problem:
-            apart += [Entry(method, options, (run,), problem) for run in members]
-            notes.append(f"{Entry(method, options, ()).label}: {problem}; its runs are not averaged and not ranked.")
+            apart += [Row(method, options, (run,), problem) for run in members]
+            notes.append(f"{Row(method, options, ()).label}: {problem}; its runs are not averaged and not ranked.")
         else:
-            regular.append(Entry(method, options, tuple(members)))
-    regular.sort(key=lambda entry: (-(_rank_value(entry)), entry.label))
+            regular.append(Row(method, options, tuple(members)))
+    regular.sort(key=lambda row: (-(_rank_value(row)), row.label))
     result = runs[0].result
     groups = tuple(sorted(result.groups, key=lambda group: (group != "all", _group_order(group), group)))
     fields = comparison_fields(result.key) | {
         "ground_truth": result.annotations_digest,
         "class_groups": " ".join(f"{group}={result.groups[group].classes}" for group in groups),
     }
-    return Section(fields, groups, (*regular, *apart), tuple(notes))
+    return RunSet(fields, groups, (*regular, *apart), tuple(notes))
 
 
 def _method_name(key: Key) -> str:
@@ -227,6 +227,6 @@ def _group_order(group: str) -> int:
     return GROUP_ORDER.index(group) if group in GROUP_ORDER else len(GROUP_ORDER)
 
 
-def _rank_value(entry: Entry) -> float:
-    found = entry.spread("all", "AP")
+def _rank_value(row: Row) -> float:
+    found = row.spread("all", "AP")
     return found.mean if found else -1.0

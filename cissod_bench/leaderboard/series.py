@@ -1,4 +1,4 @@
-"""What charts of a section show: AP of every class by frequency, AP over iterations, what methods logged."""
+"""What charts of a set of runs show: AP of every class by frequency, AP over iterations, what methods logged."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ import numpy as np
 
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation import load_evaluation
-from cissod_bench.leaderboard.comparable import Entry, Section
+from cissod_bench.leaderboard.comparable import Row, RunSet
 from cissod_bench.results.curves import Curve, metric_curves, read_curves
 from cissod_bench.results.diagnostics import PER_CLASS, group_curve, pseudo_label_quality, read_observables
 
@@ -27,7 +27,7 @@ OBSERVED = {
 
 @dataclass(frozen=True)
 class ClassSeries:
-    """A number per class, for the rows of a section.
+    """A number per class, for the rows of a set of runs.
 
     Attributes:
         names: the classes in their order of display.
@@ -51,13 +51,13 @@ class RunCurve:
     curve: Curve
 
 
-def class_series(section: Section) -> ClassSeries | None:
+def class_series(run_set: RunSet) -> ClassSeries | None:
     """AP per class, mean over training seeds; None where no row has its per-class arrays."""
-    means = {entry.label: _class_means(entry) for entry in section.entries}
+    means = {row.label: _class_means(row) for row in run_set.rows}
     known = {label: found for label, found in means.items() if found}
     if not known:
         return None
-    boxes = _labeled_boxes(section)
+    boxes = _labeled_boxes(run_set)
     first = next(iter(known.values()))
     if boxes and set(first) <= set(boxes):
         names, order = sorted(first, key=lambda name: (-boxes[name], name)), "boxes in D_l"
@@ -67,19 +67,19 @@ def class_series(section: Section) -> ClassSeries | None:
     return ClassSeries(tuple(names), order, values)
 
 
-def run_curves(section: Section) -> list[RunCurve]:
+def run_curves(run_set: RunSet) -> list[RunCurve]:
     """AP over iterations of every run that was evaluated more than once."""
-    return _curves(section, lambda folder: metric_curves(folder, section.groups))
+    return _curves(run_set, lambda folder: metric_curves(folder, run_set.groups))
 
 
-def observed_curves(section: Section, name: str) -> list[RunCurve]:
+def observed_curves(run_set: RunSet, name: str) -> list[RunCurve]:
     """What methods logged, one curve for each run and group: the mean over the group's classes, or one number of D_u.
 
     Args:
-        section: runs; their split's statistics must still be there, which name the classes in label order.
+        run_set: runs; their split's statistics must still be there, which name the classes in label order.
         name: one of `OBSERVED`.
     """
-    members = _group_labels(section)
+    members = _group_labels(run_set)
     classes = sum(map(len, members.values()))
 
     def logged(folder: Path) -> dict[str, Curve]:
@@ -91,53 +91,53 @@ def observed_curves(section: Section, name: str) -> list[RunCurve]:
             return {}
         return {group: group_curve(observed, name, labels) for group, labels in members.items()}
 
-    return _curves(section, logged)
+    return _curves(run_set, logged)
 
 
-def _curves(section: Section, of_run: Callable[[Path], Mapping[str, Curve]]) -> list[RunCurve]:
+def _curves(run_set: RunSet, of_run: Callable[[Path], Mapping[str, Curve]]) -> list[RunCurve]:
     """The curves of more than one point that a function finds in each run's folder, by group."""
     return [
-        RunCurve(entry.label, group, row, run is entry.runs[0], curve)
-        for row, entry in enumerate(section.entries)
-        for run in entry.runs
+        RunCurve(row.label, group, number, run is row.runs[0], curve)
+        for number, row in enumerate(run_set.rows)
+        for run in row.runs
         for group, curve in of_run(run.path.parent).items()
         if len(curve[0]) > 1
     ]
 
 
-def pseudo_label_series(section: Section) -> tuple[ClassSeries, ClassSeries] | None:
+def pseudo_label_series(run_set: RunSet) -> tuple[ClassSeries, ClassSeries] | None:
     """Precision and recall of pseudo labels per class, mean over training seeds (Fig. 3 of the paper); None if unknown.
 
     Classes stand group by group, in each by falling number of boxes in D_l.
     """
-    statistics = split_statistics(section)
+    statistics = split_statistics(run_set)
     if statistics is None:
         return None
-    rows = statistics[1]["classes"]
-    order = sorted(range(len(rows)), key=lambda label: (rows[label]["group"], -rows[label]["labeled_boxes"]))
+    classes = statistics[1]["classes"]
+    order = sorted(range(len(classes)), key=lambda label: (classes[label]["group"], -classes[label]["labeled_boxes"]))
     qualities: tuple[dict[str, tuple[float | None, ...]], ...] = ({}, {})
-    for entry in section.entries:
-        observed = [read_observables(run.path.parent, len(rows)) for run in entry.runs]
+    for row in run_set.rows:
+        observed = [read_observables(run.path.parent, len(classes)) for run in row.runs]
         found = [pseudo_label_quality(run) for run in observed if run is not None]
         known = [quality for quality in found if quality is not None]
-        if len(known) == len(entry.runs):
+        if len(known) == len(row.runs):
             for which, values in enumerate(qualities):
                 means = np.mean([quality[which] for quality in known], axis=0)
-                values[entry.label] = tuple(None if np.isnan(means[label]) else float(means[label]) for label in order)
+                values[row.label] = tuple(None if np.isnan(means[label]) else float(means[label]) for label in order)
     if not qualities[0]:
         return None
-    names = tuple(str(rows[label]["name"]) for label in order)
+    names = tuple(str(classes[label]["name"]) for label in order)
     precision, recall = (ClassSeries(names, "group and boxes in D_l", values) for values in qualities)
     return precision, recall
 
 
-def split_statistics(section: Section) -> tuple[Path, dict[str, Any]] | None:
-    """`statistics.json` of the split that the section's runs were trained on, None where it is not there any more.
+def split_statistics(run_set: RunSet) -> tuple[Path, dict[str, Any]] | None:
+    """`statistics.json` of the split that the runs of a set were trained on, None where it is not there any more.
 
     Raises:
         UserError: the file is there and damaged.
     """
-    split = section.entries[0].runs[0].result.split
+    split = run_set.rows[0].runs[0].result.split
     path = Path(split) / "statistics.json" if split else None
     if path is None or not path.is_file():
         return None
@@ -151,25 +151,25 @@ def split_statistics(section: Section) -> tuple[Path, dict[str, Any]] | None:
     return path, content
 
 
-def _labeled_boxes(section: Section) -> dict[str, int]:
-    found = split_statistics(section)
+def _labeled_boxes(run_set: RunSet) -> dict[str, int]:
+    found = split_statistics(run_set)
     rows = found[1]["classes"] if found else []
     return {row["name"]: row["labeled_boxes"] for row in rows}
 
 
-def _group_labels(section: Section) -> dict[str, list[int]]:
+def _group_labels(run_set: RunSet) -> dict[str, list[int]]:
     """Group -> labels of its classes; empty where the split's statistics are not there any more."""
-    found = split_statistics(section)
+    found = split_statistics(run_set)
     members: dict[str, list[int]] = {}
     for label, row in enumerate(found[1]["classes"] if found else []):
         members.setdefault(row["group"], []).append(label)
     return members
 
 
-def _class_means(entry: Entry) -> dict[str, float]:
+def _class_means(row: Row) -> dict[str, float]:
     """Class name -> AP, without classes that have no ground truth; empty where a run has no usable arrays."""
     collected: list[dict[str, float]] = []
-    for run in entry.runs:
+    for run in row.runs:
         name = run.result.files.get("per_class")
         if name is None:
             return {}
