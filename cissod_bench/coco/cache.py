@@ -1,12 +1,12 @@
 """Columns kept between runs, so that a second seed, a plot or a report of a large file costs seconds.
 
-An entry is a folder of NumPy files named by the SHA-256 of the annotation file. Beside it a note per path holds size,
-time of change and SHA-256, so that an unchanged file need not be hashed to find its entry; a copied or touched file is
-hashed and finds it too. The columns are mapped into memory, not read.
+An entry is a folder of NumPy files named after the SHA-256 of the annotation file. A note for each path records size,
+modification time and SHA-256, so that an unchanged file is found without hashing; a copied or touched file is hashed
+and then found as well. The columns are mapped into memory, not read.
 
 An entry appears whole or not at all, and under a lock: of two processes that need the same file one reads it and the
-other waits. A thread writes the entry while the caller goes on, and the program ends after it. A cache that cannot be
-written is no error: the file is read every time.
+other waits. A thread writes the entry while the caller continues; the program waits for it at exit. A cache that
+cannot be written is not an error: the file is then read every time.
 """
 
 import contextlib
@@ -64,7 +64,7 @@ def cached(read: Read, folder: Path, variant: str = "", smallest: int = SMALLEST
     Args:
         read: the reader.
         folder: where entries are kept.
-        variant: anything else that the result of `read` depends on, part of an entry's name.
+        variant: whatever else the result of `read` depends on; part of the entry's name.
         smallest: files of fewer bytes are not kept.
     """
 
@@ -72,7 +72,7 @@ def cached(read: Read, folder: Path, variant: str = "", smallest: int = SMALLEST
         try:
             status = path.stat()
         except OSError:
-            return read(path)  # it has the right message
+            return read(path)  # and let it raise the right error
         if not path.is_file() or status.st_size < smallest:
             return read(path)
         name = f"v{VERSION}-{variant}-" if variant else f"v{VERSION}-"
@@ -91,7 +91,7 @@ def cached(read: Read, folder: Path, variant: str = "", smallest: int = SMALLEST
                 keep = partial(_keep, locked.pop_all(), path, status, note, name, columns, source)
                 threading.Thread(target=keep, name=KEEPING).start()
                 return columns, source
-        except OSError:  # a cache that is closed, before anything was read
+        except OSError:  # the cache is not accessible, and nothing has been read yet
             return read(path)
 
     return read_through
@@ -106,10 +106,10 @@ def _keep(
     columns: Columns,
     source: SourceFile,
 ) -> None:
-    """Write an entry and its note while the caller goes on, unless the file has changed meanwhile."""
-    # A cache that is full keeps nothing; a digest that could not be computed is the caller's error.
+    """Write an entry and its note in the background, unless the file has changed since it was read."""
+    # On a full disk nothing is kept; a digest that could not be computed is reported to the caller elsewhere.
     with lock, contextlib.suppress(OSError, UserError):
-        sha256 = source.sha256  # waited for, then written: never two at once beside the caller
+        sha256 = source.sha256  # wait for it before writing, so that only one of the two competes with the caller
         if path.stat().st_mtime_ns != status.st_mtime_ns:
             return
         with staged_folder(note.with_name(name + sha256), replaces=lambda _: False, sync=False) as staging:
@@ -134,7 +134,7 @@ def _known_sha256(note: Path, status: os.stat_result) -> str | None:
 
 def _write_note(note: Path, status: os.stat_result, sha256: str) -> None:
     content = msgspec.json.encode(_Note(status.st_size, status.st_mtime_ns, sha256))
-    with contextlib.suppress(OSError):  # without the note the file is hashed the next time
+    with contextlib.suppress(OSError):  # without the note the file is hashed again next time
         if not note.is_file() or note.read_bytes() != content:
             write_bytes(note, content)
 
@@ -146,12 +146,12 @@ def _store(folder: Path, columns: Columns) -> None:
         strings: Strings = getattr(columns, name)
         np.save(folder / f"{name}.data.npy", strings.data)
         np.save(folder / f"{name}.ends.npy", strings.ends)
-    # Last, so that an entry without it is never taken for whole.
+    # Last: an entry without it is incomplete.
     write_bytes(folder / "entry.json", msgspec.json.encode(_Entry(columns.digest, list(columns.categories))))
 
 
 def _load(entry: Path) -> Columns | None:
-    """The columns of an entry, mapped into memory; None if there is no whole entry."""
+    """The columns of an entry, mapped into memory; None unless the entry is complete."""
     try:
         about = msgspec.json.decode((entry / "entry.json").read_bytes(), type=_Entry)
         values: dict[str, Any] = {name: _mapped(entry / f"{name}.npy") for name in _ARRAYS}
@@ -166,5 +166,5 @@ def _load(entry: Path) -> Columns | None:
 
 
 def _mapped(path: Path) -> npt.NDArray[Any]:
-    # As a plain array: every operation on `np.memmap` makes another one, which takes time.
+    # A plain array: every operation on an `np.memmap` creates another one, which takes time.
     return np.asarray(np.load(path, mmap_mode="r"))

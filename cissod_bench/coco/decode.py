@@ -1,9 +1,9 @@
-"""One piece of an annotation file, a JSON list of some thousand images or boxes, as NumPy arrays.
+"""Decoding one piece of an annotation file, a JSON list of some thousand images or boxes, into NumPy arrays.
 
-Boxes are decoded into typed structs whose numbers are all floats. Encoded again as MessagePack such structs have one
-fixed length, so a structured NumPy type reads a whole piece at once: the detour costs a tenth of converting the
-structs one by one. What can be computed of a box without the rest of the file is computed here, while the piece is in
-the processor's cache and, for a large file, on another core (`parallel.py`).
+Boxes are decoded into typed structs whose numbers are all floats. Encoded again as MessagePack, such structs have a
+fixed length, so that a structured NumPy type reads a whole piece in one step, ten times as fast as converting the
+structs one by one. Whatever can be computed for a box without the rest of the file is computed here, while the piece
+is in the processor's cache and, for a large file, on another core (`parallel.py`).
 """
 
 import re
@@ -46,7 +46,7 @@ class _BoxIds(msgspec.Struct, gc=False):
 
 
 class _LooseBox(msgspec.Struct, gc=False):
-    """A box with anything in its place that official files and their copies have there."""
+    """A box with everything that official files and their copies have in place of a number."""
 
     image_id: float
     category_id: float
@@ -90,7 +90,7 @@ _RECORD, _CORNERS = _record_type()
 
 @dataclass(frozen=True)
 class Boxes:
-    """Boxes in the order of the file; `image_ids` and `category_ids` as the file has them, the rest as in `Columns`.
+    """Boxes in the order of the file; `image_ids` and `category_ids` as in the file, the rest as in `Columns`.
 
     Attributes:
         hashes: `digest.box_hashes` of them.
@@ -125,7 +125,7 @@ class Images:
 
 
 class Decoder:
-    """Decodes pieces of one file. Every method takes a JSON list and the number of elements of that list before it.
+    """Decodes pieces of one file. Every method takes a JSON list and the number of elements before it in the file.
 
     Args:
         path: named in the messages.
@@ -147,7 +147,7 @@ class Decoder:
         """Decode a JSON list of annotations.
 
         Raises:
-            UserError: an item of the wrong type, or an id that is no whole number in range.
+            UserError: an item of the wrong type, or an id that is not a whole number in range.
             msgspec.DecodeError: not a JSON list.
         """
         try:
@@ -218,7 +218,7 @@ class Decoder:
         return structs
 
     def _loose_boxes(self, view: memoryview, first: int) -> list[_Box]:
-        """Decode what the strict decoder refused: null, missing or non-finite coordinates, true and false as crowd."""
+        """Decode what the strict decoder refuses: null, missing or non-finite coordinates, a boolean `iscrowd`."""
         try:
             loose = self._decode_loose_boxes(_without_nan(view))
         except msgspec.ValidationError as error:
@@ -248,7 +248,7 @@ class Decoder:
             whole = values.astype(dtype)
         limit = np.iinfo(dtype).max if values.dtype.kind == "i" else min(_EXACT, np.iinfo(dtype).max)
         valid = (whole == values) & (np.abs(values) < limit)
-        self._check(valid, key, field, f"is no whole number below {limit}", first)
+        self._check(valid, key, field, f"must be a whole number below {limit}", first)
         return whole
 
     def _check(self, valid: Bool, key: str, field: str, problem: str, first: int) -> None:
@@ -274,11 +274,11 @@ def _federated(image: _Image) -> str:
 
 
 def _without_nan(view: memoryview) -> bytes:
-    """The text with empty strings in the place of NaN and infinities, which are no JSON."""
+    """The text with empty strings in place of NaN and infinities, which JSON does not have."""
     text = bytes(view)
     if b"NaN" not in text and b"Infinity" not in text:
         return text
-    # Of the same length, so that places in error messages stay right.
+    # Of equal length, so that positions in error messages stay right.
     return _NOT_JSON_NUMBER.sub(lambda match: match[0] if match[0][:1] == b'"' else _blank(match[0]), text)
 
 
@@ -293,7 +293,7 @@ def _blank(text: bytes) -> bytes:
 
 
 def _number(value: float | str | None) -> float | None:
-    """A float, NaN for null and what `_blank` has put in the place of NaN; None for other text."""
+    """A float; NaN for null and for what `_blank` has put in place of NaN; None for other text."""
     if value is None or value == "":
         return _NAN
     return None if isinstance(value, str) else value

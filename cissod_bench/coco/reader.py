@@ -27,9 +27,9 @@ from cissod_bench.errors import UserError
 from cissod_bench.io import sha256_file
 
 SMALLEST_SHARED = 256 * 2**20
-"""Smaller files are read by this process alone: another one takes a while to start."""
+"""Smaller files are read by this process alone, since another one takes a while to start."""
 
-_MOST_PROCESSES = 4  # more would wait for this process to put their pieces together
+_MOST_PROCESSES = 4  # more would only wait for this process to join their pieces
 _STEP = 1 << 19  # elements by which a column grows at most
 _BLOCK = 1 << 16
 _BYTES_OF_A_BOX = 160  # in a file without masks, about
@@ -41,12 +41,12 @@ Elements = Boxes | Images | list[Category]
 
 @dataclass(frozen=True)
 class SourceFile:
-    """The file that was read: what `source.json` tells about it.
+    """The file that was read, as `source.json` describes it.
 
     Attributes:
-        name: of the file.
+        name: name of the file.
         size: in bytes.
-        digest: gives the SHA-256; waits for it if need be, so two sources are not compared by it.
+        digest: returns the SHA-256 and waits for it if necessary; so it is not part of the comparison of two files.
     """
 
     name: str
@@ -75,7 +75,7 @@ def read_coco(
     processes: int | None = None,
     piece: int = PIECE,
 ) -> tuple[Columns, SourceFile]:
-    """Read an annotation file like `read_columns`, and compute its SHA-256 meanwhile; for the arguments see there.
+    """Read an annotation file as `read_columns` does, and compute its SHA-256 meanwhile; same arguments.
 
     Raises:
         UserError: as `read_columns`.
@@ -83,13 +83,13 @@ def read_coco(
     with _opened(path) as content, ExitStack() as stack:
         status = os.fstat(content.raw.fileno())
         large = status.st_size >= SMALLEST_SHARED
-        # The digest is computed beside the reading: the system's cache serves the file twice. That of a large file
-        # comes afterwards, beside what the caller does next, since decoding takes all cores.
-        beside = None if large else stack.enter_context(ThreadPoolExecutor(1)).submit(sha256_file, path)
+        # The digest is computed while the file is read, so that the system's cache serves both. For a large file it
+        # is computed afterwards, in the background, since decoding takes all cores.
+        hashed = None if large else stack.enter_context(ThreadPoolExecutor(1)).submit(sha256_file, path)
         lists = _read_lists(content, path, file_names, processes, piece, progress)
-        if beside:
-            beside.result()  # an error in it is one of reading
-        digest = beside.result if beside else FileDigest(path, content.raw, status)
+        if hashed:
+            hashed.result()  # its errors are errors of reading
+        digest = hashed.result if hashed else FileDigest(path, content.raw, status)
     return lists.columns(), SourceFile(path.name, status.st_size, digest)
 
 
@@ -103,20 +103,20 @@ def read_columns(
 ) -> Columns:
     """Read an annotation file in COCO form, plain or compressed with gzip or xz.
 
-    Unknown keys are passed over, their values checked for no more than brackets and quotes.
-    Boxes that cannot be used are flagged (`checks.py`), not dropped.
+    Unknown keys are skipped; of their values only brackets and quotes are checked. Boxes that cannot be used are
+    flagged (`checks.py`), not dropped.
 
     Args:
         path: the file.
-        file_names: which field names an image's file; the other one is used where it is missing.
+        file_names: the field that names an image's file; where it is missing the other one is used.
         progress: called with the number of raw bytes read so far.
-        processes: how many decode a plain file, 1 for none but this one; by default one for each usable core, at most
-            4, and 1 for a file below 256 MB. The columns are the same.
-        piece: bytes decoded at once.
+        processes: number of processes that decode a plain file; 1: only this one. Default: one for each usable core, at
+            most 4, and 1 for a file below 256 MB. The columns do not depend on it.
+        piece: bytes decoded at a time.
 
     Raises:
-        UserError: the file cannot be read, is damaged or cut off, is not in COCO form, has an item of the wrong
-            type, an image without file name, or an id twice or beyond 64 bits; or a helping process was killed.
+        UserError: the file cannot be read, is damaged, cut off or not in COCO form, has an item of the wrong type, an
+            image without a file name, or an id that is repeated or beyond 64 bits; or a worker process was killed.
     """
     with _opened(path) as content:
         lists = _read_lists(content, path, file_names, processes, piece, progress)
@@ -125,7 +125,7 @@ def read_columns(
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Content]:
-    """Open an annotation file; errors of the system become sentences."""
+    """Open an annotation file; system errors become `UserError`s."""
     try:
         with opened(path) as content:
             yield content
@@ -145,7 +145,7 @@ def _read_lists(
     piece: int,
     progress: Callable[[int], None] | None,
 ) -> "_Lists":
-    """Decode all content. When it returns, the helping processes and their memory have gone."""
+    """Decode all content. On return the worker processes and their memory are gone."""
     size = os.fstat(content.raw.fileno()).st_size
     if processes is None:
         processes = min(usable_cores(), _MOST_PROCESSES) if size >= SMALLEST_SHARED else 1
@@ -154,7 +154,7 @@ def _read_lists(
     with ExitStack() as stack:
         workers = None
         if processes > 1 and content.plain:
-            with suppress(OSError):  # where the system has no room for them, this process reads alone
+            with suppress(OSError):  # if the system has no room for them, this process reads alone
                 workers = stack.enter_context(Workers(content.raw.fileno(), path, file_names, processes, piece))
         stack.enter_context(no_garbage_collection())
         document = JsonObject(content, path, piece)
@@ -169,7 +169,7 @@ def _read_lists(
 def _elements(
     key: str, document: JsonObject, lists: "_Lists", decoder: Decoder, workers: Workers | None
 ) -> Iterator[Elements]:
-    """The elements of the value that comes next, if it is one of the three lists; any other is passed over."""
+    """The elements of the next value if it is one of the three lists; any other value is skipped."""
     decode: Callable[[memoryview, int], Elements]
     if key == "images":
         decode = decoder.images
@@ -190,7 +190,7 @@ def _elements(
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Millions of young objects that hold no cycles make the collector run for nothing."""
+    """Millions of new objects without cycles would make the collector run for nothing."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -201,9 +201,9 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 class _Growing:
-    """A column that grows in place: the system moves pages, so no second copy is ever in memory.
+    """A column that grows in place: the system moves its pages, so that there is never a second copy in memory.
 
-    Room that is set aside and not used takes no memory; growing bit by bit from nothing would leave holes behind.
+    Reserved room that is not used takes no memory; growing from nothing in small steps would fragment it.
     """
 
     def __init__(self, dtype: npt.DTypeLike, width: int = 1, room: int = 0) -> None:
@@ -214,13 +214,13 @@ class _Growing:
     def append(self, values: npt.NDArray[Any]) -> None:
         start, self._used = self._used, self._used + values.size
         if self._used > self._array.size:
-            # In small steps, since NumPy fills what is new with zeros; moving pages costs nothing.
+            # In small steps, since NumPy fills new elements with zeros; moving pages costs nothing.
             step = min(_STEP * self._width, self._used)
             self._array.resize(self._used + step, refcheck=False)
         self._array[start : self._used] = values.reshape(-1)
 
     def finish(self) -> npt.NDArray[Any]:
-        """The column; nothing can be appended any more."""
+        """The finished column; nothing can be appended afterwards."""
         self._array.resize(self._used, refcheck=False)
         array, self._array = self._array, np.empty(0, self._array.dtype)
         return array if self._width == 1 else array.reshape(-1, self._width)
@@ -244,7 +244,7 @@ class _GrowingStrings:
 
 
 class _Lists:
-    """Collects the three lists of a COCO file, in whatever order they come."""
+    """Collects the three lists of a COCO file, in any order."""
 
     def __init__(self, path: Path, size: int) -> None:
         self._path = path
@@ -266,13 +266,13 @@ class _Lists:
         self._sums: Sums = (0, 0)
 
     def begin(self, key: str) -> None:
-        """A list starts."""
+        """Start a list."""
         if key in self.counts:
-            raise UserError(f"{self._path} holds the list {key!r} twice.")
+            raise UserError(f"{self._path} holds the list {key!r} twice. Remove one of them.")
         self.counts[key] = 0
 
     def add(self, elements: Elements) -> None:
-        """Take in the next elements of the list that was begun."""
+        """Append elements to the current list."""
         if isinstance(elements, Boxes):
             self.counts["annotations"] += len(elements)
             self._box_ids.append(elements.ids)
@@ -295,7 +295,7 @@ class _Lists:
             self._categories += elements
 
     def columns(self) -> Columns:
-        """Put everything together once the whole file has been read."""
+        """Join everything once the whole file has been read."""
         for key in ("images", "annotations", "categories"):
             if key not in self.counts:
                 raise UserError(f"{self._path} is not a COCO annotation file: it has no list {key!r}.")
@@ -350,7 +350,7 @@ class _Lists:
 
 
 def _positions(ascending: Int64, values: npt.NDArray[Any], dtype: type[np.signedinteger[Any]]) -> npt.NDArray[Any]:
-    """Position of each value in an ascending array of unique numbers, -1 where it is not there."""
+    """Position of each value in an ascending array of unique numbers, -1 where it is missing."""
     positions = np.full(len(values), -1, dtype)
     if not len(ascending):
         return positions
@@ -362,7 +362,7 @@ def _positions(ascending: Int64, values: npt.NDArray[Any], dtype: type[np.signed
             found[found == len(ascending)] = 0
             positions[part] = np.where(ascending[found] == values[part], found, -1)
         return positions
-    # The ids of all known data sets are dense enough for a table.
+    # The ids of all known data sets are dense enough for a look-up table.
     table = np.full(span + 1, -1, dtype)  # the last entry for values outside
     table[ascending - lowest] = np.arange(len(ascending))
     for start in range(0, len(values), _BLOCK):

@@ -205,7 +205,7 @@ def test_a_killed_worker_is_one_sentence_and_leaves_no_process(tmp_path: Path) -
         for pid in children() - before:
             os.kill(pid, signal.SIGKILL)
 
-    with pytest.raises(UserError, match=r"was not read: a process that helps reading it was killed by signal 9"):
+    with pytest.raises(UserError, match=r"was not read: a worker process was killed by signal 9"):
         read_coco(path, processes=2, piece=5_000, progress=kill)
     assert children() == before
     assert read_coco(path, processes=2, piece=5_000)[0].num_images == 3_000
