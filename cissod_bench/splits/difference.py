@@ -10,7 +10,7 @@ from cissod_bench.splits.folder import Split, statistics_of
 
 
 def co_occurrence(split: Split, most: int = 3) -> dict[str, list[tuple[str, float]]]:
-    """For each class of the rarest group: the classes of other groups found beside it in most of its labelled images.
+    """For each class of the rarest group: the classes of other groups that share most of its labelled images.
 
     Returns:
         Up to `most` pairs of class name and share of the labelled images of the rare class, by rare class.
@@ -23,9 +23,9 @@ def co_occurrence(split: Split, most: int = 3) -> dict[str, list[tuple[str, floa
     found = {}
     for name in rare:
         holding = [others for others in classes.values() if name in others]
-        beside = Counter(other for others in holding for other in others if other not in rare)
-        # By name where shares are equal, so that the table never changes by itself.
-        ranked = sorted(beside.items(), key=lambda item: (-item[1], item[0]))[:most]
+        companions = Counter(other for others in holding for other in others if other not in rare)
+        # Ties are broken by name, so that the table is always the same.
+        ranked = sorted(companions.items(), key=lambda item: (-item[1], item[0]))[:most]
         found[name] = [(other, count / len(holding)) for other, count in ranked]
     return found
 

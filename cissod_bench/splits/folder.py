@@ -1,4 +1,4 @@
-"""The split folder: what is in it, its digest, how it is written at once and read back.
+"""The split folder: what is in it, its digest, how it is written and read.
 
 ::
 
@@ -9,14 +9,14 @@
     ids/*.txt         D_m (majority), D_s (minority), D_u (unlabeled) and the held-out part, one image id a line
     data/             only for tasks whose data the package makes: train.json, val.json, images, and PIXELS.sha256, the
                       SHA-256 of the pixels of each image; not of its file, whose compression depends on zlib
-    statistics.json   images and boxes per class and group, health of the annotations; outside the digest, since it only
-                      sums up the other files
-    source.json       name, size and sha256 of the file that was read: outside the digest, since the same annotations
+    statistics.json   images and boxes per class and group, faults of the annotations; outside the digest, since it only
+                      summarises the other files
+    source.json       name, size and sha256 of the file that was read; outside the digest, since the same annotations
                       in another order give the same split
-    distribution.*    the plot, outside the digest, since the bytes of a picture depend on the plotting library
+    distribution.*    the plot; outside the digest, since the bytes of a picture depend on the plotting library
 
-The digest is the SHA-256 of the canonical JSON of the whole manifest but itself. Since the manifest lists the SHA-256
-of the other files, it identifies everything that training sees.
+The digest is the SHA-256 of the canonical JSON of the manifest without the digest itself. Since the manifest lists the
+SHA-256 of the other files, the digest identifies everything that training sees.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ from cissod_bench.io import canonical_json, sha256_file, sha256_text, staged_fol
 from cissod_bench.splits.images import pixels_sha256
 
 SCHEMA = 1
-"""Version of the folder's layout; the protocol of the draw has its own version, `Task.version`."""
+"""Version of the layout of the folder; the selection protocol has its own version, `Task.version`."""
 
 MANIFEST = "split.json"
 LABELED = "labeled.json"
@@ -73,15 +73,15 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 @dataclass(frozen=True)
 class Split:
-    """A split folder that has been read, and verified unless asked otherwise.
+    """A split folder that has been read and, by default, verified.
 
     Attributes:
-        folder: where it lies.
+        folder: the folder itself.
         task: name of the task; for a custom task the name in its file.
-        protocol: `Task.version` at the time of the draw.
-        seed: seed of the draw.
-        options: what decided the draw: `fraction`, `floor`, `coverage`, `minority_draw`, `minority_objects`, ...
-        source: order-independent digest `content` of the annotations read, and their number of `images` and `boxes`.
+        protocol: `Task.version` when the split was made.
+        seed: seed of the selection.
+        options: what decided the selection: `fraction`, `floor`, `coverage`, `minority_draw`, `minority_objects`, ...
+        source: order-independent digest `content` of the annotations, and their number of `images` and `boxes`.
         digest: identity of the split, SHA-256 in hexadecimal.
         classes: `{"id": category id, "name": name}` in label order (label = position).
         groups: class names by group: `maj` and `min`, or `f`, `c` and `r` counted in D_l.
@@ -92,7 +92,7 @@ class Split:
         unlabeled_ids: image ids of D_u, ascending, int64 `[N]`.
         labeled_file: D_l as COCO JSON.
         unlabeled_file: D_u as COCO JSON without annotations.
-        validation_file: held-out validation part, None where the task has its own validation data.
+        validation_file: the held-out validation part; None if the task has its own validation data.
     """
 
     folder: Path
@@ -128,10 +128,10 @@ def load_split(folder: Path, *, verify: bool = True) -> Split:
 
     Args:
         folder: a folder written by `make-splits`.
-        verify: compare the SHA-256 of every file with the manifest. The manifest's own digest is always checked.
+        verify: compare the SHA-256 of every file with the manifest. The digest of the manifest is always checked.
 
     Raises:
-        UserError: there is no split, or it is not the one that was written.
+        UserError: there is no split, or it has changed since it was written.
     """
     manifest = read_manifest(folder)
     if verify:
@@ -166,7 +166,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read `split.json` and check that its digest is the digest of its content.
 
     Raises:
-        UserError: no manifest, not one of this schema, or altered after it was written.
+        UserError: there is no manifest, it has another schema, or it was altered after it was written.
     """
     path = folder / MANIFEST
     try:
@@ -229,7 +229,7 @@ def statistics_of(folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class SplitRecord:
-    """What defines a split beside its files: the manifest without digests. Fields as in `Split`."""
+    """What defines a split apart from its files: the manifest without digests. Fields as in `Split`."""
 
     task: str
     protocol: int
@@ -242,9 +242,9 @@ class SplitRecord:
 
 
 def seal_split(folder: Path, record: SplitRecord) -> Manifest:
-    """Write the manifest over all files that lie in `folder`, save those outside the digest.
+    """Write the manifest of all files in `folder`, except those outside the digest.
 
-    Images of `data/` are not listed: the list of the digests of their pixels is.
+    Images in `data/` are not listed one by one: the manifest lists the file with the digests of their pixels.
     """
     images = [name for name in file_names(folder) if name.startswith(f"{DATA}/") and name.endswith(".png")]
     if images:
@@ -279,10 +279,10 @@ def write_ids(path: Path, ids: Ids) -> None:
 
 
 def read_ids(path: Path) -> Ids:
-    """Image ids of a file that `write_ids` wrote, int64 `[N]`.
+    """Read the image ids of a file that `write_ids` wrote, int64 `[N]`.
 
     Raises:
-        UserError: not such a file.
+        UserError: it is not such a file.
     """
     try:
         return np.array(path.read_bytes().split(), dtype=np.int64)
@@ -291,14 +291,14 @@ def read_ids(path: Path) -> Ids:
 
 
 def file_names(folder: Path) -> list[str]:
-    """Paths of all files under a folder, relative to it, in ascending order."""
+    """Paths of all files under a folder, relative to it, sorted."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def staged_split(target: Path, *, replace: bool = False) -> contextlib.AbstractContextManager[Path]:
     """`io.staged_folder` for a split: nothing but an empty folder or, with `replace`, a split is ever replaced.
 
-    A `target` that holds the very same split is left as it is.
+    A `target` that already holds the same split is left untouched.
 
     Raises:
         UserError: another process is writing the same split, or `target` cannot be replaced or written.
@@ -307,7 +307,7 @@ def staged_split(target: Path, *, replace: bool = False) -> contextlib.AbstractC
 
 
 def existing_digest(folder: Path) -> str | None:
-    """Digest of the split that a folder holds, None if it holds none that can be read."""
+    """Digest of the split in a folder, None if there is none that can be read."""
     try:
         return read_manifest(folder).digest
     except UserError:
@@ -315,11 +315,11 @@ def existing_digest(folder: Path) -> str | None:
 
 
 def _may_replace(target: Path, replace: bool, staging: Path) -> bool:
-    """Whether the split in `staging` replaces what lies at `target`: false for the very same split.
+    """Whether the split in `staging` replaces what is at `target`: false if it is the same split.
 
     Raises:
-        UserError: `target` holds this split with altered files, another split that is not to be replaced, or files that
-            no split has.
+        UserError: `target` holds this split with altered files, another split and `replace` is false, or files that are
+            not part of a split.
     """
     digest = existing_digest(target)
     if not replace and digest is not None and digest == existing_digest(staging):
@@ -335,5 +335,6 @@ def _may_replace(target: Path, replace: bool, staging: Path) -> bool:
         raise UserError(f"{target} already holds another split. Choose another folder, or replace it with --force.")
     foreign = [name for name in file_names(target) if name not in SPLIT_FILES and not name.startswith("data/")]
     if foreign:
-        raise UserError(f"{target} holds files that no split has ({', '.join(foreign[:3])}). Move them away first.")
+        examples = ", ".join(foreign[:3])
+        raise UserError(f"{target} holds files that are not part of a split ({examples}). Move them away first.")
     return True

@@ -1,4 +1,4 @@
-"""From a task and its annotations to split folders: read, draw, write, each step in its own file."""
+"""From a task and its annotations to split folders: read the sources, plan, write."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from cissod_bench.tasks.records import Task
 
 @dataclass(frozen=True)
 class Made:
-    """A finished split: where it lies, its manifest and statistics, and whether the folder held it before."""
+    """A finished split: its folder, manifest and statistics, and whether the folder held it before."""
 
     folder: Path
     manifest: Manifest
@@ -48,18 +48,18 @@ def make_splits(
     force: bool = False,
     plot: bool = False,
 ) -> list[Made]:
-    """Draw splits of a task from annotation files that are read once, and write their folders.
+    """Make splits of a task from annotation files that are read once, and write their folders.
 
     Args:
-        task: which classes, how to draw.
+        task: which classes there are, how to select.
         annotations: training annotations in COCO form.
-        folders: folder of each split and which one it is.
+        folders: the folder of each split and which split it is.
         majority_annotations: annotations that D_m comes from, where they are another data set.
         images: folder of the training images; if given, every image must be there.
         read: reads an annotation file.
-        given: labelled images that are not drawn but given, from the annotations that they are of.
+        given: returns labelled images that were selected elsewhere, given the annotations; default: select them.
         force: replace other splits that lie in these folders.
-        plot: draw the distribution of the classes too.
+        plot: also plot the distribution of the classes.
 
     Raises:
         UserError: the annotations cannot be used, lack a class of the task, images are missing, or a folder holds
@@ -92,10 +92,10 @@ def make_embedded_split(
     Args:
         task: `shapes` or `shapes-lt`.
         folder: folder to make.
-        variant: the seed decides the draw; the data is the same for every seed.
-        progress: called with the number of images made and of all images.
+        variant: which split; the data is the same for every seed.
+        progress: called with the number of images made so far and the total.
         force: replace another split.
-        plot: draw the distribution of the classes too.
+        plot: also plot the distribution of the classes.
 
     Raises:
         UserError: `folder` holds something else.
@@ -113,7 +113,7 @@ def make_embedded_split(
 
 
 def _same_embedded(task: Task, folder: Path, variant: Variant) -> Manifest | None:
-    """The manifest of the very split, undamaged, that would be made: its data need not be made to know that."""
+    """The manifest of the split that would be made if the folder holds it, undamaged; so its data is not made again."""
     if existing_digest(folder) is None:
         return None
     found = read_manifest(folder)

@@ -1,4 +1,4 @@
-"""From columns to a drawn split: which images and boxes go where, nothing written yet."""
+"""The plan of a split: which images and boxes go where. Nothing is written yet."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +22,7 @@ class Variant:
     """One of several splits of a task.
 
     Attributes:
-        seed: of the draw.
+        seed: of the selection.
         folds: number of parts for cross-validation, 0 without.
         fold: the part that is held out for validation.
     """
@@ -40,8 +40,8 @@ class Plan:
         record: manifest without digests.
         labeled: parts of D_l.
         unlabeled: D_u.
-        validation: images held out with all their boxes, None if the task has validation data.
-        ids: image ids of D_m, D_s, D_u and of the held-out images by the names of `manifest.ID_FILES`.
+        validation: images held out, with all their boxes; None if the task has its own validation data.
+        ids: image ids of D_m, D_s, D_u and of the held-out images by the names of `folder.ID_FILES`.
         statistics: content of `statistics.json`.
     """
 
@@ -54,13 +54,13 @@ class Plan:
 
 
 def plan_split(task: Task, sources: Sources, variant: Variant, given: Selection | None = None) -> Plan:
-    """Draw a split, or take one that somebody else has selection.
+    """Plan a split with labelled images that are selected here or given.
 
     Args:
-        task: which classes, how to draw.
-        sources: what to draw from.
+        task: which classes there are, how to select.
+        sources: what to select from.
         variant: seed and fold.
-        given: labelled images that are not drawn but given.
+        given: labelled images that were selected elsewhere; default: select them.
 
     Raises:
         UserError: the data lacks a class of the task, or no image would be labelled.
@@ -143,7 +143,7 @@ def minority_labels(task: Task, columns: Columns, pairs: Pairs) -> Bool:
     """Which classes of the data are minority classes of the task, bool `[C]`.
 
     Raises:
-        UserError: the data lacks a class that the task names, or a rule leaves no majority or no minority.
+        UserError: the data lacks a class that the task names, or a rule leaves no majority or no minority class.
     """
     names = [category.name for category in columns.categories]
     for name in task.minority:
@@ -178,9 +178,9 @@ def groups_of(task: Task, columns: Columns, minority: Bool, labeled_images: Int6
 
 
 def _held_out(task: Task, columns: Columns, variant: Variant, given: Selection | None) -> Bool:
-    """Training images that become validation images; the same for every seed, so that results compare.
+    """Training images that become validation images: the same for every seed, so that results are comparable.
 
-    Images that somebody else has drawn for D_l are never held out.
+    Given labelled images are never held out.
     """
     key = SelectionKey(task.version, task.name, 0)
     if variant.folds:
@@ -198,7 +198,7 @@ def _held_out(task: Task, columns: Columns, variant: Variant, given: Selection |
 def _select_from_two(
     majority: Columns, pairs: Pairs, train: Columns, available: Bool, minority: Bool, task: Task, key: SelectionKey
 ) -> tuple[Selection, Part]:
-    """D_m from one data set and D_s from another: each draw is the usual one with the other half switched off."""
+    """D_m from one data set and D_s from another: the usual selection from each, with the other half switched off."""
     use = checks.usable(majority, "coco")
     everywhere = np.ones(majority.num_images, np.bool_)
     only_majority = replace(task.selection, floor=0)
@@ -210,7 +210,7 @@ def _select_from_two(
 
 
 def _labeled_part(columns: Columns, use: Bool, minority: Bool, selection: Selection, task: Task) -> Part:
-    """D_l with the boxes that training sees: minority objects of D_m are dropped, ignored or kept."""
+    """D_l with the boxes that training sees: minority objects in D_m are dropped, ignored or kept."""
     rows = np.sort(np.concatenate([selection.majority, selection.minority]))
     if task.selection.coverage or task.selection.minority_objects == "keep":
         return Part(columns, rows, use)
@@ -223,7 +223,7 @@ def _labeled_part(columns: Columns, use: Bool, minority: Bool, selection: Select
 
 
 def _faults(task: Task, sources: Sources) -> list[dict[str, Any]]:
-    """What is wrong with the annotations, of both data sets where there are two."""
+    """The faults of the annotations, of both data sets where there are two."""
     found = checks.report(sources.train, task.dataset)
     if sources.majority is not None:
         found += [{**entry, "data": "coco"} for entry in checks.report(sources.majority, "coco")]
@@ -231,7 +231,7 @@ def _faults(task: Task, sources: Sources) -> list[dict[str, Any]]:
 
 
 def _unmet_floors(task: Task, columns: Columns, pairs: Pairs, minority: Bool) -> dict[str, int]:
-    """Classes that have fewer boxes than the floor in the whole data, with the number that they have."""
+    """Classes that have fewer boxes than the floor in the whole data, with the number of their boxes."""
     wanted = np.ones(len(minority), np.bool_) if task.selection.coverage else minority
     return {
         category.name: int(boxes)
@@ -241,9 +241,9 @@ def _unmet_floors(task: Task, columns: Columns, pairs: Pairs, minority: Bool) ->
 
 
 def _options(task: Task, variant: Variant, given: Selection | None) -> dict[str, Any]:
-    """Everything about the task that decides the split: the manifest repeats it, since a task file can change.
+    """Everything about the task that decides the split; recorded in the manifest, since a task file can change.
 
-    What is not used is left out, so that a new option does not change the digest of splits that do not use it.
+    Unused options are left out, so that a new option does not change the digest of splits that do not use it.
     """
     rule = asdict(task.selection)
     optional = {

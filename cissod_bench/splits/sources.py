@@ -1,4 +1,4 @@
-"""What a split is selected from: the annotation files of a task, found and read, the quirks of each data set mended."""
+"""The sources of a split: the annotation files of a task, found, read and corrected for the quirks of each data set."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.tasks.records import Task
 
 COCO_ID_OFFSET = 1_000_000_000
-"""Added to COCO's image ids where they stand beside those of Objects365, which run over the same numbers."""
+"""Added to COCO's image ids where they occur together with those of Objects365, which use the same numbers."""
 
 _O365_FOLDER = "objects365/train/"
 _COCO_FOLDER = "coco/train2017/"
@@ -24,9 +24,9 @@ class Sources:
     """What the images of a split are selected from.
 
     Attributes:
-        train: the training images: D_s and D_u come from them, and D_m too unless they come from another data set.
+        train: the training images: D_s and D_u come from them, and D_m as well unless `majority` is given.
         majority: images of another data set that D_m comes from (`coco-o365`), else None.
-        absent: training images that the annotations list and nobody has, bool `[N]`.
+        absent: training images that the annotations list but the archives lack, bool `[N]`.
     """
 
     train: Columns
@@ -35,23 +35,23 @@ class Sources:
 
 
 def annotation_file(task: Task, given: Path | None, data_root: Path) -> Path:
-    """The training annotations of a task: the file given, else the one under the data root, .gz and .xz included.
+    """The training annotations of a task: the given file, else the one under the data root, also as .gz or .xz.
 
     Raises:
-        UserError: there is none, with the place where it was looked for.
+        UserError: there is no such file; the message says where it should be.
     """
     if given is not None:
         return given
     if task.files is None:
-        raise UserError(f"Task {task.name} has no place for its data. Give the file with --annotations.")
+        raise UserError(f"Task {task.name} does not say where its data is. Give the file with --annotations.")
     return _found(task, data_root / task.files.train_annotations, "--annotations")
 
 
 def majority_file(task: Task, given: Path | None, data_root: Path) -> Path | None:
-    """The annotations that D_m comes from where they are another data set, else None.
+    """The annotations that D_m comes from where that is another data set, else None.
 
     Raises:
-        UserError: the task needs them and they are not there, or they are given and the task needs none.
+        UserError: the task needs them and they do not exist, or they are given although the task needs none.
     """
     needed = task.files is not None and task.files.majority_annotations
     if given is not None:
@@ -68,7 +68,7 @@ def _found(task: Task, path: Path, option: str) -> Path:
     remedy = "Put the data under the data root (--data-root or CISSOD_DATA_ROOT)"
     if task.dataset == "custom":
         remedy = "Put it there, correct [data] in the task file"
-    raise UserError(f"Task {task.name} needs {path}, which is not there. {remedy}, or give the file with {option}.")
+    raise UserError(f"Task {task.name} needs {path}, which does not exist. {remedy}, or give the file with {option}.")
 
 
 def read_sources(task: Task, train: Path, majority: Path | None, read: Read) -> tuple[Sources, list[SourceFile]]:
@@ -77,8 +77,8 @@ def read_sources(task: Task, train: Path, majority: Path | None, read: Read) -> 
     Args:
         task: the task.
         train: its training annotations.
-        majority: annotations that D_m comes from, where they are another data set.
-        read: reads one file; a parameter so that a cache can stand before the reader.
+        majority: annotations that D_m comes from, where that is another data set.
+        read: reads one file: `read_coco`, or a cache in front of it.
 
     Raises:
         UserError: a file cannot be used, or is not of the data set that the task needs.
@@ -99,7 +99,7 @@ def read_sources(task: Task, train: Path, majority: Path | None, read: Read) -> 
 
 
 def map_coco(coco: Columns, target: Columns, file: str) -> Columns:
-    """COCO's images with the classes of Objects365; boxes of a class without counterpart are left out.
+    """COCO's images with the classes of Objects365; boxes of a class without a counterpart are flagged.
 
     Raises:
         UserError: the file has other classes than COCO.

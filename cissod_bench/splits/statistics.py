@@ -1,4 +1,4 @@
-"""How many images and boxes of each class and group there are before and after the draw."""
+"""The number of images and boxes of each class and group in every part of a split."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from cissod_bench.splits.select import Counts, Pairs
 
 GROUP_TITLES = {"maj": "majority", "min": "minority", "f": "frequent", "c": "common", "r": "rare"}
 GROUP_ORDER = tuple(GROUP_TITLES)
-"""In which order groups are shown; files have them by name."""
+"""The order in which groups are shown; in files they are sorted by name."""
 
 
 def split_statistics(
@@ -22,8 +22,8 @@ def split_statistics(
 ) -> dict[str, Any]:
     """The content of `statistics.json`.
 
-    An image counts for a class that it holds, if only as a crowd, and once for each group of which it holds a class.
-    Boxes are those that are no crowd.
+    An image counts for every class that it holds, even if only as a crowd, and once for each group of these classes.
+    Crowds do not count as boxes.
 
     Args:
         categories: the classes in label order.
@@ -67,18 +67,18 @@ def split_statistics(
 
 
 def _totals(parts: Mapping[str, Sequence[Pairs]], count: Callable[[Pairs], Counts]) -> dict[str, Counts]:
-    """A count of every part, over all data sets in it."""
+    """A count for every part, summed over its data sets."""
     return {part: np.sum([count(pairs) for pairs in counted], axis=0) for part, counted in parts.items()}
 
 
 def _imbalance(images: Counts) -> float | None:
-    """Images of the most frequent class over images of the least frequent one that has any."""
+    """Images of the most frequent class over images of the least frequent class that has any."""
     present = images[images > 0]
     return float(present.max() / present.min()) if len(present) else None
 
 
 def remarks(statistics: Mapping[str, Any]) -> list[str]:
-    """What somebody should know who uses the split, as sentences: faults of the annotations, classes too rare."""
+    """What users of the split should know, as phrases: faults of the annotations, classes that are too rare."""
     found = []
     for entry in statistics["health"]:
         where = " of COCO" if entry.get("data") == "coco" else ""

@@ -1,4 +1,4 @@
-"""Does a split folder keep its promises? Every check reads the files themselves, not what the manifest says of them."""
+"""Verifying a split folder: every check reads the files themselves, not what the manifest says about them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from cissod_bench.tasks.registry import dataset_of
 
 @dataclass(frozen=True)
 class Check:
-    """One promise: what it is, and what is wrong, empty if nothing is."""
+    """One promise of a split, and what is wrong with it; empty if nothing is."""
 
     promise: str
     problem: str
@@ -39,13 +39,13 @@ def verify_split(
 
     Args:
         folder: the split.
-        images: folder of the training images, to check that all are there.
+        images: folder of the training images, to check that all of them exist.
         validation: validation annotations of the task, to check that none of their images is trained on.
-        annotations: the training annotations, to check against them what the folder alone cannot tell. For `coco-o365`
-            those of Objects365.
+        annotations: the training annotations, to check what the folder alone cannot tell. For `coco-o365` those of
+            Objects365.
 
     Raises:
-        UserError: there is no split, its manifest was altered, or a file of it is not in COCO form.
+        UserError: there is no split, its manifest was altered, or one of its files is not in COCO form.
     """
     split = load_split(folder, verify=False)
     labeled, unlabeled = read_columns(split.labeled_file), read_columns(split.unlabeled_file)
@@ -103,7 +103,7 @@ def _same_ids(part: Columns, ids: Ids) -> str:
 def _hidden_labels(path: Path, part: Columns) -> str:
     if part.num_boxes:
         return f"{part.num_boxes} annotations"
-    # Every key counts here, also those that no reader looks at.
+    # All keys, including those that no reader looks at.
     images: list[dict[str, Any]] = msgspec.json.decode(path.read_bytes())["images"]
     fields = {key for image in images for key in image} - {"id", "file_name", "width", "height"}
     return f"fields of images that may tell classes: {', '.join(sorted(fields))}" if fields else ""
@@ -149,21 +149,21 @@ def _trained_on(held_out: Columns, *trained: Columns) -> str:
             seen.setdefault((image_id, name), set()).add(folder)
     found = []
     for image_id, folder, name in _places(held_out):
-        # A file that is named without a folder may lie in any.
+        # A file name without a folder may be in any folder.
         if (folders := seen.get((image_id, name))) and (not folder or folder in folders or "" in folders):
             found.append(f"{folder}/{name}".lstrip("/"))
     return _listed(found)
 
 
 def _places(part: Columns) -> Iterator[tuple[int, str, str]]:
-    """Id, folder and name of every image: LVIS names it by its URL, Objects365 and its archives by other folders."""
+    """Id, folder and file name of every image: LVIS gives a URL, Objects365 other folders than its archives have."""
     for image_id, path in zip(part.image_ids.tolist(), part.file_names.tolist(), strict=True):
         names = path.rsplit("/", 2)
         yield image_id, (names[-2] if len(names) > 1 else ""), names[-1]
 
 
 def _shared_files(parts: Sequence[Columns]) -> str:
-    """Files that two parts name under different ids: one picture would be both labelled and not, or validated on."""
+    """Files that two parts name under different ids: such images would be both labelled and unlabelled, say."""
     seen: dict[str, int] = {}
     shared = []
     for number, part in enumerate(parts):
@@ -176,7 +176,7 @@ def _shared_files(parts: Sequence[Columns]) -> str:
 def _against_source(
     split: Split, columns: Columns, held_out: Columns | None, exhausted: Mapping[str, int]
 ) -> list[Check]:
-    """What only the annotations can tell: that nothing of them is left out, and that no floor could be met better."""
+    """What only the annotations can tell: that no image is left out, and that no floor could have been met."""
     found = columns.digest == split.source["content"]
     held_out_ids = held_out.image_ids if held_out else np.empty(0, np.int64)
     ids = [split.minority_ids, split.unlabeled_ids, held_out_ids]

@@ -154,7 +154,7 @@ def test_images_that_do_not_exist(task_file: Path, tmp_path: Path) -> None:
 
 def test_annotations_of_a_task_file_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "blood.toml").write_text(TASK.format(data=tmp_path))
-    with pytest.raises(UserError, match=r"bccd_coco\.json, which is not there\. .*correct \[data\] in the task file"):
+    with pytest.raises(UserError, match=r"bccd_coco\.json, which does not exist\. .*correct \[data\] in the task file"):
         command("make-splits", "--from-task", tmp_path / "blood.toml", "--out", tmp_path / "out")
 
 
