@@ -15,16 +15,16 @@ from cissod_bench.errors import UserError
 
 @contextlib.contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Give a temporary path beside `target` that replaces it when the block ends without an error.
+    """Yield a temporary path next to `target` that replaces it when the block ends without an error.
 
     The temporary file is flushed to disk before the rename, so that after a crash `target` is either the old file or
-    the whole new one. On an error the temporary file is removed. Its name depends on `target` alone, so what a killed
-    process left is overwritten by the next one, and two processes that write the same file do it one after the other.
+    the complete new one. On an error the temporary file is removed. Its name depends on `target` alone: leftovers of a
+    killed process are overwritten by the next one, and two processes that write the same file take turns.
 
     Raises:
         OSError: `target` cannot be written; the error names it.
     """
-    # The suffix is kept for writers that go by it.
+    # Some writers choose the format by the suffix.
     temporary = target.with_name(f".{target.stem}.partial{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -47,12 +47,12 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 def _lock_file(path: Path) -> int:
-    """Open an empty file under a lock that ends when it is closed, and wait for other writers of it."""
+    """Open an empty file under a lock that lasts until it is closed; waits for other writers."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            # The writer that held the lock has renamed or removed its file meanwhile: that one is not ours.
+            # If the previous holder of the lock has renamed or removed the file, what we hold is not the file any more.
             if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
                 os.ftruncate(handle, 0)
                 return handle
@@ -63,7 +63,7 @@ def _lock_file(path: Path) -> int:
 
 
 def _named(error: OSError, target: Path) -> OSError:
-    """The error with the name of the file that was to be written, which a failed write does not know."""
+    """The error with the name of the target file, which a failed write does not know."""
     if error.errno is None:
         return error
     return OSError(error.errno, os.strerror(error.errno), str(target))
@@ -82,16 +82,16 @@ def write_text(target: Path, content: str) -> None:
 
 @contextlib.contextmanager
 def staged_folder(target: Path, *, replaces: Callable[[Path], bool] | None = None, sync: bool = True) -> Iterator[Path]:
-    """Give an empty folder beside `target` that takes its place when the block ends without an error.
+    """Yield an empty folder next to `target` that takes its place when the block ends without an error.
 
-    So `target` is the old folder or the whole new one, whatever happens in between. What a killed process left behind
-    is removed by the next one.
+    So `target` is always either the old folder or the complete new one. Leftovers of a killed process are removed by
+    the next one.
 
     Args:
         target: a folder that does not exist, or an empty one.
-        replaces: called with the new folder if `target` exists and is not empty: true to put the new one in its place,
-            false to leave `target` as it is. Without it such a `target` is refused.
-        sync: flush every file to disk before the rename, which then never shows a folder of empty files.
+        replaces: called with the new folder if `target` exists and is not empty; returns true to replace `target`,
+            false to leave it untouched. Without it, such a `target` is refused.
+        sync: flush every file to disk before the rename, so that a crash never leaves a folder of empty files.
 
     Raises:
         UserError: another process is writing the same folder, or `target` cannot be replaced or written.
@@ -147,7 +147,7 @@ def _may_replace(target: Path, staging: Path, replaces: Callable[[Path], bool] |
 
 
 def _same_folder(handle: int, path: Path) -> bool:
-    """Whether the locked folder is still the one at `path`, not one that another process has renamed meanwhile."""
+    """Whether the locked folder is still the one at `path`, and has not been renamed by another process."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
     except OSError:
@@ -198,10 +198,10 @@ def sha256_file(path: Path) -> str:
 
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Lock a file within the block. The lock is the process's alone, not its children's, and goes with it.
+    """Lock a file within the block. The lock belongs to this process, not to its children, and ends with it.
 
     Raises:
-        BlockingIOError: another process has it.
+        BlockingIOError: another process holds it.
     """
     with path.open("a") as file:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -209,7 +209,7 @@ def lock(path: Path) -> Iterator[None]:
 
 
 def in_use(path: Path) -> bool:
-    """Whether another process has the lock of a file."""
+    """Whether another process holds the lock of a file."""
     try:
         with path.open("r+") as file:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

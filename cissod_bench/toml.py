@@ -1,4 +1,4 @@
-"""TOML files as typed structs; what is wrong with one is said in a sentence that names the file and the entry."""
+"""TOML files as typed structs, with errors in one sentence that names the file and the entry."""
 
 import re
 import tomllib
@@ -28,9 +28,9 @@ def read_toml(path: Path, kind: type[Content], what: str, remedy: str = "") -> C
 
     Args:
         path: the file.
-        kind: the struct. A rule over several entries belongs into its `__post_init__`, as a `ValueError`.
+        kind: the struct. Rules about several entries belong in its `__post_init__`, which raises `ValueError`.
         what: what the file is, such as "task file".
-        remedy: what to do where there is no such file, as a sentence.
+        remedy: what to do if the file does not exist, as a sentence.
 
     Raises:
         UserError: the file cannot be read, is not TOML, or has an entry that is unknown, missing, of the wrong type or
@@ -51,7 +51,7 @@ def read_toml(path: Path, kind: type[Content], what: str, remedy: str = "") -> C
 
 
 def _sentence(message: str, kind: type[msgspec.Struct], content: Any) -> str:
-    """A message of msgspec in the words of TOML, with the value that is there."""
+    """A message of msgspec in the terms of TOML, with the offending value."""
     problem, _, place = message.partition(" - at `$.")
     keys = re.findall(r"\w+", place)
     expected: Any = kind
@@ -77,7 +77,7 @@ def _sentence(message: str, kind: type[msgspec.Struct], content: Any) -> str:
         limit = f" {_LIMITS[match[2]]} {match[3].removesuffix('.0')}" if match[2] else ""
         length = f" of {match[4]}" if match[4] else ""
         return f"{where} must be {wanted}{limit}{length}, not {content!r}."
-    return f"{where} {problem}".lstrip()  # a rule of a struct's own
+    return f"{where} {problem}".lstrip()  # from a `__post_init__`
 
 
 def _entry(place: str) -> str:
@@ -87,7 +87,7 @@ def _entry(place: str) -> str:
 
 
 def _struct(kind: Any) -> type[msgspec.Struct] | None:
-    """The struct that a type is or may be, None if it is none."""
+    """The struct that a type is or includes, else None."""
     found = (part for part in (kind, *get_args(kind)) if isinstance(part, type) and issubclass(part, msgspec.Struct))
     return next(found, None)
 

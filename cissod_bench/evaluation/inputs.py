@@ -1,11 +1,11 @@
-"""Ground truth and detections as checked NumPy columns: what every evaluator backend is given.
+"""Ground truth and detections as checked NumPy columns, the input of every evaluator backend.
 
-Reading is typed and vectorised: a results file is decoded in chunks, so that 8 million detections fit into memory.
+Annotations are read by `coco.reader`. A results file is decoded in chunks, so that 8 million detections fit into
+memory.
 
-The rule for bad input: nothing is skipped or mended. One entry that cannot be scored (an unknown image or class, a
-value that is not finite, a negative score or box size) refuses the whole input, with the first such entry named,
-because an average over the rest would look like a result. An empty list is no error: it is a detector that found
-nothing.
+Nothing in bad input is skipped or repaired. If one entry cannot be scored (an unknown image or class, a value that is
+not finite, a negative score or box size), the whole input is refused and the first such entry is named, because an
+average over the rest would look like a result. An empty list is not an error: it is a detector that found nothing.
 """
 
 import hashlib
@@ -28,8 +28,8 @@ from cissod_bench.io import canonical_json
 
 CHUNK_BYTES = 16 << 20
 
-# Between two entries of a results list. Inside an entry "}," can only be followed by a key: run-length counts, the
-# only long strings in such files, use neither braces nor commas.
+# The gap between two entries of a results list. Inside an entry, "}," can only be followed by a key: run-length
+# counts, the only long strings in such files, contain neither braces nor commas.
 _BETWEEN_ENTRIES = re.compile(rb"\}\s*,\s*(?=\{)")
 
 
@@ -42,7 +42,7 @@ class GroundTruth:
         class_ids: (K,) int64, ascending; `class_names` in the same order.
         box_image, box_class: (N,) int64, image and category id of every box.
         boxes: (N, 4) float64, x, y, width, height in pixels.
-        areas: (N,) float64, the file's `area` (mask area where it has masks), else width x height.
+        areas: (N,) float64, `area` of the file (the area of the mask if it has masks), else width x height.
         crowd: (N,) bool.
         negative, not_exhaustive: per image of `image_ids`, LVIS's lists of category ids; empty for other data.
         frequency: per class, LVIS's official frequency group "f", "c" or "r"; None for other data.
@@ -62,7 +62,7 @@ class GroundTruth:
     frequency: tuple[str | None, ...]
 
     def digest(self) -> str:
-        """SHA-256 of all that decides a score, whatever the order of the file: equal for equal ground truth."""
+        """SHA-256 of everything that affects a score, whatever the order of the file: equal for equal ground truth."""
         columns = (self.box_image, self.box_class, *self.boxes.T, self.areas, self.crowd)
         order = np.lexsort(columns[::-1])
         digest = hashlib.sha256()
@@ -75,7 +75,7 @@ class GroundTruth:
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """D scored boxes in the order of the input, which decides between equal scores.
+    """D scored boxes in the order of the input, which breaks ties between equal scores.
 
     Attributes:
         box_image, box_class: (D,) int64, image and category id of every box.
@@ -161,12 +161,12 @@ def read_detections(source: Path | Sequence[dict[str, Any]], truth: GroundTruth)
     """Read detections in COCO's results format and check them against the ground truth.
 
     Args:
-        source: a results JSON file, or its list: {image_id, category_id, bbox [x, y, width, height], score} each;
-            other keys are ignored.
-        truth: what they will be scored against.
+        source: a results JSON file, or its content: a list of {image_id, category_id, bbox [x, y, width, height],
+            score}; other keys are ignored.
+        truth: the ground truth that they will be scored against.
 
     Raises:
-        UserError: no such file, not a list of detections, or an entry that breaks the rule at the top of this file.
+        UserError: no such file, not a list of detections, or an entry that cannot be scored (see the top of this file).
     """
     if isinstance(source, Path):
         name = f"{source}: detection"
@@ -202,7 +202,7 @@ def _content(path: Path) -> bytes:
 
 
 def _decoded_chunks(path: Path) -> Iterator[list[_Detection]]:
-    """Decode a results file piece by piece; at least one list is given."""
+    """Decode a results file piece by piece; yields at least one list."""
     decoder = msgspec.json.Decoder(list[_Detection])
     content = memoryview(_content(path))
     start = 0
@@ -214,7 +214,7 @@ def _decoded_chunks(path: Path) -> Iterator[list[_Detection]]:
             piece = content[start:]
             cut = _BETWEEN_ENTRIES.search(content, start + CHUNK_BYTES) if len(piece) > CHUNK_BYTES else None
             end = cut.start() + 1 if cut else len(content)
-            # Every piece is made a list of its own: the first has its own bracket in front, the last one behind.
+            # Every piece becomes a list: the first already has its opening bracket, the last its closing one.
             text = b"".join((b"" if start == 0 else b"[", content[start:end], b"]" if cut else b""))
             yield decoder.decode(text)
             start = cut.end() if cut else len(content)
@@ -226,7 +226,7 @@ def _decoded_chunks(path: Path) -> Iterator[list[_Detection]]:
 
 
 def _converted(entries: Sequence[dict[str, Any]]) -> list[_Detection]:
-    """Entries from memory, whose numbers may be NumPy scalars."""
+    """Entries in memory, whose numbers may be NumPy scalars."""
     found = []
     for index, entry in enumerate(entries):
         try:

@@ -1,4 +1,4 @@
-"""The benchmark's tasks as records: data, class groups, how D_l is selected, what training and evaluation need to know.
+"""The tasks of the benchmark as records: data, class groups, how D_l is selected, defaults of training and evaluation.
 
 A task says *what* is compared. Raise its `version` whenever its protocol changes: results of different versions are
 never put into one table.
@@ -14,7 +14,7 @@ VOC_CLASSES = (
     "airplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "dining table", "dog", "horse", "motorcycle", "person", "potted plant", "sheep", "couch", "train", "tv",
 )  # fmt: skip
-"""COCO's names of the 20 PASCAL VOC classes: the minority of `coco-split1` (paper sec. 4.1)."""
+"""COCO's names of the 20 PASCAL VOC classes, the minority of `coco-split1` (paper sec. 4.1)."""
 
 COCO_SPLIT2_MINORITY = (
     "airplane", "bus", "boat", "traffic light", "fire hydrant", "parking meter", "bird", "cat", "horse", "sheep",
@@ -23,7 +23,7 @@ COCO_SPLIT2_MINORITY = (
     "dining table", "tv", "mouse", "remote", "keyboard", "oven", "refrigerator", "book", "vase", "hair drier",
     "toothbrush",
 )  # fmt: skip
-"""The authors' random half of COCO's classes (release, `ssod/datasets/cate.py`): the minority of `coco-split2`."""
+"""The authors' random half of COCO's classes (release, `ssod/datasets/cate.py`), the minority of `coco-split2`."""
 
 
 SHAPES_MINORITY = (
@@ -79,14 +79,14 @@ class MinorityRule:
 
 @dataclass(frozen=True)
 class DataFiles:
-    """Where a task's data lies: absolute paths, or paths relative to the data root.
+    """Where the data of a task is: absolute paths, or paths relative to the data root.
 
     Attributes:
-        train_annotations: training annotations; D_s and D_u come from them, D_m too unless named apart.
+        train_annotations: training annotations; D_s and D_u come from them, D_m as well unless it has its own file.
         train_images: folder of the training images.
-        val_annotations: validation annotations; empty where a part of the training images is held out.
+        val_annotations: validation annotations; empty if a part of the training images is held out.
         val_images: folder of the validation images.
-        majority_annotations: annotations that D_m comes from, where it is another data set (`coco-o365`).
+        majority_annotations: annotations that D_m comes from, if that is another data set (`coco-o365`).
     """
 
     train_annotations: str
@@ -101,15 +101,15 @@ class Task:
     """One benchmark task.
 
     Attributes:
-        name: what the command line calls it.
+        name: its name on the command line.
         title: one line for lists and tables.
         version: protocol version.
         dataset: whose quirks the reader handles ("coco", "objects365", "lvis", "shapes", "custom").
-        files: annotation files and image folders. None where the split folder itself holds everything (`shapes`).
-        minority: names of the minority classes; empty where a rule, the data set or frequencies decide.
-        minority_rule: how minority classes are chosen that are not named.
+        files: annotation files and image folders; None if the split folder itself holds everything (`shapes`).
+        minority: names of the minority classes; empty if a rule, the data set or frequencies decide.
+        minority_rule: how the minority classes are chosen if they are not named.
         frequency_groups: group by images in D_l (r, c, f), as the paper does for LVIS, instead of maj/min.
-        group_limits: most images in D_l of a class of r and of c.
+        group_limits: the largest number of images in D_l for a class of r, and for a class of c.
         selection: how D_l is selected.
         validation_fraction: part of the training images held out for validation, the same for every seed.
         detector: name of the default detector preset (`training/detectors.py`).
@@ -154,7 +154,7 @@ TASKS: dict[str, Task] = {
             dataset="coco",
             files=_COCO,
             minority=VOC_CLASSES,
-            # The release has 324 minority images: `uniform` gives that order of size, `needed` about 90 (splits.md).
+            # The release has 324 minority images; `uniform` selects about as many, `needed` about 90 (docs/splits.md).
             selection=SelectionRule(minority_draw="uniform"),
         ),
         Task(
@@ -172,7 +172,7 @@ TASKS: dict[str, Task] = {
             dataset="objects365",
             files=DataFiles(
                 train_annotations="objects365/zhiyuan_objv2_train.json",
-                # File names in the split name the data set's folder too, since the images come from two of them.
+                # File names in the split include the folder of the data set, since the images come from two.
                 train_images=".",
                 val_annotations="objects365/zhiyuan_objv2_val.json",
                 val_images="objects365/val",
@@ -209,7 +209,8 @@ TASKS: dict[str, Task] = {
             minority=SHAPES_MINORITY,
             detector="r18-small",
             iterations=6_000,
-            # Between the image frequencies of minority (about 0.1) and majority classes (over 0.2): only those repeat.
+            # Between the image frequencies of minority (about 0.1) and majority classes (over 0.2): only the former
+            # repeat.
             rfs_threshold=0.2,
         ),
         Task(
@@ -219,7 +220,7 @@ TASKS: dict[str, Task] = {
             dataset="shapes",
             files=None,
             frequency_groups=True,
-            # A tenth of LVIS's labelled images would be a thousand; here they are 150.
+            # LVIS has about 10,000 labelled images, this data set 150.
             group_limits=(5, 40),
             selection=SelectionRule(floor=1, coverage=True),
             detector="r18-small",

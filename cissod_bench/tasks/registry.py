@@ -23,5 +23,5 @@ def get_task(name: str) -> Task:
 
 
 def dataset_of(name: str) -> str:
-    """Whose quirks the files of a task have (`Task.dataset`), where only the task's name is known."""
+    """`Task.dataset` of a task of which only the name is known."""
     return TASKS[name].dataset if name in TASKS else "custom"

@@ -1,4 +1,4 @@
-"""Custom tasks: the TOML file that describes one, its template, and its rules."""
+"""Custom tasks: the TOML file that describes one, its template and its rules."""
 
 import re
 from pathlib import Path
@@ -33,32 +33,32 @@ train_annotations = "train.json"  # COCO form; .gz and .xz work too
 train_images = "images"           # file names in the annotations are relative to this folder
 val_annotations = "val.json"
 val_images = "images"
-# Without a validation part, leave out the two lines above and hold out a part of the training images:
+# Without validation data, remove the two lines above and hold out a fraction of the training images:
 # validation_fraction = 0.2
 
 [groups]
 minority = ["a rare class", "another one"]  # names as in the annotations; all other classes are the majority
-# or the classes in at most so many training images:
+# or all classes in at most this number of training images:
 # max_images = 100
-# or so many classes at random, the same ones for every seed of the split:
+# or this number of random classes, the same ones for every seed of the split:
 # random = 5
 # random_seed = 0
-# or by frequency in the labelled part: r up to 10 images, c up to 100, f above. Then (scenario 2 of the paper) the
-# fraction is one of all images, and every class gets `floor` boxes, 1 unless you say otherwise:
+# or groups by frequency in the labelled part: r up to 10 images, c up to 100, f above. Then (scenario 2 of the paper)
+# the fraction is of all images, and every class gets at least `floor` boxes, 1 by default:
 # frequency = [10, 100]
 
 [labeled]
 fraction = 0.1                    # of the training images that hold a majority class
-# count = 500                     # or their number
-floor = 10                        # labelled boxes of each minority class, at least
+# count = 500                     # or a number of images
+floor = 10                        # smallest number of labelled boxes of each minority class
 # minority_draw = "needed"        # "uniform": every image with a minority class, until all have their floor
-# minority_objects = "drop"       # in majority images: "drop" (background), "ignore" (ignored region), "keep"
+# minority_objects = "drop"       # in D_m: "drop" (background), "ignore" (ignored region), "keep"
 # stratify = false                # true: spread the images evenly by the rarest of their classes
 
 [training]
 # detector = "r50-fpn"            # `cissod-bench list detectors`
-iterations = 10000                # of the full schedule, called `paper`
-# rfs_threshold = 0.1             # repeat factor sampling: classes in fewer labelled images than this part repeat
+iterations = 10000                # length of the full schedule, which is called `paper`
+# rfs_threshold = 0.1             # repeat factor sampling: classes in a smaller part of D_l are repeated
 # crs_gamma = 0.5                 # class-rebalancing sampling of `gbs`
 # max_detections = 100            # per image, at test time
 """
@@ -66,14 +66,14 @@ iterations = 10000                # of the full schedule, called `paper`
 Name = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
 Number = int | float
-"""As the file has it: a whole number stays one, since the digest of a split covers it."""
+"""A whole number in the file stays one, since the digest of a split covers it."""
 
 
 class _Table(msgspec.Struct, forbid_unknown_fields=True):
-    """A table of the file. An entry that is left out is None where the task's own default holds."""
+    """A table of the file. An entry that is left out is None if `Task` or `SelectionRule` has the default."""
 
     def given(self) -> dict[str, Any]:
-        """The entries that are not left out."""
+        """The entries that the file gives."""
         return {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
 
 
