@@ -1,12 +1,13 @@
-"""Which runs may stand in one table, which may be averaged, and why the others may not.
+"""Which runs are comparable and go into one table, which of them are averaged, and why the others are not.
 
 Rules:
-1. One table holds runs with an equal `records.comparison_key`, equal class groups and the same ground truth. Tables
-   of the same task name the fields in which they differ.
-2. A row's mean is over training seeds, of runs that agree in everything else. The seeds of a table are those that any
-   of its rows has. A row that lacks one of them is not averaged: its runs stand there one by one.
-3. A run whose training seed is not known, or of which there are two with different numbers, stands by itself as well.
-4. Rows by rule 2's exception and rule 3 get no rank.
+1. One table holds runs with equal `record.comparison_fields`, equal class groups and the same ground truth. Tables of
+   the same task name the fields in which they differ.
+2. A row is the mean over training seeds, of runs that agree in everything else. The seeds of a table are those that any
+   of its rows has. If a row lacks one of them it is not averaged: its runs are listed one by one.
+3. A run whose training seed is unknown, and two runs with the same seed and different numbers, are also listed one by
+   one.
+4. Runs that are listed one by one have no rank.
 """
 
 import math
@@ -47,11 +48,11 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """One row: runs that differ in the training seed alone, or a single run that must not be averaged.
+    """One row: runs that differ only in the training seed, or a single run that must not be averaged.
 
     Attributes:
-        method: name of the method, of a user's own one with the digest of its source; `options` what was changed from
-            its defaults.
+        method: name of the method; for a user's own method with the digest of its source.
+        options: the options that differ from the defaults of the method.
         runs: by training seed.
         problem: why the runs are not averaged, empty for a regular row.
     """
@@ -63,7 +64,7 @@ class Row:
 
     @property
     def label(self) -> str:
-        """The method with its changed options, and the seed of a run that stands by itself."""
+        """The method with its changed options, and the seed if the run is listed by itself."""
         options = ", ".join(f"{name}={canonical_json(value)}" for name, value in sorted(self.options.items()))
         label = f"{self.method} ({options})" if options else self.method
         return f"{label}, seed {self.seeds[0]}" if self.problem and self.seeds else label
@@ -74,25 +75,25 @@ class Row:
         return tuple(run.result.key.train_seed for run in self.runs if run.result.key.train_seed is not None)
 
     def values(self, group: str, metric: str) -> list[float] | None:
-        """The metric of every run, None where it is not defined for the group."""
+        """The metric of every run, None if it is not defined for the group."""
         values = [run.result.metrics[group][metric] for run in self.runs]
         return None if None in values else [value for value in values if value is not None]
 
     def spread(self, group: str, metric: str) -> Spread | None:
-        """Mean and spread over the runs, None where the metric is not defined for the group."""
+        """Mean and spread over the runs, None if the metric is not defined for the group."""
         values = self.values(group, metric)
         return None if values is None else spread(values)
 
 
 @dataclass(frozen=True)
 class RunSet:
-    """Runs that may be compared with each other.
+    """A set of comparable runs.
 
     Attributes:
         fields: what they have in common.
         groups: class groups, "all" first.
-        rows: regular rows by falling AP of all classes, then the others.
-        notes: what a reader must know about the rows.
+        rows: regular rows by descending AP of all classes, then the others.
+        notes: what readers must know about the rows.
     """
 
     fields: Mapping[str, Any]
@@ -107,7 +108,7 @@ class RunSet:
 
     @property
     def shortened(self) -> bool:
-        """Whether the schedule is shorter than the protocol's."""
+        """Whether the schedule is shorter than that of the protocol."""
         return bool(self.fields["shortened"])
 
     @property
@@ -188,7 +189,7 @@ def _run_set(runs: Sequence[Run]) -> RunSet:
 
 
 def _method_name(key: Key) -> str:
-    """The method's name; a user's own file carries its digest, since another file may have the same name."""
+    """The name of the method; a user's own file has its digest added, since another file may have the same name."""
     return key.method if key.method_digest is None else f"{key.method}@{key.method_digest[:8]}"
 
 
@@ -206,7 +207,7 @@ def _problem(members: Sequence[Run], expected: set[int]) -> str:
 
 
 def _without_copies(members: Sequence[Run]) -> tuple[list[Run], list[Run]]:
-    """Runs, and those among them that repeat a run's seed with exactly its metrics (a copied folder)."""
+    """The runs without copies, and the copies: runs with the seed and exactly the metrics of another one."""
     kept: list[Run] = []
     copies: list[Run] = []
     for run in members:

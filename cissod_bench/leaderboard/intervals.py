@@ -1,7 +1,7 @@
 """Spread over validation images for the rows of a table, and which rows differ from the baseline by more than that.
 
-A row's AP is the mean over its training seeds; all rows are resampled alike, so that differences are paired. The
-spread over seeds is another thing and stands elsewhere.
+The AP of a row is the mean over its training seeds. All rows are resampled alike, so that differences are paired. The
+spread over seeds is a separate quantity (`comparable.py`).
 """
 
 from collections.abc import Callable, Iterable
@@ -26,7 +26,7 @@ Progress = Callable[[Samples], Samples]
 
 @dataclass(frozen=True)
 class IntervalRow:
-    """Intervals of one row: group -> its AP, and its AP minus the baseline's; None without ground truth."""
+    """Intervals of one row: group -> its AP, and its AP minus that of the baseline; None without ground truth."""
 
     label: str
     values: dict[str, Interval | None]
@@ -50,13 +50,14 @@ def image_intervals(
 
     Args:
         run_set: comparable runs.
-        baseline: method, with its default options, that the others are compared with; without it, no differences.
+        baseline: method, with its default options, that the others are compared with; if no row has it, there are no
+            differences.
         samples: bootstrap samples.
         seed: of the samples.
         progress: wraps the loop over samples.
 
     Raises:
-        UserError: the detections of a run or the ground truth are not there any more.
+        UserError: the detections of a run or the ground truth no longer exist.
     """
     rows = [row for row in run_set.rows if not row.problem]
     if not rows:
@@ -66,26 +67,26 @@ def image_intervals(
     weighted = [[weighted_ap(run.path.parent, run.result, truth) for run in row.runs] for row in rows]
     ones = np.ones(len(truth.image_ids))
     estimates = [np.mean([ap(ones) for ap in runs], axis=0) for runs in weighted]
-    drawn: list[list[NDArray[np.float64]]] = [[] for _ in rows]
+    resampled: list[list[NDArray[np.float64]]] = [[] for _ in rows]
     for sample in progress(image_samples(len(truth.image_ids), samples, seed)):
         weights = sample.astype(np.float64)
-        for of_row, runs in zip(drawn, weighted, strict=True):
+        for of_row, runs in zip(resampled, weighted, strict=True):
             of_row.append(np.mean([ap(weights) for ap in runs], axis=0))
-    sampled = [np.stack(of_row) for of_row in drawn]
+    sampled = [np.stack(of_row) for of_row in resampled]
     members = group_members(results[0], rows[0].runs[0].path.parent, truth)
     base = next((i for i, row in enumerate(rows) if row.method == baseline and not row.options), None)
     return tuple(
         IntervalRow(
             label=row.label,
-            values={group: group_interval(estimate, drawn_here, where) for group, where in members.items()},
+            values={group: group_interval(estimate, samples_here, where) for group, where in members.items()},
             differences={
-                group: group_interval(estimate - estimates[base], drawn_here - sampled[base], where)
+                group: group_interval(estimate - estimates[base], samples_here - sampled[base], where)
                 for group, where in members.items()
             }
             if base is not None and index != base
             else {},
         )
-        for index, (row, estimate, drawn_here) in enumerate(zip(rows, estimates, sampled, strict=True))
+        for index, (row, estimate, samples_here) in enumerate(zip(rows, estimates, sampled, strict=True))
     )
 
 
@@ -93,26 +94,26 @@ def ground_truth(record: Result, folder: Path, annotations: Path | None = None) 
     """The annotations that a record was scored against.
 
     Raises:
-        UserError: they are not there, or not the same any more.
+        UserError: they no longer exist or have changed.
     """
     path = annotations or (Path(record.annotations) if record.annotations else None)
     if path is None or not path.is_file():
         named = path or "not named in the record"
         raise UserError(
-            f"{folder}: the ground truth of the run is not there ({named}). Start from the folder that the run was "
-            "started from; `compare` and `errors` also take it as --annotations."
+            f"{folder}: the ground truth of the run does not exist ({named}). Start from the folder that the run was "
+            "started in, or give the file to `compare` and `errors` as --annotations."
         )
     truth = read_ground_truth(path, lvis=record.key.rules == "lvis")
     if record.annotations_digest not in (None, truth.digest()):
-        raise UserError(f"{path}: not the ground truth that {folder} was scored against.")
+        raise UserError(f"{path} is not the ground truth that {folder} was scored against, or has changed since.")
     return truth
 
 
 def weighted_ap(folder: Path, record: Result, truth: GroundTruth) -> WeightedAP:
-    """A run's detections, matched and ready to be resampled.
+    """The detections of a run, matched and ready to be resampled.
 
     Raises:
-        UserError: the record names no detections, or they are not there.
+        UserError: the record names no detections, or they do not exist.
     """
     if "detections" not in record.files:
         raise UserError(f"{folder}: the record names no detections, so there is nothing to resample.")
@@ -122,10 +123,10 @@ def weighted_ap(folder: Path, record: Result, truth: GroundTruth) -> WeightedAP:
 
 
 def group_members(record: Result, folder: Path, truth: GroundTruth) -> dict[str, list[int]]:
-    """Group -> positions of its classes among the ground truth's.
+    """Group -> positions of its classes in the ground truth.
 
     Raises:
-        UserError: the run's per-class arrays, which name the classes of each group, are not there.
+        UserError: the per-class arrays of the run, which name the classes of each group, do not exist.
     """
     if "per_class" not in record.files:
         raise UserError(f"{folder}: the record names no per-class arrays, which say what the groups are.")

@@ -1,7 +1,7 @@
-"""The leaderboard as one HTML file that needs no network: tables to sort and filter, charts, and every run's record.
+"""The leaderboard as one HTML file that works offline: tables to sort and filter, charts, and the record of every run.
 
-The tables are plain HTML that DataTables (shipped inside `itables`) makes sortable; the charts are Plotly's. Without
-JavaScript the tables and records are still there.
+The tables are plain HTML that DataTables (shipped with `itables`) makes sortable; the charts use Plotly. Without
+JavaScript, tables and records are still readable.
 """
 
 import base64
@@ -33,7 +33,7 @@ from cissod_bench.leaderboard.writers import html_table
 from cissod_bench.results.record import Rejected
 
 DASHES = ("solid", "dash", "dot", "dashdot")
-COLORS = (*plots.COLORS[:-1], "#808080")  # black would vanish from a dark page
+COLORS = (*plots.COLORS[:-1], "#808080")  # black would be invisible on a dark page
 SYMBOLS = ("circle", "triangle-up", "square", "diamond", "cross", "star", "x", "pentagon")  # one more than colours
 
 
@@ -44,14 +44,14 @@ def html_page(
     rejected: Sequence[Rejected],
     out: Path,
 ) -> str:
-    """The page's text, the same for the same records.
+    """The text of the page: the same for the same records.
 
     Args:
         run_sets: sets of comparable runs.
-        tables: one for each run_set.
-        more: tables that stand below: intervals over images, the paper's.
+        tables: one for each set.
+        more: further tables: intervals over images, the paper's tables.
         rejected: files that were left out.
-        out: folder that the page will lie in: links to configurations are relative to it.
+        out: folder of the page; links to configurations are relative to it.
     """
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (files("cissod_bench.leaderboard") / name).read_text("utf-8")),
@@ -99,7 +99,7 @@ def html_page(
 
 
 def bars(run_set: RunSet) -> go.Figure:
-    """AP by group of every row; bars: 95 % t-interval of the mean over training seeds, where there are several."""
+    """AP by group of every row, with the 95 % t-interval over training seeds where there are several."""
     figure = go.Figure()
     for index, row in enumerate(run_set.rows):
         found = [row.spread(group, "AP") for group in run_set.groups]
@@ -120,7 +120,7 @@ def bars(run_set: RunSet) -> go.Figure:
 
 
 def classes(found: ClassSeries, axis: str) -> go.Figure:
-    """A number of every class and row, in percent."""
+    """One value of every class and row, in percent."""
     figure = go.Figure()
     for index, (label, values) in enumerate(found.values.items()):
         figure.add_scatter(
@@ -134,7 +134,7 @@ def classes(found: ClassSeries, axis: str) -> go.Figure:
 
 
 def curves(found: Sequence[RunCurve], axis: str, scale: float = 1.0) -> go.Figure:
-    """Something over iterations, one line for each run and group, multiplied by `scale`."""
+    """A value over iterations, multiplied by `scale`: one line for each run and group."""
     figure = go.Figure()
     groups = list(dict.fromkeys(run.group for run in found))
     for run in found:

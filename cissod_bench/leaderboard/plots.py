@@ -1,4 +1,4 @@
-"""Plots as figures that are drawn without a display and rendered to the same PNG and SVG bytes every time."""
+"""The plots of a report, as figures that need no display and give the same PNG and SVG bytes every time."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ def render(figure: Figure) -> dict[str, bytes]:
 
 
 def class_ap(found: ClassSeries, title: str) -> Figure:
-    """AP of every class, classes by frequency, one kind of marker a row."""
+    """AP of every class, classes by frequency, one kind of marker per row."""
     figure, axes = _figure(title)
     _class_points(axes, found)
     axes.set_ylabel("AP in percent")
@@ -59,7 +59,7 @@ def _class_points(axes: Any, found: ClassSeries) -> None:
 
 
 def iterations(found: Sequence[RunCurve], title: str, axis: str, scale: float = 1.0) -> Figure:
-    """Something over iterations, one line for each run and group, multiplied by `scale`."""
+    """A value over iterations, multiplied by `scale`: one line for each run and group."""
     figure, axes = _figure(title)
     groups = list(dict.fromkeys(run.group for run in found))
     for run in found:
@@ -80,10 +80,10 @@ def iterations(found: Sequence[RunCurve], title: str, axis: str, scale: float = 
 
 
 def confusion(shares: Mapping[str, Mapping[str, int]], title: str) -> Figure:
-    """What the objects of each group are taken for: one bar a group, shares of its objects.
+    """What the objects of each group are mistaken for: one bar per group, shares of its objects.
 
     Args:
-        shares: `evaluation.errors.group_confusion`.
+        shares: as returned by `evaluation.tide.group_confusion`.
         title: heading.
     """
     figure, axes = _figure(title, height=1.4 + 0.7 * len(shares))

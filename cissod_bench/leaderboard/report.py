@@ -1,4 +1,4 @@
-"""From run folders to a report: what is read, what is written, and nothing overwritten unasked."""
+"""From run folders to a report: reading the records, making the tables, writing the files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,14 +29,14 @@ from cissod_bench.splits.plot import plot_figure_4
 
 @dataclass(frozen=True)
 class Report:
-    """What a report says, before it is written.
+    """The content of a report before it is written.
 
     Attributes:
         run_sets: sets of comparable runs.
         tables: one for each set, in the same order.
-        images: spread over images, one for each set, empty unless asked for.
-        paper: the paper's tables with our numbers beside them.
-        results: every number, one a row.
+        images: tables of the spread over images, one for each set; empty without bootstrap samples.
+        paper: the paper's tables next to our numbers.
+        results: every number, one per row.
         rejected: files that were left out, with the reason.
     """
 
@@ -73,8 +73,8 @@ def make_report(
         progress: wraps the loop over samples.
 
     Raises:
-        UserError: a folder that does not exist, no usable record, an unknown metric, or, with samples, detections or
-            ground truth that are not there.
+        UserError: a folder does not exist, there is no usable record, the metric is unknown, or, with samples, the
+            detections or the ground truth no longer exist.
     """
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
@@ -160,7 +160,7 @@ def _provenance(run_sets: Sequence[RunSet]) -> str:
 
 
 def _plots(run_sets: Sequence[RunSet]) -> dict[str, tuple[str, dict[str, bytes]]]:
-    """File name without ending -> (what it shows, pictures by ending)."""
+    """File name without extension -> (what it shows, pictures by extension)."""
     found: dict[str, tuple[str, dict[str, bytes]]] = {}
     for run_set in run_sets:
         digest = str(run_set.fields["split_digest"])

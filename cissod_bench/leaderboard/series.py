@@ -1,4 +1,4 @@
-"""What charts of a set of runs show: AP of every class by frequency, AP over iterations, what methods logged."""
+"""The data of charts: AP of every class by frequency, AP over iterations, and what methods logged."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -22,17 +22,17 @@ OBSERVED = {
     "copies": "copies of unlabelled images in a pass, by class",
     "crs_coverage": "part of D_u in the pseudo-label pool",
 }
-"""What methods log about themselves, in words: per class (`observables.PER_CLASS`), and as one number of the run."""
+"""What methods log, in words: values per class (`diagnostics.PER_CLASS`) and single numbers of the run."""
 
 
 @dataclass(frozen=True)
 class ClassSeries:
-    """A number per class, for the rows of a set of runs.
+    """One number per class, for the rows of a set of runs.
 
     Attributes:
-        names: the classes in their order of display.
+        names: the classes in the order of display.
         order: what they are ordered by, in words.
-        values: row label -> number in [0, 1] of every class, None where it is not defined.
+        values: row label -> number in [0, 1] of every class, None if it is not defined.
     """
 
     names: tuple[str, ...]
@@ -42,7 +42,7 @@ class ClassSeries:
 
 @dataclass(frozen=True)
 class RunCurve:
-    """A number of one group over the iterations of one run; `first` is set for the first run of its row."""
+    """A value of one group over the iterations of one run; `first` marks the first run of its row."""
 
     label: str
     group: str
@@ -52,7 +52,7 @@ class RunCurve:
 
 
 def class_series(run_set: RunSet) -> ClassSeries | None:
-    """AP per class, mean over training seeds; None where no row has its per-class arrays."""
+    """AP per class, mean over training seeds; None if no row has its per-class arrays."""
     means = {row.label: _class_means(row) for row in run_set.rows}
     known = {label: found for label, found in means.items() if found}
     if not known:
@@ -73,10 +73,10 @@ def run_curves(run_set: RunSet) -> list[RunCurve]:
 
 
 def observed_curves(run_set: RunSet, name: str) -> list[RunCurve]:
-    """What methods logged, one curve for each run and group: the mean over the group's classes, or one number of D_u.
+    """What methods logged, one curve for each run and group: the mean over the classes of a group, or a number of D_u.
 
     Args:
-        run_set: runs; their split's statistics must still be there, which name the classes in label order.
+        run_set: runs; the statistics of their split, which name the classes in label order, must still exist.
         name: one of `OBSERVED`.
     """
     members = _group_labels(run_set)
@@ -95,7 +95,7 @@ def observed_curves(run_set: RunSet, name: str) -> list[RunCurve]:
 
 
 def _curves(run_set: RunSet, of_run: Callable[[Path], Mapping[str, Curve]]) -> list[RunCurve]:
-    """The curves of more than one point that a function finds in each run's folder, by group."""
+    """The curves with more than one point that a function finds in the folder of each run, by group."""
     return [
         RunCurve(row.label, group, number, run is row.runs[0], curve)
         for number, row in enumerate(run_set.rows)
@@ -108,7 +108,7 @@ def _curves(run_set: RunSet, of_run: Callable[[Path], Mapping[str, Curve]]) -> l
 def pseudo_label_series(run_set: RunSet) -> tuple[ClassSeries, ClassSeries] | None:
     """Precision and recall of pseudo labels per class, mean over training seeds (Fig. 3 of the paper); None if unknown.
 
-    Classes stand group by group, in each by falling number of boxes in D_l.
+    Classes are ordered by group, then by descending number of boxes in D_l.
     """
     statistics = split_statistics(run_set)
     if statistics is None:
@@ -132,10 +132,10 @@ def pseudo_label_series(run_set: RunSet) -> tuple[ClassSeries, ClassSeries] | No
 
 
 def split_statistics(run_set: RunSet) -> tuple[Path, dict[str, Any]] | None:
-    """`statistics.json` of the split that the runs of a set were trained on, None where it is not there any more.
+    """`statistics.json` of the split that the runs of a set were trained on, None if it no longer exists.
 
     Raises:
-        UserError: the file is there and damaged.
+        UserError: the file is damaged.
     """
     split = run_set.rows[0].runs[0].result.split
     path = Path(split) / "statistics.json" if split else None
@@ -147,7 +147,7 @@ def split_statistics(run_set: RunSet) -> tuple[Path, dict[str, Any]] | None:
         for row in content["classes"]:
             int(row["train_boxes"]), int(row["labeled_boxes"]), str(row["name"]), str(row["group"])
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not the statistics of a split ({error!r}); make the split again.") from None
+        raise UserError(f"{path} is not the statistics of a split ({error!r}). Make the split again.") from None
     return path, content
 
 
@@ -158,7 +158,7 @@ def _labeled_boxes(run_set: RunSet) -> dict[str, int]:
 
 
 def _group_labels(run_set: RunSet) -> dict[str, list[int]]:
-    """Group -> labels of its classes; empty where the split's statistics are not there any more."""
+    """Group -> labels of its classes; empty if the statistics of the split no longer exist."""
     found = split_statistics(run_set)
     members: dict[str, list[int]] = {}
     for label, row in enumerate(found[1]["classes"] if found else []):
@@ -167,7 +167,7 @@ def _group_labels(run_set: RunSet) -> dict[str, list[int]]:
 
 
 def _class_means(row: Row) -> dict[str, float]:
-    """Class name -> AP, without classes that have no ground truth; empty where a run has no usable arrays."""
+    """Class name -> AP, without classes that have no ground truth; empty if a run has no usable arrays."""
     collected: list[dict[str, float]] = []
     for run in row.runs:
         name = run.result.files.get("per_class")

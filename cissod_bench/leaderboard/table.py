@@ -1,4 +1,4 @@
-"""The table object: rows of cells that know what they are, so that every writer says the same."""
+"""Tables whose cells know their meaning, so that every writer presents the same content."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -16,9 +16,9 @@ class Column:
     Attributes:
         name: unique in the table, for programs.
         title: heading.
-        over: heading above that it shares with its neighbours.
-        kind: "metric" columns are ours, larger is better, best and second are marked; "reference" columns are
-            others' numbers, "difference" is ours minus theirs.
+        over: upper heading, shared with adjacent columns.
+        kind: "metric" columns hold our numbers (larger is better; the best and second-best are marked), "reference"
+            columns the numbers of others, "difference" columns ours minus theirs.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Column:
 class Cell:
     """A value: text, or a number in percent points with the standard deviation over seeds where there are several.
 
-    `mark` is printed behind it; the notes say what it means.
+    `mark` is printed after the value; the notes of the table explain it.
     """
 
     value: str | float | None
@@ -50,7 +50,7 @@ class Table:
         columns: C of them.
         rows: C cells each, in the order of display.
         ranked: number of rows, from the first, that compete for best and second.
-        notes: what a reader must know.
+        notes: what readers must know.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def to_frame(self) -> "pd.DataFrame":
-        """The values, unrounded, by column name; `NAME_std` behind a column that has spreads."""
+        """The unrounded values by column name; `NAME_std` after a column that has spreads."""
         import pandas as pd
 
         content: dict[str, list[str | float | None]] = {}

@@ -1,4 +1,4 @@
-"""The tables of a report: our rows with the paper's beside them, the paper's with ours beside them, and all numbers."""
+"""The tables of a report: our rows next to the paper's numbers, the paper's tables next to ours, and all numbers."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -22,13 +22,13 @@ def run_set_table(
     metric: str = "AP",
     different: Mapping[str, Collection[str]] = {},
 ) -> Table:
-    """Our rows of one set of runs, with the paper's numbers beside them where it has this task.
+    """Our rows of one set of runs, next to the paper's numbers if the paper has this task.
 
-    The difference to the paper is given for the paper's schedule and detector only.
+    The difference to the paper is given only for the schedule and detector of the paper.
 
     Args:
         run_set: comparable runs.
-        others: all sets of the report: of those of one task, the first is what the others say they differ from.
+        others: all sets of the report; those of one task name their differences to the first of them.
         metric: one of `evaluation.METRICS`; the paper's numbers are AP.
         different: row label -> groups in which it differs from the baseline by more than chance; marked with `*`.
     """
@@ -73,11 +73,11 @@ def run_set_table(
 
 
 def paper_table(number: int, run_sets: Sequence[RunSet], variants: Variants = MappingProxyType({})) -> Table:
-    """A table of the paper in its form, with our numbers for the same and for embedded tasks beside it.
+    """A table of the paper in its original layout, next to our numbers for the same tasks and for embedded tasks.
 
-    Only regular rows stand beside the paper's, all of a task from one set of runs: in Tables 1 to 3 the set with the
-    longest schedule that has any of them, in Tables 4 and 5 the set that has most of them. There every task on which
-    variants were run stands beside the paper's COCO.
+    Only regular rows are shown, all of a task from one set of runs: in Tables 1 to 3 the set with the longest schedule
+    that has any of them, in Tables 4 and 5 the set that has most of them. In the latter two every task on which
+    variants were run is shown next to the paper's COCO.
 
     Args:
         number: 1 to 5.
@@ -115,7 +115,9 @@ def paper_table(number: int, run_sets: Sequence[RunSet], variants: Variants = Ma
             cells += [_cell(row, group, "AP") for group in run_set.groups]
         body.append(tuple(cells))
     title = f"Table {number} of the paper: {' and '.join(part.title for part in parts)}"
-    notes = ["Ours beside: embedded tasks repeat the scenario in small, on other data."] if beside else []
+    notes = []
+    if beside:
+        notes.append("Ours for comparison; embedded tasks repeat the scenario on a small scale, with other data.")
     if any(run_set.shortened for run_set in beside):
         notes.append("† Shortened schedule.")
     labels = [row.label for row in parts[0].rows]
@@ -133,7 +135,7 @@ def paper_table(number: int, run_sets: Sequence[RunSet], variants: Variants = Ma
 
 
 def tidy_table(run_sets: Sequence[RunSet]) -> Table:
-    """Every number of every set of runs, one a row: for programs."""
+    """Every number of every set of runs, one per row, for programs."""
     fields = list(run_sets[0].fields) if run_sets else []
     names = [*fields, "method", "options", "seeds", "problem", "group", "metric"]
     columns = [Column(name, name) for name in names]
@@ -187,7 +189,7 @@ def _row_for(run_set: RunSet, method: str | None, options: Mapping[str, Any]) ->
 def _left_out(
     run_set: RunSet, wanted: Sequence[tuple[str | None, Mapping[str, Any]]], labels: Sequence[str]
 ) -> list[str]:
-    """What keeps variants that were run out of a table of the paper."""
+    """Why variants that were run are missing from a table of the paper."""
     notes = []
     for (method, options), label in zip(wanted, labels, strict=True):
         if options and _row_for(run_set, method, options) is None:
@@ -219,7 +221,7 @@ def _apart_notes(run_set: RunSet, others: Sequence[RunSet]) -> list[str]:
     of_task = [other for other in others if other.task == run_set.task]
     if len(of_task) > 1 and of_task[0] is run_set:
         notes.append(
-            f"Runs of this task that are not comparable stand in {len(of_task) - 1} other tables, which say why."
+            f"Runs of this task that are not comparable are in {len(of_task) - 1} other tables, which say why."
         )
     elif len(of_task) > 1:
         reasons = "; ".join(differences(run_set, of_task[0]))

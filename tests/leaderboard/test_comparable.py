@@ -1,4 +1,4 @@
-"""What may stand in one table and what may be averaged; every refusal has its case."""
+"""Which runs share a table and which are averaged; every refusal has its case."""
 
 import math
 import statistics

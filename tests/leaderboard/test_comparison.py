@@ -112,10 +112,10 @@ def test_missing_and_other_ground_truth(make_run, tmp_path):
     truth = json.loads((tmp_path / "gt.json").read_text())
     truth["annotations"][0]["bbox"][0] += 1
     (tmp_path / "other.json").write_text(json.dumps(truth))
-    with pytest.raises(UserError, match=r"other\.json: not the ground truth"):
+    with pytest.raises(UserError, match=r"other\.json is not the ground truth"):
         compare_runs(one, two, annotations=tmp_path / "other.json")
     (tmp_path / "gt.json").unlink()
-    with pytest.raises(UserError, match="ground truth of the run is not there"):
+    with pytest.raises(UserError, match="ground truth of the run does not exist"):
         compare_runs(one, two)
     with pytest.raises(UserError, match=r"nowhere.*result\.json"):
         compare_runs(one, tmp_path / "nowhere")
