@@ -1,4 +1,4 @@
-"""The healthcheck: every fault found, counted and handled as documented, on made-up and real data."""
+"""Annotation checks: every fault is found, counted and handled as documented, on made-up and real data."""
 
 import json
 from collections.abc import Callable

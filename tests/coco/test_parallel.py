@@ -42,7 +42,7 @@ class InProcess:
 
     def __init__(self, file: int, path: Path, file_names: Any, processes: int, part: int) -> None:
         self.file, self.part, self.size = file, part, os.fstat(file).st_size
-        self.pieces = Decoder(path, file_names)
+        self.decoder = Decoder(path, file_names)
         self.parts = 0
 
     def __enter__(self) -> "InProcess":
@@ -55,7 +55,7 @@ class InProcess:
         return True
 
     def decoded(self, key: str, start: int) -> Iterator[tuple[Any, int]]:
-        decode = {"images": self.pieces.images, "annotations": self.pieces.boxes}[key]
+        decode = {"images": self.decoder.images, "annotations": self.decoder.boxes}[key]
         expected = start
         for first in range(start, self.size, self.part):
             found = decode_part(self.file, decode, first, first + self.part, exact=first == start, buffer=bytearray())

@@ -1,6 +1,8 @@
 """Bad ground truth and bad detections: refused whole, with the file and the entry named."""
 
+import gzip
 import json
+import lzma
 import math
 
 import numpy as np
@@ -121,6 +123,30 @@ def test_a_file_cut_short_is_refused_in_chunks_too(write, tmp_path, monkeypatch)
     path.write_text(json.dumps(found)[:-40])
     with pytest.raises(UserError, match="not a list of detections"):
         evaluate(write("gt.json", truth_dict), path, {})
+
+
+def test_ground_truth_is_read_as_the_splits_read_annotations(write, tmp_path):
+    """Compressed, with a byte order mark, with null for what may be missing: the same ground truth."""
+    boxes = [BOX | {"area": 50.0}, BOX | {"id": 2, "bbox": [1, 2, 3, 4], "iscrowd": 1}]
+    plain = inputs.read_ground_truth(write("gt.json", dataset(annotations=boxes)))
+    assert plain.areas.tolist() == [50, 12]
+    assert plain.crowd.tolist() == [False, True]
+    odd = [
+        BOX | {"area": 50.0, "iscrowd": None},
+        {**BOX, "id": None, "bbox": [1, 2, 3, 4], "iscrowd": True, "area": None},
+    ]
+    text = json.dumps(dataset(annotations=odd)).encode()
+    for name, content in (
+        ("odd.json", text),
+        ("bom.json", b"\xef\xbb\xbf" + text),
+        ("gt.json.gz", gzip.compress(text)),
+        ("gt.json.xz", lzma.compress(text)),
+    ):
+        (tmp_path / name).write_bytes(content)
+        assert inputs.read_ground_truth(tmp_path / name).digest() == plain.digest()
+    missing = write("missing.json", dataset(annotations=[BOX | {"bbox": None}]))
+    with pytest.raises(UserError, match="has a box that is not finite"):
+        inputs.read_ground_truth(missing)
 
 
 def test_area_of_the_file_decides_the_size(write):

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cissod_bench.coco.columns import Strings
 from cissod_bench.errors import UserError
 from cissod_bench.splits.folder import load_split
 from cissod_bench.splits.write import content_order
@@ -121,13 +120,6 @@ def test_a_class_that_the_data_lacks(annotations: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'rate'\. Did you mean 'rare'"):
         make_split(task, annotations, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["toy.json"]
-
-
-def test_strings_of_any_text_come_back() -> None:
-    for strings in ([], [""], ["", ""], ["a", "", "é\ud800"], ["a\0b", "\0", ""], ["\0"]):
-        packed = Strings.of(strings)
-        assert packed.take(np.arange(len(strings))) == strings
-        assert packed.take(np.arange(len(strings))[::-1]) == strings[::-1]
 
 
 def test_the_files_load_in_pycocotools(annotations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
