@@ -1,4 +1,4 @@
-"""Time and memory of the reader, the draw and the writer of splits, at the size of Objects365 v2 train and of COCO.
+"""Time and memory of reading, selecting and writing splits, at the size of Objects365 v2 train and of COCO.
 
     python benchmarks/splits.py                         1/10 of Objects365: 2.5 M boxes, 0.5 GB (about two minutes)
     python benchmarks/splits.py --scale 1               all of it: 25.4 M boxes, 5 GB; three times that on the disk

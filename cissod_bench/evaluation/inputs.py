@@ -152,7 +152,7 @@ def _federated(columns: Columns) -> list[_Federated]:
     """LVIS's fields of every image, empty where it has none."""
     if not len(columns.extras.data):
         return [_Federated()] * columns.num_images
-    texts = columns.extras.take(np.arange(columns.num_images))
+    texts = columns.extras.tolist()
     decode = msgspec.json.Decoder(_Federated).decode
     return [decode(text) if text else _Federated() for text in texts]
 
