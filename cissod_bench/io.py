@@ -1,6 +1,7 @@
 """Files and folders written whole or not at all, and their digests."""
 
 import contextlib
+import ctypes
 import fcntl
 import hashlib
 import json
@@ -122,9 +123,14 @@ def staged_folder(target: Path, *, replaces: Callable[[Path], bool] | None = Non
                     _sync_files(staging)
                 if target.exists() and any(target.iterdir()):
                     shutil.rmtree(previous, ignore_errors=True)
-                    target.rename(previous)
-                staging.rename(target)
-                shutil.rmtree(previous, ignore_errors=True)
+                    if _exchange(staging, target):
+                        staging.rename(previous)
+                    else:  # if killed between the two, the next writer puts the old folder back
+                        target.rename(previous)
+                        staging.rename(target)
+                    shutil.rmtree(previous, ignore_errors=True)
+                else:
+                    staging.rename(target)
         except OSError as error:
             raise UserError(f"{target} cannot be written: {error.strerror or error}.") from error
         finally:
@@ -132,6 +138,13 @@ def staged_folder(target: Path, *, replaces: Callable[[Path], bool] | None = Non
                 shutil.rmtree(staging, ignore_errors=True)
     finally:
         os.close(handle)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step (Linux, `renameat2(2)`); false if the system or the file system cannot."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return renameat2 is not None and renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def _may_replace(target: Path, staging: Path, replaces: Callable[[Path], bool] | None) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cissod_bench import io
 from cissod_bench.errors import UserError
 from cissod_bench.io import atomic_path, staged_folder, write_bytes
 
@@ -106,6 +107,30 @@ def test_a_staged_folder_takes_the_place_of_an_empty_one_only(tmp_path: Path) ->
     again(replaces=lambda staging: (staging / "b.txt").read_text() == "other")
     assert (tmp_path / "a" / "b.txt").read_text() == "other"
     assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_folder_is_replaced_in_one_step_where_the_system_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    for name in ("x", "y"):
+        (tmp_path / name).mkdir()
+    if at_once and not io._exchange(tmp_path / "x", tmp_path / "y"):
+        pytest.skip("this file system cannot exchange two folders")
+    for name in ("x", "y"):
+        (tmp_path / name).rmdir()
+    if not at_once:
+        monkeypatch.setattr(io, "_exchange", lambda one, other: False)
+    renamed = []
+    rename = Path.rename
+    monkeypatch.setattr(Path, "rename", lambda path, new: renamed.append((path.name, new.name)) or rename(path, new))
+    for text in ("old", "new"):
+        with staged_folder(tmp_path / "a", replaces=lambda _: True) as staging:
+            (staging / "b.txt").write_text(text)
+    assert (tmp_path / "a" / "b.txt").read_text() == "new"
+    assert names(tmp_path) == ["a"]
+    moved_away = (("a", ".a.previous") in renamed, (".a.partial", ".a.previous") in renamed)
+    assert moved_away == ((False, True) if at_once else (True, False))
 
 
 def test_an_error_while_a_folder_is_staged_keeps_the_old_one(tmp_path: Path) -> None:
