@@ -1,4 +1,4 @@
-"""Time and memory of the reader, the draw and the writer of splits, at the size of Objects365 v2 train and of COCO.
+"""Time and memory of reading, selecting and writing splits, at the size of Objects365 v2 train and of COCO.
 
     python benchmarks/splits.py                         1/10 of Objects365: 2.5 M boxes, 0.5 GB (about two minutes)
     python benchmarks/splits.py --scale 1               all of it: 25.4 M boxes, 5 GB; three times that on the disk
@@ -64,7 +64,7 @@ from pathlib import Path
 from cissod_bench.coco.cache import cached
 from cissod_bench.splits.make import write_plan
 from cissod_bench.splits.plan import Variant, plan_split
-from cissod_bench.splits.sources import read_pools
+from cissod_bench.splits.sources import read_sources
 from cissod_bench.coco.reader import read_coco
 from cissod_bench.tasks.registry import get_task
 
@@ -79,10 +79,11 @@ def stage(name, function):
     return result
 
 task, train, majority, cache, out = get_task("coco-o365"), *map(Path, sys.argv[1:])
-pools, sources = stage("  columns from the cache", lambda: read_pools(task, train, majority, cached(read_coco, cache)))
-plan = stage("  draw and statistics", lambda: plan_split(task, pools, Variant(2)))
+read = cached(read_coco, cache)
+sources, files = stage("  columns from the cache", lambda: read_sources(task, train, majority, read))
+plan = stage("  selection and statistics", lambda: plan_split(task, sources, Variant(2)))
 out.mkdir()
-stage("  files and their digests", lambda: write_plan(out, plan, sources))
+stage("  files and their digests", lambda: write_plan(out, plan, files))
 """
 
 

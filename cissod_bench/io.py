@@ -1,27 +1,31 @@
-"""Files written whole or not at all, and their digests."""
+"""Files and folders written whole or not at all, and their digests."""
 
 import contextlib
+import ctypes
 import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from cissod_bench.errors import UserError
 
 
 @contextlib.contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Give a temporary path beside `target` that replaces it when the block ends without an error.
+    """Yield a temporary path next to `target` that replaces it when the block ends without an error.
 
     The temporary file is flushed to disk before the rename, so that after a crash `target` is either the old file or
-    the whole new one. On an error the temporary file is removed. Its name depends on `target` alone, so what a killed
-    process left is overwritten by the next one, and two processes that write the same file do it one after the other.
+    the complete new one. On an error the temporary file is removed. Its name depends on `target` alone: leftovers of a
+    killed process are overwritten by the next one, and two processes that write the same file take turns.
 
     Raises:
         OSError: `target` cannot be written; the error names it.
     """
-    # The suffix is kept for writers that go by it.
+    # Some writers choose the format by the suffix.
     temporary = target.with_name(f".{target.stem}.partial{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -44,12 +48,12 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 def _lock_file(path: Path) -> int:
-    """Open an empty file under a lock that ends when it is closed, and wait for other writers of it."""
+    """Open an empty file under a lock that lasts until it is closed; waits for other writers."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            # The writer that held the lock has renamed or removed its file meanwhile: that one is not ours.
+            # If the previous holder of the lock has renamed or removed the file, what we hold is not the file any more.
             if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
                 os.ftruncate(handle, 0)
                 return handle
@@ -60,7 +64,7 @@ def _lock_file(path: Path) -> int:
 
 
 def _named(error: OSError, target: Path) -> OSError:
-    """The error with the name of the file that was to be written, which a failed write does not know."""
+    """The error with the name of the target file, which a failed write does not know."""
     if error.errno is None:
         return error
     return OSError(error.errno, os.strerror(error.errno), str(target))
@@ -75,6 +79,107 @@ def write_bytes(target: Path, content: bytes) -> None:
 def write_text(target: Path, content: str) -> None:
     """Write `content` to `target` atomically as UTF-8 with `\\n` line ends."""
     write_bytes(target, content.encode("utf-8"))
+
+
+@contextlib.contextmanager
+def staged_folder(target: Path, *, replaces: Callable[[Path], bool] | None = None, sync: bool = True) -> Iterator[Path]:
+    """Yield an empty folder next to `target` that takes its place when the block ends without an error.
+
+    So `target` is always either the old folder or the complete new one. Leftovers of a killed process are removed by
+    the next one.
+
+    Args:
+        target: a folder that does not exist, or an empty one.
+        replaces: called with the new folder if `target` exists and is not empty; returns true to replace `target`,
+            false to leave it untouched. Without it, such a `target` is refused.
+        sync: flush every file to disk before the rename, so that a crash never leaves a folder of empty files.
+
+    Raises:
+        UserError: another process is writing the same folder, or `target` cannot be replaced or written.
+    """
+    target = target.resolve()
+    staging = target.parent / f".{target.name}.partial"
+    previous = target.parent / f".{target.name}.previous"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if previous.is_dir() and not target.exists():
+            previous.rename(target)
+        staging.mkdir(exist_ok=True)
+        handle = os.open(staging, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"{target} cannot be written: {error.strerror}.") from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{target} is being written by another process.") from None
+        if not _same_folder(handle, staging):
+            raise UserError(f"{target} is being written by another process.")
+        _remove_content(staging)
+        try:
+            yield staging
+            if _may_replace(target, staging, replaces):
+                if sync:
+                    _sync_files(staging)
+                if target.exists() and any(target.iterdir()):
+                    shutil.rmtree(previous, ignore_errors=True)
+                    if _exchange(staging, target):
+                        staging.rename(previous)
+                    else:  # if killed between the two, the next writer puts the old folder back
+                        target.rename(previous)
+                        staging.rename(target)
+                    shutil.rmtree(previous, ignore_errors=True)
+                else:
+                    staging.rename(target)
+        except OSError as error:
+            raise UserError(f"{target} cannot be written: {error.strerror or error}.") from error
+        finally:
+            if _same_folder(handle, staging):
+                shutil.rmtree(staging, ignore_errors=True)
+    finally:
+        os.close(handle)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step (Linux, `renameat2(2)`); false if the system or the file system cannot."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return renameat2 is not None and renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+
+
+def _may_replace(target: Path, staging: Path, replaces: Callable[[Path], bool] | None) -> bool:
+    if not target.exists():
+        return True
+    if not target.is_dir():
+        raise UserError(f"{target} is not a folder.")
+    if not any(target.iterdir()):
+        return True
+    if replaces is None:
+        raise UserError(f"{target} is not empty. Choose another folder.")
+    return replaces(staging)
+
+
+def _same_folder(handle: int, path: Path) -> bool:
+    """Whether the locked folder is still the one at `path`, and has not been renamed by another process."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except OSError:
+        return False
+
+
+def _remove_content(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _sync_files(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
 
 
 def canonical_json(value: Any) -> str:
@@ -106,10 +211,10 @@ def sha256_file(path: Path) -> str:
 
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Lock a file within the block. The lock is the process's alone, not its children's, and goes with it.
+    """Lock a file within the block. The lock belongs to this process, not to its children, and ends with it.
 
     Raises:
-        BlockingIOError: another process has it.
+        BlockingIOError: another process holds it.
     """
     with path.open("a") as file:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -117,7 +222,7 @@ def lock(path: Path) -> Iterator[None]:
 
 
 def in_use(path: Path) -> bool:
-    """Whether another process has the lock of a file."""
+    """Whether another process holds the lock of a file."""
     try:
         with path.open("r+") as file:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

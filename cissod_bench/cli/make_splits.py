@@ -9,9 +9,9 @@ import typer
 from cissod_bench.cli.options import DataRoot
 
 if TYPE_CHECKING:
+    from cissod_bench.coco.reader import Read
     from cissod_bench.splits.make import Made
     from cissod_bench.splits.plan import Variant
-    from cissod_bench.splits.sources import Read
     from cissod_bench.tasks.registry import Task
 
 
@@ -61,8 +61,7 @@ def make_splits(
     # (6 % of the time for Objects365).
     os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")
     from cissod_bench.errors import UserError
-    from cissod_bench.splits import annotation_files as sources
-    from cissod_bench.splits import make
+    from cissod_bench.splits import make, sources
     from cissod_bench.tasks.registry import get_task
 
     if template is not None:

@@ -50,8 +50,7 @@ def verify(
 def show(folder: Folder, as_json: AsJson = False) -> None:
     """Counts per group and class, imbalance ratio, what minority classes occur with, health of the annotations."""
     from cissod_bench.splits.difference import co_occurrence
-    from cissod_bench.splits.folder import load_split
-    from cissod_bench.splits.verify import statistics_of
+    from cissod_bench.splits.folder import load_split, statistics_of
 
     split = load_split(folder)
     statistics = statistics_of(folder)
@@ -98,9 +97,8 @@ def plot(
 ) -> None:
     """Plot the original data against the labelled part, one panel a split (Fig. 4 of the paper with three splits)."""
     from cissod_bench.errors import UserError
-    from cissod_bench.splits.folder import load_split
+    from cissod_bench.splits.folder import load_split, statistics_of
     from cissod_bench.splits.plot import plot_figure_4, write_figure
-    from cissod_bench.splits.verify import statistics_of
 
     if out.suffix not in (".png", ".svg"):
         raise UserError(f"{out}: the name must end in .png or .svg.")
@@ -181,10 +179,10 @@ def import_split(
 
     from cissod_bench.coco.columns import Columns
     from cissod_bench.errors import UserError
-    from cissod_bench.splits.interop import given_draw, read_ids
+    from cissod_bench.splits.interop import given_selection, read_ids
     from cissod_bench.splits.make import make_splits
     from cissod_bench.splits.plan import Variant
-    from cissod_bench.splits.select import Drawn
+    from cissod_bench.splits.select import Selection
     from cissod_bench.tasks.registry import get_task
 
     chosen = get_task(task)
@@ -193,12 +191,12 @@ def import_split(
     if chosen.files is None:
         raise UserError(f"Task {task} makes its own images; lists of ids for it cannot be imported.")
     if minority_ids is None:
-        chosen = replace(chosen, draw=replace(chosen.draw, minority_objects="keep"))
+        chosen = replace(chosen, selection=replace(chosen.selection, minority_objects="keep"))
 
-    def given(columns: Columns) -> Drawn:
+    def given(columns: Columns) -> Selection:
         labeled = read_ids(ids, columns, percentage=percentage, seed=list_seed)
         minority = read_ids(minority_ids, columns) if minority_ids else np.empty(0, np.int64)
-        return given_draw(labeled, minority, columns.num_images)
+        return given_selection(labeled, minority, columns.num_images)
 
     variant = Variant(int(list_seed) if list_seed and list_seed.isdecimal() else 0)
     made = make_splits(

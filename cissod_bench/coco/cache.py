@@ -1,12 +1,12 @@
 """Columns kept between runs, so that a second seed, a plot or a report of a large file costs seconds.
 
-An entry is a folder of NumPy files named by the SHA-256 of the annotation file. Beside it a note per path holds size,
-time of change and SHA-256, so that an unchanged file need not be hashed to find its entry; a copied or touched file is
-hashed and finds it too. The columns are mapped into memory, not read.
+An entry is a folder of NumPy files named after the SHA-256 of the annotation file. A note for each path records size,
+modification time and SHA-256, so that an unchanged file is found without hashing; a copied or touched file is hashed
+and then found as well. The columns are mapped into memory, not read.
 
-Entries are written at once (`manifest.staged_folder` shows how) and under a lock: of two processes that need the same
-file one reads it and the other waits. A thread writes them while the caller draws, and the program ends after it. A
-cache that cannot be written is no error: the file is read every time.
+An entry appears whole or not at all, and under a lock: of two processes that need the same file one reads it and the
+other waits. A thread writes the entry while the caller continues; the program waits for it at exit. A cache that
+cannot be written is not an error: the file is then read every time.
 """
 
 import contextlib
@@ -25,12 +25,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cissod_bench.coco.columns import Category, Columns, Strings
-from cissod_bench.coco.reader import Source
+from cissod_bench.coco.reader import Read, SourceFile
 from cissod_bench.errors import UserError
-from cissod_bench.io import sha256_file, sha256_text, write_bytes
-from cissod_bench.splits.sources import Read
+from cissod_bench.io import sha256_file, sha256_text, staged_folder, write_bytes
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the columns or what is put into them change."""
 
 SMALLEST = 64 * 2**20
@@ -39,7 +38,7 @@ SMALLEST = 64 * 2**20
 KEEPING = "keeping columns"
 """Name of the thread that writes an entry."""
 
-_ARRAYS = ("image_ids", "widths", "heights", "box_ids", "box_image", "box_label", "crowd", "boxes", "areas", "health")
+_ARRAYS = ("image_ids", "widths", "heights", "box_ids", "box_image", "box_label", "crowd", "boxes", "areas", "flags")
 _STRINGS = ("file_names", "extras")
 
 
@@ -50,7 +49,7 @@ class _Note(msgspec.Struct):
 
 
 class _Entry(msgspec.Struct):
-    content: str
+    digest: str
     categories: list[Category]
 
 
@@ -65,15 +64,15 @@ def cached(read: Read, folder: Path, variant: str = "", smallest: int = SMALLEST
     Args:
         read: the reader.
         folder: where entries are kept.
-        variant: anything else that the result of `read` depends on, part of an entry's name.
+        variant: whatever else the result of `read` depends on; part of the entry's name.
         smallest: files of fewer bytes are not kept.
     """
 
-    def read_through(path: Path) -> tuple[Columns, Source]:
+    def read_through(path: Path) -> tuple[Columns, SourceFile]:
         try:
             status = path.stat()
         except OSError:
-            return read(path)  # it has the right message
+            return read(path)  # and let it raise the right error
         if not path.is_file() or status.st_size < smallest:
             return read(path)
         name = f"v{VERSION}-{variant}-" if variant else f"v{VERSION}-"
@@ -87,12 +86,12 @@ def cached(read: Read, folder: Path, variant: str = "", smallest: int = SMALLEST
                     sha256 = sha256_file(path)
                 if sha256 is not None and (columns := _load(folder / f"{name}{sha256}")) is not None:
                     _write_note(note, status, sha256)
-                    return columns, Source(path.name, status.st_size, lambda: sha256)
+                    return columns, SourceFile(path.name, status.st_size, lambda: sha256)
                 columns, source = read(path)
                 keep = partial(_keep, locked.pop_all(), path, status, note, name, columns, source)
                 threading.Thread(target=keep, name=KEEPING).start()
                 return columns, source
-        except OSError:  # a cache that is closed, before anything was read
+        except OSError:  # the cache is not accessible, and nothing has been read yet
             return read(path)
 
     return read_through
@@ -105,22 +104,17 @@ def _keep(
     note: Path,
     name: str,
     columns: Columns,
-    source: Source,
+    source: SourceFile,
 ) -> None:
-    """Write an entry and its note while the caller goes on, unless the file has changed meanwhile."""
-    staging = note.with_name(f".{name}{note.stem}.partial")
-    # A cache that is full keeps nothing; a digest that could not be computed is the caller's error.
+    """Write an entry and its note in the background, unless the file has changed since it was read."""
+    # On a full disk nothing is kept; a digest that could not be computed is reported to the caller elsewhere.
     with lock, contextlib.suppress(OSError, UserError):
-        shutil.rmtree(staging, ignore_errors=True)  # what a killed process left: the lock is ours
-        sha256 = source.sha256  # waited for, then written: never two at once beside the caller
+        sha256 = source.sha256  # wait for it before writing, so that only one of the two competes with the caller
         if path.stat().st_mtime_ns != status.st_mtime_ns:
             return
-        try:
+        with staged_folder(note.with_name(name + sha256), replaces=lambda _: False, sync=False) as staging:
             _store(staging, columns)
-            staging.rename(note.with_name(name + sha256))
-            _write_note(note, status, sha256)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        _write_note(note, status, sha256)
 
 
 @contextlib.contextmanager
@@ -140,25 +134,24 @@ def _known_sha256(note: Path, status: os.stat_result) -> str | None:
 
 def _write_note(note: Path, status: os.stat_result, sha256: str) -> None:
     content = msgspec.json.encode(_Note(status.st_size, status.st_mtime_ns, sha256))
-    with contextlib.suppress(OSError):  # without the note the file is hashed the next time
+    with contextlib.suppress(OSError):  # without the note the file is hashed again next time
         if not note.is_file() or note.read_bytes() != content:
             write_bytes(note, content)
 
 
 def _store(folder: Path, columns: Columns) -> None:
-    folder.mkdir()
     for name in _ARRAYS:
         np.save(folder / f"{name}.npy", getattr(columns, name))
     for name in _STRINGS:
         strings: Strings = getattr(columns, name)
         np.save(folder / f"{name}.data.npy", strings.data)
         np.save(folder / f"{name}.ends.npy", strings.ends)
-    # Last, so that an entry without it is never taken for whole.
-    write_bytes(folder / "entry.json", msgspec.json.encode(_Entry(columns.content, list(columns.categories))))
+    # Last: an entry without it is incomplete.
+    write_bytes(folder / "entry.json", msgspec.json.encode(_Entry(columns.digest, list(columns.categories))))
 
 
 def _load(entry: Path) -> Columns | None:
-    """The columns of an entry, mapped into memory; None if there is no whole entry."""
+    """The columns of an entry, mapped into memory; None unless the entry is complete."""
     try:
         about = msgspec.json.decode((entry / "entry.json").read_bytes(), type=_Entry)
         values: dict[str, Any] = {name: _mapped(entry / f"{name}.npy") for name in _ARRAYS}
@@ -168,10 +161,10 @@ def _load(entry: Path) -> Columns | None:
     except (OSError, ValueError, EOFError, msgspec.DecodeError):
         shutil.rmtree(entry, ignore_errors=True)
         return None
-    assert {*_ARRAYS, *_STRINGS, "categories", "content"} == {field.name for field in fields(Columns)}
-    return Columns(**values, categories=tuple(about.categories), content=about.content)
+    assert {*_ARRAYS, *_STRINGS, "categories", "digest"} == {field.name for field in fields(Columns)}
+    return Columns(**values, categories=tuple(about.categories), digest=about.digest)
 
 
 def _mapped(path: Path) -> npt.NDArray[Any]:
-    # As a plain array: every operation on `np.memmap` makes another one, which takes time.
+    # A plain array: every operation on an `np.memmap` creates another one, which takes time.
     return np.asarray(np.load(path, mmap_mode="r"))

@@ -1,4 +1,4 @@
-"""What is wrong with annotations: flags per box, a report, and what the tasks do about it."""
+"""Checks of annotations: a flag for every fault of a box, a report, and which boxes a task leaves out."""
 
 from collections.abc import Mapping
 from enum import IntFlag
@@ -34,7 +34,7 @@ MEANING: Mapping[Flag, str] = {
 }
 
 UNUSABLE = Flag.NOT_FINITE | Flag.NO_AREA | Flag.OUTSIDE | Flag.UNKNOWN_IMAGE | Flag.UNKNOWN_CLASS | Flag.UNMAPPED
-"""Dropped for every task: no trainer can use such a box, so it counts for nothing in the draw either."""
+"""Dropped for every task: no trainer can use such a box, so it does not count for the selection either."""
 
 _DROPPED = {"coco": UNUSABLE, "lvis": UNUSABLE}
 _TOLERANCE = 1.0
@@ -44,8 +44,9 @@ _BLOCK = 1 << 14  # boxes whose intermediate results fit into the processor's ca
 def dropped(dataset: str) -> Flag:
     """Flags whose boxes a task of this data set leaves out.
 
-    Duplicates stay in COCO and LVIS, whose official annotations every published number rests on, and go elsewhere. A
-    box that reaches over the border stays everywhere: the trainer clips it, as it does for the published numbers.
+    Duplicates are kept in COCO and LVIS, since every published number rests on their official annotations; elsewhere
+    they are dropped. A box that reaches over the border is kept everywhere: the trainer clips it, as for the published
+    numbers.
     """
     return _DROPPED.get(dataset, UNUSABLE | Flag.DUPLICATE)
 
@@ -59,10 +60,10 @@ def box_flags(
     widths: Int32,
     heights: Int32,
 ) -> Bytes:
-    """Flags of every box, uint8 `[M]`; the arguments are columns as in `Columns`, `row_hashes` from `content`.
+    """Flags of every box, uint8 `[M]`; arguments as in `Columns`, `row_hashes` from `digest.box_hashes`.
 
-    Of several equal boxes the one with the lowest annotation id is kept, whatever their order in the file. A box may
-    reach one pixel over the border, since official boxes do by rounding.
+    Of several equal boxes the one with the lowest annotation id is kept, whatever their order in the file. Boxes may
+    reach over the border by one pixel, as official boxes do because of rounding.
     """
     flags = np.zeros(len(boxes), np.uint8)
     widths, heights = np.append(widths, np.int32(0)), np.append(heights, np.int32(0))  # for row -1, an unknown image
@@ -102,7 +103,7 @@ def box_flags(
 
 
 def _duplicates(row_hashes: UInt64, box_ids: Int64) -> Int64:
-    """Rows whose content occurs before, in the order of annotation ids."""
+    """Rows that repeat an earlier row, in the order of annotation ids."""
     ordered = np.sort(row_hashes)
     repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     del ordered
@@ -116,15 +117,15 @@ def _duplicates(row_hashes: UInt64, box_ids: Int64) -> Int64:
 
 def usable(columns: Columns, dataset: str) -> Bool:
     """Boxes that a task of this data set uses, bool `[M]`."""
-    mask: Bool = (columns.health & np.uint8(int(dropped(dataset)))) == 0
+    mask: Bool = (columns.flags & np.uint8(int(dropped(dataset)))) == 0
     return mask
 
 
 def report(columns: Columns, dataset: str, examples: int = 3) -> list[dict[str, Any]]:
-    """What was found: what it is, number of boxes, lowest annotation ids as examples, and what is done about it."""
+    """The faults that were found: what, how many boxes, the lowest annotation ids as examples, how they are handled."""
     found = []
     for flag, meaning in MEANING.items():
-        rows = np.flatnonzero(columns.health & np.uint8(int(flag)))
+        rows = np.flatnonzero(columns.flags & np.uint8(int(flag)))
         if len(rows):
             found.append(
                 {
@@ -150,7 +151,7 @@ def report(columns: Columns, dataset: str, examples: int = 3) -> list[dict[str, 
 def _repeated_ids(box_ids: Int64) -> Int64:
     """Ids that are -1 or not the first of their value, in any order."""
     if (box_ids[1:] > box_ids[:-1]).all() and (box_ids[:1] >= 0).all():
-        return box_ids[:0]  # ascending as in every official file: nothing to sort
+        return box_ids[:0]  # ascending, as in every official file: no need to sort
     ordered = np.sort(box_ids)
     again = np.concatenate([[False], ordered[1:] == ordered[:-1]])
     repeated: Int64 = ordered[again | (ordered < 0)]

@@ -1,4 +1,4 @@
-"""Annotations as typed NumPy columns: what every later step works on instead of objects."""
+"""Annotations as typed NumPy columns, which every later step works on instead of objects."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,10 +28,10 @@ class Category(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Strings:
-    """Many short strings as one block of UTF-8: a tenth of the memory of a list of `str`.
+    """Many short strings in one block of UTF-8, in a tenth of the memory of a list of `str`.
 
     Attributes:
-        data: all strings one after the other, uint8.
+        data: all strings, concatenated, uint8.
         ends: end of each string in `data`, int64 `[N]`.
     """
 
@@ -62,15 +62,15 @@ class Strings:
         return self._cut(starts, self.ends[rows] - starts, b"")
 
     def last_parts(self, parts: int, prefix: str) -> "Strings":
-        """Of each string, a path, the last `parts` names with `prefix` before them."""
+        """The last `parts` components of each string, which is a path, with `prefix` in front."""
         starts = self.starts()
         slashes = np.concatenate([np.full(parts, -1), np.flatnonzero(self.data == ord("/"))])
-        # The slash to cut behind may be one of a string before: then there are fewer parts than wanted.
+        # The slash found may belong to an earlier string; then the path has fewer components than asked for.
         starts = np.maximum(starts, slashes[np.searchsorted(slashes, self.ends) - parts] + 1)
         return self._cut(starts, self.ends - starts, prefix.encode())
 
     def with_prefix(self, prefix: str) -> "Strings":
-        """Every string with `prefix` before it."""
+        """Every string with `prefix` in front."""
         starts = self.starts()
         return self._cut(starts, self.ends - starts, prefix.encode())
 
@@ -82,13 +82,17 @@ class Strings:
             rows = rows[self.data[self.ends[rows] - place] == byte]
         return rows
 
+    def tolist(self) -> list[str]:
+        """All strings."""
+        return self.take(np.arange(len(self.ends)))
+
     def _cut(self, starts: Int64, lengths: Int64, prefix: bytes) -> "Strings":
-        """Strings that lie at these places of `data`, with `prefix` before each."""
+        """The strings at these places of `data`, each with `prefix` in front."""
         ends = np.cumsum(lengths + len(prefix))
         data = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8)
         if prefix and len(ends):
             _windows(data, len(prefix))[ends - lengths - len(prefix)] = np.frombuffer(prefix, np.uint8)
-        # Strings of one length are copied at once; a data set's file names have few lengths.
+        # Strings of equal length are copied in one step; the file names of a data set have few lengths.
         by_length = np.argsort(lengths, kind="stable")
         for rows in np.split(by_length, np.flatnonzero(np.diff(lengths[by_length])) + 1):
             if len(rows) and (length := int(lengths[rows[0]])):
@@ -101,7 +105,7 @@ class Strings:
         block = packed.data.tobytes()
         spans = zip(packed.starts().tolist(), packed.ends.tolist(), strict=True)
         if block.isascii():
-            text = block.decode("ascii")  # at once; then a string is a piece of it
+            text = block.decode("ascii")  # in one step; each string is then a slice
             return [text[start:end] for start, end in spans]
         return [str(block[start:end], "utf-8", "surrogatepass") for start, end in spans]
 
@@ -117,18 +121,19 @@ class Columns:
 
     Attributes:
         image_ids: int64 `[N]`, ascending, unique.
-        widths, heights: pixels, int32 `[N]`, 0 where the file does not say.
-        file_names: `[N]`, as the file has them.
-        extras: `[N]`, JSON object of further fields to carry over (LVIS's federated annotation), or an empty string.
+        widths, heights: in pixels, int32 `[N]`, 0 where the file does not say.
+        file_names: `[N]`, as in the file.
+        extras: `[N]`, a JSON object with further fields to carry over (LVIS's federated annotation), or an empty
+            string.
         categories: classes in label order, ascending by id.
         box_ids: annotation ids, int64 `[M]`, -1 where the file has none.
         box_image: row of the box's image, int32 `[M]`, -1 if the file has no such image.
         box_label: label of the box's class, int16 `[M]`, -1 if the file has no such class.
-        crowd: int `iscrowd` of the file, bool `[M]`.
+        crowd: `iscrowd` of the file, bool `[M]`.
         boxes: x, y, width, height in pixels, float64 `[M, 4]`, NaN where missing.
         areas: `area` of the file (of the mask, where there is one), float64 `[M]`, width * height where missing.
-        health: what is wrong with a box, bits of `health.Flag`, uint8 `[M]`.
-        content: digest of the annotations that does not depend on their order.
+        flags: what is wrong with a box, bits of `checks.Flag`, uint8 `[M]`.
+        digest: of the annotations, does not depend on their order.
     """
 
     image_ids: Int64
@@ -143,8 +148,8 @@ class Columns:
     crowd: Bool
     boxes: Float64
     areas: Float64
-    health: Bytes
-    content: str
+    flags: Bytes
+    digest: str
 
     @property
     def num_images(self) -> int:

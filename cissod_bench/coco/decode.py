@@ -1,9 +1,9 @@
-"""One piece of an annotation file, a JSON list of some thousand images or boxes, as NumPy arrays.
+"""Decoding one piece of an annotation file, a JSON list of some thousand images or boxes, into NumPy arrays.
 
-Boxes are decoded into typed structs whose numbers are all floats. Encoded again as MessagePack such structs have one
-fixed length, so a structured NumPy type reads a whole piece at once: the detour costs a tenth of converting the
-structs one by one. What can be computed of a box without the rest of the file is computed here, while the piece is in
-the processor's cache and, for a large file, on another core (`workers.py`).
+Boxes are decoded into typed structs whose numbers are all floats. Encoded again as MessagePack, such structs have a
+fixed length, so that a structured NumPy type reads a whole piece in one step, ten times as fast as converting the
+structs one by one. Whatever can be computed for a box without the rest of the file is computed here, while the piece
+is in the processor's cache and, for a large file, on another core (`parallel.py`).
 """
 
 import re
@@ -19,11 +19,12 @@ from cissod_bench.coco.columns import Bool, Category, Float64, Int32, Int64, Str
 from cissod_bench.coco.digest import Sums, box_hashes, box_sums
 from cissod_bench.errors import UserError
 
-FileNames = Literal["file_name", "coco_url"]
-"""Where an image's file is named. LVIS names it in `coco_url` only, whose last two parts are folder and file."""
+FileNames = Literal["file_name", "coco_url", "none"]
+"""Where the name of an image's file stands. LVIS has it in `coco_url` only, whose last two parts are folder and file.
+`none`: names do not matter; they may be missing and are left empty."""
 
 _NAN = float("nan")
-_LARGEST_ID = 2**53  # integers up to here are exact as floats
+_EXACT = 2**53  # integers below are exact as floats
 _NOT_JSON_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*"|-?(?:NaN|Infinity)\b', re.DOTALL)
 _ITEM = re.compile(r"`\$\[(\d+)\]\.?([^`]*)`")
 
@@ -37,8 +38,15 @@ class _Box(msgspec.Struct, gc=False):
     area: float = _NAN
 
 
+class _BoxIds(msgspec.Struct, gc=False):
+    """The ids of a box, exact where they are beyond what a float holds."""
+
+    image_id: int | float
+    id: int | float | None = None
+
+
 class _LooseBox(msgspec.Struct, gc=False):
-    """A box with anything in its place that official files and their copies have there."""
+    """A box with everything that official files and their copies have in place of a number."""
 
     image_id: float
     category_id: float
@@ -49,7 +57,7 @@ class _LooseBox(msgspec.Struct, gc=False):
 
 
 class _Image(msgspec.Struct, gc=False):
-    id: float
+    id: int | float
     file_name: str | None = None
     coco_url: str | None = None
     width: float | None = None
@@ -82,11 +90,11 @@ _RECORD, _CORNERS = _record_type()
 
 @dataclass(frozen=True)
 class Boxes:
-    """Boxes in the order of the file; `image_ids` and `category_ids` as the file has them, the rest as in `Columns`.
+    """Boxes in the order of the file; `image_ids` and `category_ids` as in the file, the rest as in `Columns`.
 
     Attributes:
-        hashes: `content.box_hashes` of them.
-        sums: `content.box_sums` of them.
+        hashes: `digest.box_hashes` of them.
+        sums: `digest.box_sums` of them.
     """
 
     ids: Int64
@@ -116,8 +124,8 @@ class Images:
         return len(self.ids)
 
 
-class Pieces:
-    """Decodes pieces of one file. Every method takes a JSON list and the number of elements of that list before it.
+class Decoder:
+    """Decodes pieces of one file. Every method takes a JSON list and the number of elements before it in the file.
 
     Args:
         path: named in the messages.
@@ -129,6 +137,7 @@ class Pieces:
         self._file_names = file_names
         self._decode_boxes = msgspec.json.Decoder(list[_Box]).decode
         self._decode_loose_boxes = msgspec.json.Decoder(list[_LooseBox]).decode
+        self._decode_box_ids = msgspec.json.Decoder(list[_BoxIds]).decode
         self._decode_images = msgspec.json.Decoder(list[_Image]).decode
         self._decode_categories = msgspec.json.Decoder(list[Category]).decode
         self._encode = msgspec.msgpack.Encoder().encode_into
@@ -138,7 +147,7 @@ class Pieces:
         """Decode a JSON list of annotations.
 
         Raises:
-            UserError: an item of the wrong type, or an id that is no whole number in range.
+            UserError: an item of the wrong type, or an id that is not a whole number in range.
             msgspec.DecodeError: not a JSON list.
         """
         try:
@@ -152,6 +161,10 @@ class Pieces:
         places = start + _CORNERS, (_RECORD.itemsize, 9)
         corners = np.ndarray[Any, Any]((count, 4), ">f8", self._encoded, *places).astype(np.float64)
         fields = {name: records[name].astype(np.float64) for name in _RECORD.names or ()}
+        if max(np.abs(fields[name]).max(initial=0) for name in ("id", "image_id")) >= _EXACT:
+            exact = self._decode_box_ids(_without_nan(text))
+            fields["id"] = _numbers([-1 if box.id is None else box.id for box in exact])
+            fields["image_id"] = _numbers([box.image_id for box in exact])
         ids = self._whole(fields["id"], np.int64, "annotations", "id", first)
         image_ids = self._whole(fields["image_id"], np.int64, "annotations", "image_id", first)
         category_ids = self._whole(fields["category_id"], np.int32, "annotations", "category_id", first)
@@ -174,14 +187,16 @@ class Pieces:
             structs = self._decode_images(text)
         except msgspec.ValidationError as error:
             raise self._item_error("images", error, first) from None
-        ids = self._whole(np.array([image.id for image in structs]), np.int64, "images", "id", first)
+        ids = self._whole(_numbers([image.id for image in structs]), np.int64, "images", "id", first)
         sizes = np.array([(image.width, image.height) for image in structs], np.float64)
         sizes[np.isnan(sizes)] = 0  # None
         valid = (sizes >= 0) & (sizes < 2**31)
         self._check(valid[:, 0] & valid[:, 1], "images", "width or height", "is out of range", first)
         widths, heights = np.ascontiguousarray(sizes.T, np.int32)
         names = [image.file_name for image in structs if image.file_name]
-        if self._file_names != "file_name" or len(names) < len(structs):
+        if self._file_names == "none":
+            names = [""] * len(structs)
+        elif self._file_names != "file_name" or len(names) < len(structs):
             names = [self._file_name(image, number) for number, image in enumerate(structs, first)]
         extras = [
             "" if image.neg_category_ids is None and image.not_exhaustive_category_ids is None else _federated(image)
@@ -203,13 +218,9 @@ class Pieces:
         return structs
 
     def _loose_boxes(self, view: memoryview, first: int) -> list[_Box]:
-        """Decode what the strict decoder refused: null, missing or non-finite coordinates, true and false as crowd."""
-        text = bytes(view)
-        if b"NaN" in text or b"Infinity" in text:
-            # Of the same length, so that places in error messages stay right.
-            text = _NOT_JSON_NUMBER.sub(lambda match: match[0] if match[0][:1] == b'"' else _blank(match[0]), text)
+        """Decode what the strict decoder refuses: null, missing or non-finite coordinates, a boolean `iscrowd`."""
         try:
-            loose = self._decode_loose_boxes(text)
+            loose = self._decode_loose_boxes(_without_nan(view))
         except msgspec.ValidationError as error:
             raise self._item_error("annotations", error, first) from None
         return [self._strict(box, number) for number, box in enumerate(loose, first)]
@@ -232,12 +243,12 @@ class Pieces:
     def _whole(
         self, values: npt.NDArray[Any], dtype: type[np.signedinteger[Any]], key: str, field: str, first: int
     ) -> npt.NDArray[Any]:
-        """Floats as integers: they must be whole numbers within the type's range, and exact as floats."""
+        """Numbers as integers: they must be whole, within the type's range and, if they are floats, exact."""
         with np.errstate(invalid="ignore"):
             whole = values.astype(dtype)
-        limit = min(_LARGEST_ID, np.iinfo(dtype).max)
+        limit = np.iinfo(dtype).max if values.dtype.kind == "i" else min(_EXACT, np.iinfo(dtype).max)
         valid = (whole == values) & (np.abs(values) < limit)
-        self._check(valid, key, field, f"is no whole number below {limit}", first)
+        self._check(valid, key, field, f"must be a whole number below {limit}", first)
         return whole
 
     def _check(self, valid: Bool, key: str, field: str, problem: str, first: int) -> None:
@@ -256,10 +267,25 @@ class Pieces:
 def _federated(image: _Image) -> str:
     """LVIS's federated fields as JSON."""
     fields = {
-        "neg_category_ids": image.neg_category_ids or [],
-        "not_exhaustive_category_ids": image.not_exhaustive_category_ids or [],
+        "neg_category_ids": image.neg_category_ids,
+        "not_exhaustive_category_ids": image.not_exhaustive_category_ids,
     }
-    return msgspec.json.encode(fields).decode()
+    return msgspec.json.encode({name: ids for name, ids in fields.items() if ids is not None}).decode()
+
+
+def _without_nan(view: memoryview) -> bytes:
+    """The text with empty strings in place of NaN and infinities, which JSON does not have."""
+    text = bytes(view)
+    if b"NaN" not in text and b"Infinity" not in text:
+        return text
+    # Of equal length, so that positions in error messages stay right.
+    return _NOT_JSON_NUMBER.sub(lambda match: match[0] if match[0][:1] == b'"' else _blank(match[0]), text)
+
+
+def _numbers(values: list[int | float]) -> npt.NDArray[Any]:
+    """Numbers as integers where all of them are and 64 bits hold them, else as floats."""
+    array = np.array(values)
+    return array if array.dtype.kind in "if" else array.astype(np.float64)
 
 
 def _blank(text: bytes) -> bytes:
@@ -267,7 +293,7 @@ def _blank(text: bytes) -> bytes:
 
 
 def _number(value: float | str | None) -> float | None:
-    """A float, NaN for null and what `_blank` has put in the place of NaN; None for other text."""
+    """A float; NaN for null and for what `_blank` has put in place of NaN; None for other text."""
     if value is None or value == "":
         return _NAN
     return None if isinstance(value, str) else value

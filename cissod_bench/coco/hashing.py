@@ -1,6 +1,6 @@
-"""The SHA-256 of a large file, computed by another process while this one goes on.
+"""The SHA-256 of a large file, computed by another process in the background.
 
-Not by a thread alone: after every block it would have to wait for the interpreter.
+A thread would not do: it would have to wait for the interpreter after every block.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cissod_bench.errors import UserError
 
-# It gives way to the caller, who has more to do, and ends with it.
+# It runs at a lower priority than its caller and ends with it.
 _PROGRAM = """
 import hashlib, os, sys
 os.nice(5)
@@ -29,11 +29,11 @@ print(digest.hexdigest())
 
 
 class FileDigest:
-    """Hashing of a file that has been read. It starts at once; a call waits for it. Threads may share it.
+    """Hashing of a file that has been read. It starts immediately; calling the object waits for it. Thread-safe.
 
     Args:
-        path: the file, named in the messages.
-        file: the same, open, and not read any more; may be closed afterwards.
+        path: the file, named in error messages.
+        file: the same file, open, no longer being read; may be closed afterwards.
         read: its status before it was read.
     """
 
@@ -44,7 +44,7 @@ class FileDigest:
         process = _started(own)
         if process is not None:
             weakref.finalize(self, _give_up, self._result, process)
-        # Not the caller itself: a signal may interrupt it between the digest and its being kept.
+        # In a thread: a signal could interrupt the caller between receiving the digest and storing it.
         threading.Thread(target=_settle, args=(self._result, path, own, read, process), daemon=True).start()
 
     def __call__(self) -> str:
@@ -57,7 +57,7 @@ class FileDigest:
 
 
 def _give_up(result: "Future[str]", process: "subprocess.Popen[bytes]") -> None:
-    """After an error elsewhere nobody asks for the digest: nothing must go on then."""
+    """After an error elsewhere nobody asks for the digest any more: stop everything."""
     result.cancel()
     process.kill()
 
@@ -66,7 +66,7 @@ def _started(file: io.FileIO) -> "subprocess.Popen[bytes] | None":
     command = [sys.executable, "-I", "-S", "-c", _PROGRAM, str(os.getpid())]
     try:
         return subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    except OSError:  # no memory or no process left for it
+    except OSError:  # the system is out of memory or processes
         return None
 
 
@@ -77,7 +77,7 @@ def _settle(
     read: os.stat_result,
     process: "subprocess.Popen[bytes] | None",
 ) -> None:
-    """Wait for the process; hash the file here if there is none, or it has failed."""
+    """Wait for the process; hash the file here if the process could not start or failed."""
     try:
         with file:
             digest = process.communicate()[0].decode().strip() if process else ""

@@ -1,16 +1,18 @@
-"""Parts of a large annotation file decoded by other processes, in the order of the file.
+"""Decoding the parts of a large annotation file in other processes, in the order of the file.
 
-The file is divided at round offsets. A worker looks for the first gap between two elements behind either end of its
-part and decodes what lies between. Where a gap is has to be guessed, since `}, {` may also stand in a string or in a
-nested list; the guess is proved as in `stream.py`: text that starts at an element and decodes as a list ends between
+The file is divided at round offsets. A worker looks for the first gap between two elements after either end of its
+part and decodes what lies between. The place of a gap has to be guessed, since `}, {` may also occur in a string or in
+a nested list. The guess is proved as in `stream.py`: text that starts at an element and decodes as a list ends between
 two elements of the same list. So the first part, whose start is known, proves the start of the second, and so on. A
-part that cannot be decoded, or that does not start where the one before it ended, ends the run: it is dropped with all
-that come after it, and the caller goes on from there itself. A wrong guess costs time and never changes an element.
+part that cannot be decoded, or that does not start where the previous one ended, ends the run: it is dropped together
+with all later ones, and the caller continues from there by itself. A wrong guess costs time and never changes an
+element.
 
-What a worker has decoded lies in memory that it shares with its caller (`shared.py`), in a slot that the caller named.
+A worker lays what it has decoded into memory shared with its caller (`shared_arrays.py`), in the slot that the caller
+named.
 
-Workers are programs of their own, not forks, so that threads of the caller do no harm. They end with the connection to
-their caller, however that one ends.
+Workers are separate programs, not forks, so that threads of the caller do no harm. They end when the connection to
+their caller closes, however the caller ends.
 """
 
 import gc
@@ -25,13 +27,13 @@ from pathlib import Path
 
 import msgspec
 
-from cissod_bench.coco.decode import Boxes, FileNames, Images, Pieces
+from cissod_bench.coco.decode import Boxes, Decoder, FileNames, Images
 from cissod_bench.coco.shared_arrays import Slots, shared_memory
 from cissod_bench.coco.stream import BETWEEN_ELEMENTS
 from cissod_bench.errors import UserError
 
-_BEYOND = 2**18  # bytes behind a part within which its last gap must lie
-_WAITING = 2  # parts that a worker has at a time, so that it need not wait for the next one
+_BEYOND = 2**18  # bytes after a part within which its last gap must lie
+_WAITING = 2  # parts that a worker is given at a time, so that it never waits for the next one
 _MOST_FAILURES = 3
 _ARRAYS_OF_TEXT = 3  # bytes of arrays that a byte of text can become at most: 69 of a box, which takes 30 or more
 _PROGRAM = (
@@ -47,7 +49,7 @@ def usable_cores() -> int:
 
 @dataclass(frozen=True)
 class _Part:
-    """One part of one run: its list, the offsets behind which its first and last gap lie, the slot for its arrays."""
+    """One part of one run: its list, the offsets after which its first and last gap lie, the slot for its arrays."""
 
     run: int
     number: int
@@ -59,7 +61,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class Decoded:
-    """Elements of a list, with the offset of the first one and of the one behind the last."""
+    """Elements of a list, with the offset of the first one and of the one after the last."""
 
     elements: Boxes | Images
     start: int
@@ -68,7 +70,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class _Result:
-    """A part that a worker is done with; the rest of `Decoded | None`, whose arrays are in the slot."""
+    """A part that a worker has finished; `rest` is what remains of `Decoded | None` once its arrays are in the slot."""
 
     part: _Part
     rest: bytes
@@ -79,13 +81,13 @@ class Workers:
 
     Args:
         file: descriptor of the open, uncompressed file.
-        path: named in the messages.
-        file_names: as in `Pieces`.
+        path: named in error messages.
+        file_names: as in `Decoder`.
         processes: how many.
-        part: bytes that one of them decodes at once.
+        part: bytes that one of them decodes at a time.
 
     Raises:
-        OSError: no process, memory or descriptor left for them.
+        OSError: the system has no process, memory or descriptor left for them.
     """
 
     def __init__(self, file: int, path: Path, file_names: FileNames, processes: int, part: int) -> None:
@@ -93,7 +95,7 @@ class Workers:
         self._part = part
         self._size = os.fstat(file).st_size
         self._run = self._failures = 0
-        # A part that takes long must not let the results behind it pile up: they are as many as there are slots.
+        # While one part takes long, results of later parts must not pile up: there are as many as there are slots.
         self._free = list(range(2 * _WAITING * processes))
         self._processes: dict[Connection, subprocess.Popen[bytes]] = {}
         memory = shared_memory(len(self._free) * _ARRAYS_OF_TEXT * (part + _BEYOND))
@@ -106,7 +108,7 @@ class Workers:
             raise
         finally:
             os.close(memory)
-        self._busy = dict.fromkeys(self._processes, 1)  # parts that each has; its start counts as one
+        self._busy = dict.fromkeys(self._processes, 1)  # parts given to each; starting counts as one
 
     def _start(self, file: int, memory: int, file_names: FileNames) -> None:
         channel, other = Pipe()
@@ -123,7 +125,7 @@ class Workers:
                 [sys.executable, "-c", program],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(file, memory, other.fileno()),
-                env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # others would spin for a while as NumPy starts
+                env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # more would spin for a while when NumPy starts
             )
 
     def __enter__(self) -> "Workers":
@@ -137,19 +139,19 @@ class Workers:
             process.wait()
 
     def ready(self) -> bool:
-        """Whether it is worth calling `decoded`: a worker has started, and the guesses have not been wrong before."""
+        """Whether `decoded` is worth calling: a worker has started, and the guesses have been right so far."""
         return self._failures < _MOST_FAILURES and (self._run > 0 or bool(wait(self._processes, timeout=0)))
 
     def decoded(self, key: str, start: int) -> Iterator[tuple[Boxes | Images, int]]:
-        """Decode elements of a list, for as long as the guesses prove right.
+        """Decode elements of a list as long as the guesses prove right.
 
         Args:
             key: `images` or `annotations`.
             start: offset of an element of that list.
 
         Yields:
-            Elements in the order of the file, each time with the offset of the one behind them. Their arrays are good
-            until the next ones are asked for.
+            Elements in the order of the file, with the offset of the next one. Their arrays are valid until the next
+            iteration.
 
         Raises:
             UserError: a worker was killed.
@@ -178,7 +180,7 @@ class Workers:
             self._free.append(result.part.slot)
 
     def _give(self, key: str, start: int, given: int) -> int:
-        """Hand out parts of this run to workers that have too few; returns how many are handed out then."""
+        """Hand out parts of this run to workers that have too few; returns how many have been handed out in all."""
         while self._free and start + given * self._part < self._size:
             channel = min(self._busy, key=self._busy.__getitem__)
             if self._busy[channel] >= _WAITING:
@@ -194,7 +196,7 @@ class Workers:
         return given
 
     def _receive(self, channel: Connection, results: "dict[int, _Result]") -> None:
-        """Take what a worker sends, into `results` if it belongs to this run."""
+        """Receive what a worker sends; into `results` if it belongs to this run."""
         try:
             result: _Result | None = channel.recv()
         except (EOFError, OSError):
@@ -209,23 +211,23 @@ class Workers:
         status = self._processes[channel].wait()
         what = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         return UserError(
-            f"{self._path} was not read: a process that helps reading it {what}. If memory has run out, make room "
-            "for it, then run the command again."
+            f"{self._path} was not read: a worker process {what}. If memory has run out, free some, then run the "
+            "command again."
         )
 
 
 def serve(file: int, channel: int, memory: int, slots: int, file_names: FileNames) -> None:
-    """Decode the parts that arrive on a connection until it is closed: what a worker does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller hears it too, and closes the connection
+    """The loop of a worker: decode the parts that arrive on a connection until it is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller receives it too and closes the connection
     gc.disable()  # as in `reader.no_garbage_collection`
-    pieces = Pieces(Path(), file_names)
+    decoder = Decoder(Path(), file_names)
     shared, buffer = Slots(memory, slots), bytearray()
     try:
         with Connection(channel) as caller:
             caller.send(None)
             while True:
                 part: _Part = caller.recv()
-                decode = getattr(pieces, _METHODS[part.key])
+                decode = getattr(decoder, _METHODS[part.key])
                 decoded = decode_part(file, decode, part.start, part.end, exact=part.number == 0, buffer=buffer)
                 caller.send(_Result(part, shared.put(part.slot, decoded)))
     except (EOFError, OSError):
@@ -244,15 +246,15 @@ def decode_part(
     exact: bool,
     buffer: bytearray,
 ) -> Decoded | None:
-    """Decode elements from the first gap behind `start` to the first gap behind `end`, None where that fails.
+    """Decode elements from the first gap after `start` to the first gap after `end`; None where that fails.
 
     Args:
         file: descriptor of the file.
-        decode: one of the methods of `Pieces`.
+        decode: one of the methods of `Decoder`.
         start: where to look for the first gap.
         end: where to look for the last gap.
         exact: an element starts at `start`.
-        buffer: the text is read into it; grown as needed, so that the next part finds the memory ready.
+        buffer: receives the text; grown as needed and reused for the next part.
     """
     # The bytes around the elements become brackets, as in `stream.py`: one lies before the text.
     size = 1 + end - start + _BEYOND
@@ -274,5 +276,5 @@ def decode_part(
             with view[first - 1 : gap.start() + 2] as text:
                 elements = decode(text, 0)
         except (UserError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None  # decoded again by the caller, who knows the place for the message
+            return None  # the caller decodes it again and knows the place for the error message
         return Decoded(elements, start + first - 1, start + gap.end() - 1)

@@ -1,7 +1,7 @@
 """From any COCO-format file to NumPy columns, in bounded memory and at close to the parser's own speed.
 
-`stream.py` cuts the file into pieces, `pieces.py` makes arrays of one piece, for a large file in several processes at
-once (`workers.py`); here the pieces become columns. The result does not depend on the pieces or the processes.
+`stream.py` cuts the file into pieces, `decode.py` makes arrays of one piece, for a large file in several processes at
+once (`parallel.py`); here the pieces become columns. The result does not depend on the pieces or the processes.
 """
 
 import gc
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from cissod_bench.coco.checks import box_flags
 from cissod_bench.coco.columns import Category, Columns, Int16, Int32, Int64, Strings
-from cissod_bench.coco.decode import Boxes, FileNames, Images, Pieces
+from cissod_bench.coco.decode import Boxes, Decoder, FileNames, Images
 from cissod_bench.coco.digest import Sums, added, content_digest
 from cissod_bench.coco.hashing import FileDigest
 from cissod_bench.coco.parallel import Workers, usable_cores
@@ -27,10 +27,10 @@ from cissod_bench.errors import UserError
 from cissod_bench.io import sha256_file
 
 SMALLEST_SHARED = 256 * 2**20
-"""Smaller files are read by this process alone: another one takes a while to start."""
+"""Smaller files are read by this process alone, since another one takes a while to start."""
 
-_MOST_PROCESSES = 4  # more would wait for this process to put their pieces together
-_STEP = 1 << 19  # elements by which a column grows
+_MOST_PROCESSES = 4  # more would only wait for this process to join their pieces
+_STEP = 1 << 19  # elements by which a column grows at most
 _BLOCK = 1 << 16
 _BYTES_OF_A_BOX = 160  # in a file without masks, about
 _LARGEST_TABLE = 1 << 24
@@ -40,13 +40,13 @@ Elements = Boxes | Images | list[Category]
 
 
 @dataclass(frozen=True)
-class Source:
-    """The file that was read: what `source.json` tells about it.
+class SourceFile:
+    """The file that was read, as `source.json` describes it.
 
     Attributes:
-        name: of the file.
+        name: name of the file.
         size: in bytes.
-        digest: gives the SHA-256; waits for it if need be, so two sources are not compared by it.
+        digest: returns the SHA-256 and waits for it if necessary; so it is not part of the comparison of two files.
     """
 
     name: str
@@ -63,6 +63,10 @@ class Source:
         return self.digest()
 
 
+Read = Callable[[Path], tuple[Columns, SourceFile]]
+"""Reads one annotation file: `read_coco`, or something before it, such as a cache or a progress bar."""
+
+
 def read_coco(
     path: Path,
     *,
@@ -70,98 +74,123 @@ def read_coco(
     progress: Callable[[int], None] | None = None,
     processes: int | None = None,
     piece: int = PIECE,
-) -> tuple[Columns, Source]:
+) -> tuple[Columns, SourceFile]:
+    """Read an annotation file as `read_columns` does, and compute its SHA-256 meanwhile; same arguments.
+
+    Raises:
+        UserError: as `read_columns`.
+    """
+    with _opened(path) as content, ExitStack() as stack:
+        status = os.fstat(content.raw.fileno())
+        large = status.st_size >= SMALLEST_SHARED
+        # The digest is computed while the file is read, so that the system's cache serves both. For a large file it
+        # is computed afterwards, in the background, since decoding takes all cores.
+        hashed = None if large else stack.enter_context(ThreadPoolExecutor(1)).submit(sha256_file, path)
+        lists = _read_lists(content, path, file_names, processes, piece, progress)
+        if hashed:
+            hashed.result()  # its errors are errors of reading
+        digest = hashed.result if hashed else FileDigest(path, content.raw, status)
+    return lists.columns(), SourceFile(path.name, status.st_size, digest)
+
+
+def read_columns(
+    path: Path,
+    *,
+    file_names: FileNames = "file_name",
+    progress: Callable[[int], None] | None = None,
+    processes: int | None = None,
+    piece: int = PIECE,
+) -> Columns:
     """Read an annotation file in COCO form, plain or compressed with gzip or xz.
 
-    Unknown keys are passed over, their values checked for no more than brackets and quotes.
-    Boxes that cannot be used are flagged (`health.py`), not dropped.
+    Unknown keys are skipped; of their values only brackets and quotes are checked. Boxes that cannot be used are
+    flagged (`checks.py`), not dropped.
 
     Args:
         path: the file.
-        file_names: which field names an image's file; the other one is used where it is missing.
+        file_names: the field that names an image's file; where it is missing the other one is used.
         progress: called with the number of raw bytes read so far.
-        processes: how many decode a plain file, 1 for none but this one; by default one for each usable core, at most
-            4, and 1 for a file below 256 MB. The columns are the same.
-        piece: bytes decoded at once.
+        processes: number of processes that decode a plain file; 1: only this one. Default: one for each usable core, at
+            most 4, and 1 for a file below 256 MB. The columns do not depend on it.
+        piece: bytes decoded at a time.
 
     Raises:
-        UserError: the file cannot be read, is damaged or cut off, is not in COCO form, has an item of the wrong
-            type, an image without file name, or an id twice or beyond 2**53; or a helping process was killed.
+        UserError: the file cannot be read, is damaged, cut off or not in COCO form, has an item of the wrong type, an
+            image without a file name, or an id that is repeated or beyond 64 bits; or a worker process was killed.
     """
+    with _opened(path) as content:
+        lists = _read_lists(content, path, file_names, processes, piece, progress)
+    return lists.columns()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Content]:
+    """Open an annotation file; system errors become `UserError`s."""
     try:
-        with opened(path) as content, ExitStack() as stack:
-            status = os.fstat(content.raw.fileno())
-            large = status.st_size >= SMALLEST_SHARED
-            if processes is None:
-                processes = min(usable_cores(), _MOST_PROCESSES) if large else 1
-            # The digest is computed beside the reading: the system's cache serves the file twice. That of a large file
-            # comes afterwards, beside what the caller does next, since decoding takes all cores.
-            beside = None if large else stack.enter_context(ThreadPoolExecutor(1)).submit(sha256_file, path)
-            parts = _Parts(path, status.st_size)
-            _take_in(content, parts, path, file_names, processes, piece, progress)
-            if beside:
-                beside.result()  # an error in it is one of reading
-            digest = beside.result if beside else FileDigest(path, content.raw, status)
-            source = Source(path.name, status.st_size, digest)
+        with opened(path) as content:
+            yield content
     except FileNotFoundError:
         raise UserError(f"There is no annotation file {path}.") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder; an annotation file is needed.") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
-    return parts.columns(), source
 
 
-def _take_in(
+def _read_lists(
     content: Content,
-    parts: "_Parts",
     path: Path,
     file_names: FileNames,
-    processes: int,
+    processes: int | None,
     piece: int,
     progress: Callable[[int], None] | None,
-) -> None:
-    """Decode all content into `parts`. When it returns, the helping processes and their memory have gone."""
-    pieces = Pieces(path, file_names)
+) -> "_Lists":
+    """Decode all content. On return the worker processes and their memory are gone."""
+    size = os.fstat(content.raw.fileno()).st_size
+    if processes is None:
+        processes = min(usable_cores(), _MOST_PROCESSES) if size >= SMALLEST_SHARED else 1
+    lists = _Lists(path, size)
+    decoder = Decoder(path, file_names)
     with ExitStack() as stack:
         workers = None
         if processes > 1 and content.plain:
-            with suppress(OSError):  # where the system has no room for them, this process reads alone
+            with suppress(OSError):  # if the system has no room for them, this process reads alone
                 workers = stack.enter_context(Workers(content.raw.fileno(), path, file_names, processes, piece))
         stack.enter_context(no_garbage_collection())
         document = JsonObject(content, path, piece)
         for key in document.keys():  # noqa: SIM118, `keys` consumes the document
-            for elements in _elements(key, document, parts, pieces, workers):
-                parts.add(elements)
+            for elements in _elements(key, document, lists, decoder, workers):
+                lists.add(elements)
                 if progress:
                     progress(content.raw.tell())
+    return lists
 
 
 def _elements(
-    key: str, document: JsonObject, parts: "_Parts", pieces: Pieces, workers: Workers | None
+    key: str, document: JsonObject, lists: "_Lists", decoder: Decoder, workers: Workers | None
 ) -> Iterator[Elements]:
-    """The elements of the value that comes next, if it is one of the three lists; any other is passed over."""
+    """The elements of the next value if it is one of the three lists; any other value is skipped."""
     decode: Callable[[memoryview, int], Elements]
     if key == "images":
-        decode = pieces.images
+        decode = decoder.images
     elif key == "annotations":
-        decode = pieces.boxes
+        decode = decoder.boxes
     elif key == "categories":
-        decode, workers = pieces.categories, None
+        decode, workers = decoder.categories, None
     else:
         document.skip()
         return
-    parts.begin(key)
+    lists.begin(key)
 
     def ahead(offset: int) -> Iterable[tuple[Elements, int]]:
         return workers.decoded(key, offset) if workers and workers.ready() else ()
 
-    yield from document.elements(lambda text: decode(text, parts.counts[key]), ahead)
+    yield from document.elements(lambda text: decode(text, lists.counts[key]), ahead)
 
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Millions of young objects that hold no cycles make the collector run for nothing."""
+    """Millions of new objects without cycles would make the collector run for nothing."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -172,9 +201,9 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 class _Growing:
-    """A column that grows in place: the system moves pages, so no second copy is ever in memory.
+    """A column that grows in place: the system moves its pages, so that there is never a second copy in memory.
 
-    Room that is set aside and not used takes no memory; growing bit by bit from nothing would leave holes behind.
+    Reserved room that is not used takes no memory; growing from nothing in small steps would fragment it.
     """
 
     def __init__(self, dtype: npt.DTypeLike, width: int = 1, room: int = 0) -> None:
@@ -185,12 +214,13 @@ class _Growing:
     def append(self, values: npt.NDArray[Any]) -> None:
         start, self._used = self._used, self._used + values.size
         if self._used > self._array.size:
-            # In small steps, since NumPy fills what is new with zeros; moving pages costs nothing.
-            self._array.resize(self._used + _STEP * self._width, refcheck=False)
+            # In small steps, since NumPy fills new elements with zeros; moving pages costs nothing.
+            step = min(_STEP * self._width, self._used)
+            self._array.resize(self._used + step, refcheck=False)
         self._array[start : self._used] = values.reshape(-1)
 
     def finish(self) -> npt.NDArray[Any]:
-        """The column; nothing can be appended any more."""
+        """The finished column; nothing can be appended afterwards."""
         self._array.resize(self._used, refcheck=False)
         array, self._array = self._array, np.empty(0, self._array.dtype)
         return array if self._width == 1 else array.reshape(-1, self._width)
@@ -213,8 +243,8 @@ class _GrowingStrings:
         return Strings(self._data.finish(), self._ends.finish())
 
 
-class _Parts:
-    """Collects the three lists of a COCO file, in whatever order they come."""
+class _Lists:
+    """Collects the three lists of a COCO file, in any order."""
 
     def __init__(self, path: Path, size: int) -> None:
         self._path = path
@@ -236,13 +266,13 @@ class _Parts:
         self._sums: Sums = (0, 0)
 
     def begin(self, key: str) -> None:
-        """A list starts."""
+        """Start a list."""
         if key in self.counts:
-            raise UserError(f"{self._path} holds the list {key!r} twice.")
+            raise UserError(f"{self._path} holds the list {key!r} twice. Remove one of them.")
         self.counts[key] = 0
 
     def add(self, elements: Elements) -> None:
-        """Take in the next elements of the list that was begun."""
+        """Append elements to the current list."""
         if isinstance(elements, Boxes):
             self.counts["annotations"] += len(elements)
             self._box_ids.append(elements.ids)
@@ -265,7 +295,7 @@ class _Parts:
             self._categories += elements
 
     def columns(self) -> Columns:
-        """Put everything together once the whole file has been read."""
+        """Join everything once the whole file has been read."""
         for key in ("images", "annotations", "categories"):
             if key not in self.counts:
                 raise UserError(f"{self._path} is not a COCO annotation file: it has no list {key!r}.")
@@ -297,8 +327,8 @@ class _Parts:
             crowd=self._crowd.finish(),
             boxes=corners,
             areas=self._areas.finish(),
-            health=box_flags(corners, box_image, box_label, self._hashes.finish(), box_ids, widths, heights),
-            content=content_digest(
+            flags=box_flags(corners, box_image, box_label, self._hashes.finish(), box_ids, widths, heights),
+            digest=content_digest(
                 image_ids, widths, heights, names, extras, categories, self.counts["annotations"], self._sums
             ),
         )
@@ -320,7 +350,7 @@ class _Parts:
 
 
 def _positions(ascending: Int64, values: npt.NDArray[Any], dtype: type[np.signedinteger[Any]]) -> npt.NDArray[Any]:
-    """Position of each value in an ascending array of unique numbers, -1 where it is not there."""
+    """Position of each value in an ascending array of unique numbers, -1 where it is missing."""
     positions = np.full(len(values), -1, dtype)
     if not len(ascending):
         return positions
@@ -332,7 +362,7 @@ def _positions(ascending: Int64, values: npt.NDArray[Any], dtype: type[np.signed
             found[found == len(ascending)] = 0
             positions[part] = np.where(ascending[found] == values[part], found, -1)
         return positions
-    # The ids of all known data sets are dense enough for a table.
+    # The ids of all known data sets are dense enough for a look-up table.
     table = np.full(span + 1, -1, dtype)  # the last entry for values outside
     table[ascending - lowest] = np.arange(len(ascending))
     for start in range(0, len(values), _BLOCK):

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cissod_bench.coco.columns import Columns
-from cissod_bench.coco.reader import Source, read_coco
+from cissod_bench.coco.reader import SourceFile, read_coco
 
 
-def read_with_bar(dataset: str) -> Callable[[Path], tuple[Columns, Source]]:
+def read_with_bar(dataset: str) -> Callable[[Path], tuple[Columns, SourceFile]]:
     """A reader for files of this data set that shows how much of a file has been read."""
 
-    def read(path: Path) -> tuple[Columns, Source]:
+    def read(path: Path) -> tuple[Columns, SourceFile]:
         with _bar(f"Reading {path.name}", size=_size(path), data=True) as update:
             return read_coco(path, file_names="coco_url" if dataset == "lvis" else "file_name", progress=update)
 

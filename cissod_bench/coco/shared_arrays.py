@@ -1,6 +1,6 @@
-"""Arrays handed from one process to another through memory that both of them see.
+"""Arrays handed from one process to another through shared memory.
 
-A pipe would copy them into the system and out of it again, some kilobytes at a time.
+A pipe would copy them into the kernel and out again, a few kilobytes at a time.
 """
 
 import mmap
@@ -9,14 +9,14 @@ import pickle
 import tempfile
 from typing import Any
 
-_LINE = 64  # bytes of a line of the processor's cache: arrays start at one
+_LINE = 64  # bytes of a cache line; arrays are aligned to one
 
 
 def shared_memory(size: int) -> int:
-    """Descriptor of so many bytes under no name, which go with the last process that has them open."""
+    """Descriptor of `size` bytes of anonymous memory, which is freed with the last process that has it open."""
     try:
         descriptor = os.memfd_create("cissod-bench")
-    except (AttributeError, OSError):  # not Linux, or forbidden there
+    except (AttributeError, OSError):  # not on Linux, or forbidden
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
     try:
@@ -28,7 +28,7 @@ def shared_memory(size: int) -> int:
 
 
 class Slots:
-    """Shared memory in equal slots. Every process has its own `Slots` over the same descriptor.
+    """Shared memory in slots of equal size. Every process has its own `Slots` over the same descriptor.
 
     Args:
         descriptor: as from `shared_memory`; may be closed afterwards.
@@ -37,13 +37,13 @@ class Slots:
 
     def __init__(self, descriptor: int, number: int) -> None:
         size = os.fstat(descriptor).st_size
-        self._memory = memoryview(mmap.mmap(descriptor, size))  # there until the last array that lies in it has gone
+        self._memory = memoryview(mmap.mmap(descriptor, size))  # lives as long as an array in it
         self._size = size // number // _LINE * _LINE
 
     def put(self, slot: int, value: object) -> bytes:
-        """Lay the arrays of a value into a slot; returns the rest, with which `get` finds them.
+        """Copy the arrays of a value into a slot; returns the rest of the value, from which `get` restores it.
 
-        An array that has no room in the slot becomes part of the rest.
+        An array that does not fit into the slot becomes part of the rest.
         """
         spans: list[tuple[int, int]] = []
         place, end = slot * self._size, (slot + 1) * self._size
@@ -62,6 +62,6 @@ class Slots:
         return pickle.dumps((rest, spans))
 
     def get(self, rest: bytes) -> Any:
-        """The value that was put, its arrays in the slot: they change with what is put there next."""
+        """The value that was put. Its arrays lie in the slot and change when something else is put there."""
         rest, spans = pickle.loads(rest)
         return pickle.loads(rest, buffers=[self._memory[start:end] for start, end in spans])

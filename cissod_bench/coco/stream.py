@@ -1,9 +1,9 @@
 """One large JSON object, read in pieces: the elements of its top-level arrays, a few megabytes at a time.
 
 A COCO file is one JSON object with long arrays of objects. `JsonObject` walks over its keys; `elements` cuts an array
-between two elements and hands each piece to a decoder. Where to cut is guessed from the text `}, {` and proved by the
-decoder: a piece that starts at an element and decodes as a list ends between two elements of the same list, whatever
-strings and nested arrays it holds. So the parser's own speed is kept, and only one piece is in memory.
+between two elements and hands each piece to a decoder. The place to cut is guessed from the text `}, {` and proved by
+the decoder: a piece that starts at an element and decodes as a list ends between two elements of the same list,
+whatever strings and nested arrays it holds. This keeps the parser's own speed, and only one piece is in memory.
 """
 
 import gzip
@@ -25,18 +25,18 @@ Decoded = TypeVar("Decoded")
 Decode = Callable[[memoryview], Decoded]
 ReadInto = Callable[[memoryview], int]
 Ahead = Callable[[int], Iterable[tuple[Decoded, int]]]
-"""Decodes elements elsewhere, from the one at an offset on; yields them with the offset of the next one."""
+"""Decodes elements elsewhere, starting with the one at an offset; yields them with the offset of the next one."""
 
 PIECE = 2**21
-"""Bytes decoded at once: large enough for the parser's speed, small enough for the processor's cache."""
+"""Bytes decoded at a time: enough for the parser's full speed, and few enough for the processor's cache."""
 
 _LARGEST_ELEMENT = 512 * 2**20
 _WRONG_CUTS = 50
 _LONGEST_NUMBER = 512
 _SPACE = re.compile(rb"[ \t\r\n]*")
 BETWEEN_ELEMENTS = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*(?=\{)")
-# A bracket, or a string. One that the buffer cuts off is matched too, up to the buffer's end and without group 1, so
-# that no bracket within it is ever taken for one.
+# A bracket, or a string. A string that the buffer cuts off is matched as well, up to the end of the buffer and without
+# group 1, so that no bracket inside it counts.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:(")|\\?\Z)|([\[\]{}])', re.DOTALL)
 _SCALAR = re.compile(rb"([^ \t\r\n,\]}]*)(?=[ \t\r\n,\]}])")
 _BYTE = re.compile(r"\(byte (\d+)\)")
@@ -49,7 +49,7 @@ class Content:
     Attributes:
         read_into: fills a buffer with further content, returns the number of bytes, 0 at the end.
         raw: the file itself.
-        plain: the content is that of the file itself, so that its parts can be read in any order.
+        plain: the content is that of the file itself, not compressed, so that its parts can be read in any order.
     """
 
     read_into: ReadInto
@@ -86,27 +86,27 @@ def opened(path: Path) -> Iterator[Content]:
 
 
 class JsonObject:
-    """Cursor over one JSON object that is read piece by piece.
+    """A cursor over one JSON object that is read piece by piece.
 
     Args:
         content: what to read.
-        path: named in the messages.
-        piece: bytes decoded at once.
+        path: named in error messages.
+        piece: bytes decoded at a time.
     """
 
     def __init__(self, content: Content, path: Path, piece: int = PIECE) -> None:
         self._content = content
         self._path = path
         self._piece = piece
-        # Content lies between `position` and `end`. At least one byte lies before it, since a piece of an array is
-        # made a list in its place: the bytes around it, already consumed or given back, become brackets.
+        # Content lies between `position` and `end`, with at least one byte before it: a piece of an array is turned
+        # into a list in place, so the bytes around it, already consumed or restored later, become brackets.
         self._buffer = bytearray(piece + 1)
         self._position = self._end = 1
         self._offset = -1  # of the buffer's first byte in the content
         self._ended = False
 
     def keys(self) -> Iterator[str]:
-        """The object's keys in order; the consumer reads or skips each value before it goes on.
+        """The keys of the object in order; the caller reads or skips each value before it asks for the next key.
 
         Raises:
             UserError: not a JSON object, malformed or cut off.
@@ -133,11 +133,11 @@ class JsonObject:
             raise self._malformed("data after the end of the JSON object")
 
     def elements(self, decode: Decode[Decoded], ahead: Ahead[Decoded] | None = None) -> Iterator[Decoded]:
-        """Decode the array that comes next, one run of whole elements at a time.
+        """Decode the next value, an array, one run of whole elements at a time.
 
         Args:
             decode: takes the text of a JSON list; raises `msgspec.DecodeError` if it is not one.
-            ahead: asked before each run for elements that have been decoded elsewhere; only for plain content.
+            ahead: called before each run for elements that have been decoded elsewhere; only for plain content.
 
         Raises:
             UserError: not an array, malformed or cut off.
@@ -169,7 +169,7 @@ class JsonObject:
                 size *= 2
 
     def skip(self) -> None:
-        """Pass over the value that comes next.
+        """Skip the next value.
 
         Raises:
             UserError: malformed or cut off.
@@ -201,7 +201,7 @@ class JsonObject:
         """
         self._buffer[self._position - 1] = ord("[")
         for end, following in self._cuts():
-            # The last try takes everything: the array's end, if it is there, shows as characters after the list.
+            # The last try takes everything; if the array ends here, the decoder reports characters after the list.
             length = end - self._position + (2 if following else 1)
             behind = self._buffer[end] if following else 0
             if following:
@@ -227,14 +227,14 @@ class JsonObject:
             return decode(view[self._position - 1 : self._position - 1 + length])
 
     def _cuts(self) -> Iterator[tuple[int, int]]:
-        """Places that look like a gap between two elements, last first: (end of one, start of the next).
+        """Places that look like a gap between two elements, the last first: (end of one, start of the next).
 
-        At the end all that the buffer holds, with 0 for the start of a next element.
+        Finally the end of the buffer, with 0 for the start of a next element.
         """
         end, width, tried = self._end, 2**12, 0
         while end > self._position and tried < _WRONG_CUTS:
             start = max(self._position, end - width)
-            # A gap may straddle the border of two searched parts: look a little beyond the right one.
+            # A gap may straddle the border between two searched parts: look a little beyond the right border.
             gaps = BETWEEN_ELEMENTS.finditer(self._buffer, start, min(self._end, end + 256))
             for first, last in reversed([gap.span() for gap in gaps]):
                 if first < end:
@@ -244,16 +244,16 @@ class JsonObject:
         yield self._end, 0
 
     def _may_be_incomplete(self, error: Exception) -> bool:
-        """Whether the decoder complains about a number that the buffer's end may have cut in two."""
+        """Whether the decoder complains about a number that the end of the buffer may have cut in two."""
         match = _BYTE.search(str(error))
         return not self._ended and match is not None and self._position + int(match[1]) > self._end - _LONGEST_NUMBER
 
     def _list_length(self, error: Exception) -> int | None:
-        """Length of the list that starts before the cursor, if the decoder complains about what follows the list."""
+        """Length of the list that starts before the cursor, if the decoder complains about characters after it."""
         match = _BYTE.search(str(error))
         if match is None or "trailing characters" not in str(error):
             return None
-        # The decoder reports the byte after the first character that does not belong.
+        # The decoder reports the byte after the first character that does not belong to the list.
         start = self._position - 1
         length = len(self._buffer[start : start + int(match[1]) - 1].rstrip(b" \t\r\n"))
         return length if self._buffer[start + length - 1] == ord("]") else None
@@ -271,7 +271,7 @@ class JsonObject:
         return key
 
     def _match(self, pattern: re.Pattern[bytes]) -> bytes:
-        """The text of the pattern's next match, consumed, reading on until there is one."""
+        """The text of the next match of a pattern, consumed; reads on until there is one."""
         size = 2**16
         while True:
             match = pattern.search(self._buffer, self._position, self._end)
@@ -288,7 +288,7 @@ class JsonObject:
         return bytes(self._buffer[self._position : min(self._end, self._position + size)])
 
     def _peek(self) -> bytes:
-        """The next byte that is no white space, not consumed; empty at the end of the content."""
+        """The next byte that is not white space, not consumed; empty at the end of the content."""
         while True:
             match = _SPACE.match(self._buffer, self._position, self._end)
             self._position = match.end() if match else self._position
@@ -297,7 +297,7 @@ class JsonObject:
             self._fill(self._piece)
 
     def _take(self) -> bytes:
-        """The next byte that is no white space, consumed."""
+        """The next byte that is not white space, consumed."""
         byte = self._peek()
         if byte == b"":
             raise self._cut_off()
@@ -305,7 +305,7 @@ class JsonObject:
         return byte
 
     def _fill(self, size: int) -> None:
-        """Read on until `size` bytes lie before the cursor or the content ends."""
+        """Read on until `size` bytes lie ahead of the cursor or the content ends."""
         if self._ended or self._end - self._position >= size:
             return
         if self._position + size > len(self._buffer):
@@ -324,7 +324,7 @@ class JsonObject:
                 self._end += count
 
     def _seek(self, offset: int) -> None:
-        """Go on at an offset in plain content."""
+        """Continue at an offset of plain content."""
         self._content.raw.seek(offset)
         self._position = self._end = 1
         self._offset = offset - 1

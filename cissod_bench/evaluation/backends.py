@@ -1,10 +1,10 @@
 """Raw precision and recall arrays per class from an evaluator library; the libraries agree bit for bit (tests).
 
-`hotcoco` is the default: the reference libraries take 60-150 times as long. `pycocotools` (COCO's rules) and `lvis`
-(LVIS's federated rules) are the official ones, kept as a choice and as the oracles of the tests.
+`hotcoco` is the default, since the reference libraries take 60-150 times as long. `pycocotools` (COCO's rules) and
+`lvis` (LVIS's federated rules) are the official libraries; they remain as options and as oracles of the tests.
 
-All backends are given the same checked columns, with boxes numbered from 1: the official libraries mark a match by
-the box's id, and take a box with id 0 for unmatched.
+All backends get the same checked columns, with boxes numbered from 1: the official libraries mark a match with the id
+of the box, and take id 0 for "not matched".
 """
 
 import contextlib
@@ -26,14 +26,14 @@ Backend = Callable[[GroundTruth, Detections, int, bool], Arrays]
 def precision_recall(
     truth: GroundTruth, detections: Detections, *, evaluator: str, max_detections: int, lvis: bool
 ) -> Arrays:
-    """Match detections to ground truth and give the raw curves.
+    """Match detections to ground truth and return the raw curves.
 
     Args:
         truth: annotations of K classes.
         detections: scored boxes.
         evaluator: "hotcoco", "pycocotools" or "lvis".
-        max_detections: how many of the highest scored boxes count: per image and class under COCO's rules, per image
-            over all classes under LVIS's, as the official libraries have it.
+        max_detections: how many of the highest-scored boxes count: per image and class under COCO's rules, per image
+            over all classes under LVIS's, as in the official libraries.
         lvis: LVIS's federated rules instead of COCO's.
 
     Returns:
@@ -41,7 +41,7 @@ def precision_recall(
         classes by ascending id, object sizes all/small/medium/large; -1 where a class has no ground truth.
 
     Raises:
-        UserError: unknown evaluator, or one that does not know the rules asked for.
+        UserError: the evaluator is unknown or does not support the rules.
     """
     if evaluator not in BACKENDS:
         raise unknown_name("evaluator", evaluator, BACKENDS)
@@ -51,7 +51,7 @@ def precision_recall(
 
 
 def evaluator_version(evaluator: str) -> str:
-    """Name and version of an evaluator's distribution, such as "hotcoco 1.3.0"."""
+    """Name and version of the package of an evaluator, such as "hotcoco 1.3.0"."""
     from importlib.metadata import version
 
     if evaluator not in BACKENDS:
@@ -60,14 +60,14 @@ def evaluator_version(evaluator: str) -> str:
 
 
 def hotcoco_eval(truth: GroundTruth, detections: Detections, max_detections: int, lvis: bool) -> Any:
-    """A `hotcoco.COCOeval` over the columns, not run yet.
+    """A `hotcoco.COCOeval` over the columns, before it is run.
 
-    Its images and classes are numbered by their positions in `image_ids` and `class_ids`: the same order as by id, and
-    exact in the float columns that it takes, which ids above 2**53 are not.
+    Its images and classes are numbered by their positions in `image_ids` and `class_ids`. This keeps the order of the
+    ids and is exact in the float columns that it takes, unlike ids above 2**53.
     """
     import hotcoco
 
-    # lvis-api reads no box without area, neither from the annotations nor from the results.
+    # lvis-api skips boxes without area, in the annotations as well as in the results.
     kept = truth.areas > 0 if lvis else np.ones(len(truth.areas), dtype=np.bool_)
     dataset = hotcoco.COCO.from_arrays(
         _numbered_images(truth, lvis),
@@ -76,14 +76,14 @@ def hotcoco_eval(truth: GroundTruth, detections: Detections, max_detections: int
         np.searchsorted(truth.class_ids, truth.box_class[kept]),
         truth.boxes[kept],
         area=truth.areas[kept],
-        # LVIS annotates every object by itself: its official evaluator knows no crowd regions.
+        # LVIS annotates every object separately; its official evaluator has no crowd regions.
         iscrowd=np.zeros(int(kept.sum())) if lvis else truth.crowd,
     )
     images = np.searchsorted(truth.image_ids, detections.box_image)
     kinds = np.searchsorted(truth.class_ids, detections.box_class)
     rows = np.column_stack((images, detections.boxes, detections.scores, kinds))
     if lvis:
-        # None: the cap has been applied here, where a detection without area takes a place before it is dropped.
+        # None: the cap is applied here, where a detection without area takes a place before it is dropped.
         rows = rows[_lvis_counts(detections, max_detections)]
         results = dataset.load_res(rows).cap_detections_per_image(None)
     else:
@@ -94,13 +94,13 @@ def hotcoco_eval(truth: GroundTruth, detections: Detections, max_detections: int
 
 
 def counted_boxes(truth: GroundTruth, lvis: bool) -> NDArray[np.bool_]:
-    """(N,) mask of the boxes that a detector is asked to find: no crowd regions, in LVIS none without area."""
+    """(N,) mask of the boxes that a detector should find: no crowd regions; in LVIS no boxes without area."""
     return truth.areas > 0 if lvis else ~truth.crowd
 
 
 def _lvis_counts(detections: Detections, max_detections: int) -> NDArray[np.bool_]:
-    """(D,) mask of the detections that lvis-api scores: the best of each image, of these the ones with an area."""
-    order = np.lexsort((-detections.scores, detections.box_image))  # stable: the input's order between equal scores
+    """(D,) mask of the detections that lvis-api scores: of the best ones of each image those with an area."""
+    order = np.lexsort((-detections.scores, detections.box_image))  # stable: equal scores keep the order of the input
     images = detections.box_image[order]
     first = np.searchsorted(images, images, side="left")
     counts = np.empty(len(order), dtype=np.bool_)
@@ -154,10 +154,10 @@ def _lvis(truth: GroundTruth, detections: Detections, max_detections: int, lvis:
     import lvis.eval as lvis_eval
     from lvis import LVIS, LVISEval, LVISResults
 
-    lvis_eval.np = _NumpyWithFloat()  # the library's own name only; NumPy itself stays as it is
+    lvis_eval.np = _NumpyWithFloat()  # replaces only the name in the library; NumPy itself is not changed
     loaded = []
     for kind in (LVIS, LVISResults):
-        # Its constructors take a file, and no empty list of results: fill the object as they do.
+        # Its constructors need a file and refuse an empty list of results; so fill the object as they do.
         dataset = kind.__new__(kind)
         dataset.logger = logging.getLogger("lvis")
         annotations = _truth_dicts(truth)

@@ -1,13 +1,13 @@
-"""Spread over images: how far an AP, or a difference of two, would move with another validation set of the same kind.
+"""Spread over images: how much an AP, or the difference of two, would vary with other images of the same kind.
 
-A bootstrap sample draws as many images as there are, with replacement, so an image counts 0, 1, 2, ... times. AP on it
-is AP with weights, and needs no new matching, since matches never cross images. The same samples are used for all
-runs: differences are paired.
+A bootstrap sample contains as many images as the set, sampled with replacement, so that an image counts 0, 1, 2, ...
+times. AP on it is AP with weights and needs no new matching, since matches never cross images. All runs use the same
+samples, so that differences are paired.
 
-The interval is the estimate -/+ 1.96 standard deviations of the bootstrap values. Percentiles of these values would
-be off: AP is biased upwards by repeated images (a class with few objects most of all), by about two standard
-deviations for sets of thousands of images. Their deviations, and paired differences, are not (`tests/evaluation`
-measures the coverage).
+The interval is the estimate -/+ 1.96 standard deviations of the bootstrap values. Percentiles of these values would be
+wrong: repeated images bias AP upwards, above all for classes with few objects, by about two standard deviations for
+sets of thousands of images. The deviations and paired differences are not biased (`tests/evaluation` measures the
+coverage).
 """
 
 from collections.abc import Sequence
@@ -48,8 +48,8 @@ class Interval:
 class WeightedAP:
     """AP per class of a run, for any weights of its images.
 
-    Nearly all detections match nothing at any threshold: they are false positives everywhere and need one running sum
-    for all thresholds. Only the others are looked at one threshold at a time.
+    Nearly all detections match nothing at any threshold. They are false positives everywhere and need a single running
+    sum for all thresholds; only the others are treated one threshold at a time.
     """
 
     def __init__(self, matches: Matches) -> None:
@@ -102,7 +102,7 @@ class WeightedAP:
 
 
 def image_samples(images: int, count: int, seed: int = 0) -> NDArray[np.int64]:
-    """(count, images) int64: how often each image is drawn, `images` draws a sample, the same for the same numbers."""
+    """(count, images) int64: how often each image occurs in each sample; the same for the same arguments."""
     rng = np.random.default_rng([seed, images])
     return rng.multinomial(images, np.full(images, 1 / images), size=count)
 

@@ -1,7 +1,7 @@
-"""Group AP: what the benchmark reports, from unrounded per-class arrays.
+"""Group AP, the main result of the benchmark, from unrounded per-class arrays.
 
-A group's metric is the mean over those of its classes that have ground truth (of the size in question); classes
-without are left out and counted, as COCO's own mean over all classes does.
+The metric of a group is the mean over its classes that have ground truth (of the object size in question). The other
+classes are left out and counted, as in COCO's own mean over all classes.
 """
 
 import json
@@ -33,10 +33,10 @@ class Evaluation:
         precision: (10, 101, K, 4) float64, -1 where a class has no ground truth of that size.
         recall: (10, K, 4) float64, likewise.
         groups: names of the classes of each group, "all" first.
-        evaluator: backend that made the arrays.
+        evaluator: backend that computed the arrays.
         max_detections: detections that counted per image.
         lvis: whether LVIS's federated rules were used.
-        annotations: the ground truth's file as it was given.
+        annotations: the file of the ground truth, as given.
         annotations_digest: `GroundTruth.digest`; scores against another ground truth are not comparable.
     """
 
@@ -54,7 +54,7 @@ class Evaluation:
 
     @property
     def without_ground_truth(self) -> int:
-        """Number of classes that no metric can be given for."""
+        """Number of classes without any metric."""
         return int(np.sum(self.num_ground_truth == 0))
 
     def per_class(self) -> dict[str, NDArray[np.float64]]:
@@ -99,7 +99,7 @@ def evaluate(
     """Score detections in COCO's results format against a COCO-format annotation file.
 
     Args:
-        ground_truth: annotation JSON, or what has been read of one.
+        ground_truth: annotation JSON, or the ground truth read from one.
         detections: results JSON, or its list; see `inputs.read_detections` for what is refused.
         class_groups: class names of each group, such as {"maj": [...], "min": [...]}; "all" is added, and for LVIS
             the official frequency groups, counted on its whole training set, as "official-f", "-c" and "-r".
@@ -152,7 +152,7 @@ def checked_groups(truth: GroundTruth, class_groups: Mapping[str, Sequence[str]]
 
 
 def official_groups(truth: GroundTruth) -> dict[str, tuple[str, ...]]:
-    """LVIS's own frequency groups where the annotations name them for every class, else none."""
+    """LVIS's own frequency groups if the annotations give one for every class, else none."""
     if None in truth.frequency:
         return {}
     pairs = list(zip(truth.class_names, truth.frequency, strict=True))

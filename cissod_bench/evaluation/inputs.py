@@ -1,11 +1,11 @@
-"""Ground truth and detections as checked NumPy columns: what every evaluator backend is given.
+"""Ground truth and detections as checked NumPy columns, the input of every evaluator backend.
 
-Reading is typed and vectorised: a results file is decoded in chunks, so that 8 million detections fit into memory.
+Annotations are read by `coco.reader`. A results file is decoded in chunks, so that 8 million detections fit into
+memory.
 
-The rule for bad input: nothing is skipped or mended. One entry that cannot be scored (an unknown image or class, a
-value that is not finite, a negative score or box size) refuses the whole input, with the first such entry named,
-because an average over the rest would look like a result. An empty list is no error: it is a detector that found
-nothing.
+Nothing in bad input is skipped or repaired. If one entry cannot be scored (an unknown image or class, a value that is
+not finite, a negative score or box size), the whole input is refused and the first such entry is named, because an
+average over the rest would look like a result. An empty list is not an error: it is a detector that found nothing.
 """
 
 import hashlib
@@ -21,13 +21,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from cissod_bench.coco.columns import Columns
+from cissod_bench.coco.reader import read_columns
 from cissod_bench.errors import UserError
 from cissod_bench.io import canonical_json
 
 CHUNK_BYTES = 16 << 20
 
-# Between two entries of a results list. Inside an entry "}," can only be followed by a key: run-length counts, the
-# only long strings in such files, use neither braces nor commas.
+# The gap between two entries of a results list. Inside an entry, "}," can only be followed by a key: run-length
+# counts, the only long strings in such files, contain neither braces nor commas.
 _BETWEEN_ENTRIES = re.compile(rb"\}\s*,\s*(?=\{)")
 
 
@@ -40,7 +42,7 @@ class GroundTruth:
         class_ids: (K,) int64, ascending; `class_names` in the same order.
         box_image, box_class: (N,) int64, image and category id of every box.
         boxes: (N, 4) float64, x, y, width, height in pixels.
-        areas: (N,) float64, the file's `area` (mask area where it has masks), else width x height.
+        areas: (N,) float64, `area` of the file (the area of the mask if it has masks), else width x height.
         crowd: (N,) bool.
         negative, not_exhaustive: per image of `image_ids`, LVIS's lists of category ids; empty for other data.
         frequency: per class, LVIS's official frequency group "f", "c" or "r"; None for other data.
@@ -60,7 +62,7 @@ class GroundTruth:
     frequency: tuple[str | None, ...]
 
     def digest(self) -> str:
-        """SHA-256 of all that decides a score, whatever the order of the file: equal for equal ground truth."""
+        """SHA-256 of everything that affects a score, whatever the order of the file: equal for equal ground truth."""
         columns = (self.box_image, self.box_class, *self.boxes.T, self.areas, self.crowd)
         order = np.lexsort(columns[::-1])
         digest = hashlib.sha256()
@@ -73,7 +75,7 @@ class GroundTruth:
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """D scored boxes in the order of the input, which decides between equal scores.
+    """D scored boxes in the order of the input, which breaks ties between equal scores.
 
     Attributes:
         box_image, box_class: (D,) int64, image and category id of every box.
@@ -87,30 +89,11 @@ class Detections:
     scores: NDArray[np.float64]
 
 
-class _Image(msgspec.Struct, gc=False):
-    id: int
+class _Federated(msgspec.Struct, gc=False):
+    """LVIS's fields of an image, as `Columns.extras` has them."""
+
     neg_category_ids: tuple[int, ...] | None = None
     not_exhaustive_category_ids: tuple[int, ...] | None = None
-
-
-class _Category(msgspec.Struct, gc=False):
-    id: int
-    name: str
-    frequency: str | None = None
-
-
-class _Annotation(msgspec.Struct, gc=False):
-    image_id: int
-    category_id: int
-    bbox: tuple[float, float, float, float]
-    area: float | None = None
-    iscrowd: int | bool = 0
-
-
-class _GroundTruthFile(msgspec.Struct, gc=False):
-    images: list[_Image]
-    categories: list[_Category]
-    annotations: list[_Annotation]
 
 
 class _Detection(msgspec.Struct, gc=False):
@@ -124,61 +107,66 @@ def read_ground_truth(path: Path, *, lvis: bool = False) -> GroundTruth:
     """Read a COCO-format annotation file.
 
     Args:
-        path: JSON object with `images`, `categories` and `annotations`.
+        path: JSON object with `images`, `categories` and `annotations`; plain, gzip or xz.
         lvis: the images must carry LVIS's `neg_category_ids` and `not_exhaustive_category_ids`.
 
     Raises:
-        UserError: no such file, not COCO's format, an annotation of an unknown image or class, a box that is not
-            finite or has a negative size, ids that occur twice, or LVIS's fields missing with `lvis`.
+        UserError: no such file, not COCO's format, no images, an annotation of an unknown image or class, a box that is
+            not finite or has a negative size, ids that occur twice, or LVIS's fields missing with `lvis`.
     """
-    try:
-        file = msgspec.json.decode(_content(path), type=_GroundTruthFile)
-    except msgspec.DecodeError as error:
-        raise UserError(f"{path}: not an annotation file in COCO format ({error}).") from None
-    if not file.categories or not file.images:
-        missing = "classes (`categories`)" if not file.categories else "images"
-        raise UserError(f"{path}: the annotation file has no {missing}, so there is nothing to evaluate.")
-    images = sorted(file.images, key=lambda image: image.id)
-    categories = sorted(file.categories, key=lambda category: category.id)
-    if lvis and any(image.neg_category_ids is None or image.not_exhaustive_category_ids is None for image in images):
+    columns = read_columns(path, file_names="none")
+    if not columns.num_images:
+        raise UserError(f"{path}: the annotation file has no images, so there is nothing to evaluate.")
+    for rows, what in ((columns.box_image, "an image"), (columns.box_label, "a class")):
+        stray = np.flatnonzero(rows < 0)
+        if len(stray):
+            raise UserError(
+                f"{path}: annotations[{stray[0]}] (id {columns.box_ids[stray[0]]}) is of {what} that the file does not "
+                f"list ({len(stray)} such). Remove it, or add what it refers to."
+            )
+    _check_boxes(f"{path}: annotation", columns.boxes)
+    federated = _federated(columns)
+    if lvis and any(image.neg_category_ids is None or image.not_exhaustive_category_ids is None for image in federated):
         raise UserError(
             f"{path}: images lack `neg_category_ids` or `not_exhaustive_category_ids`; "
             "LVIS's federated rules need them. Give an LVIS annotation file or evaluate with COCO's rules."
         )
-    boxes = _rows(file.annotations)
-    given_areas = [annotation.area for annotation in file.annotations]
-    areas = np.array([np.nan if area is None else area for area in given_areas], dtype=np.float64)
-    truth = GroundTruth(
+    class_ids = np.array([category.id for category in columns.categories], dtype=np.int64)
+    return GroundTruth(
         path=path,
-        image_ids=np.array([image.id for image in images], dtype=np.int64),
-        class_ids=np.array([category.id for category in categories], dtype=np.int64),
-        class_names=tuple(category.name.strip() for category in categories),
-        box_image=np.array([annotation.image_id for annotation in file.annotations], dtype=np.int64),
-        box_class=np.array([annotation.category_id for annotation in file.annotations], dtype=np.int64),
-        boxes=boxes,
-        areas=np.where(np.isnan(areas), boxes[:, 2] * boxes[:, 3], areas),
-        crowd=np.array([annotation.iscrowd != 0 for annotation in file.annotations], dtype=np.bool_),
-        negative=tuple(image.neg_category_ids or () for image in images),
-        not_exhaustive=tuple(image.not_exhaustive_category_ids or () for image in images),
-        frequency=tuple(category.frequency for category in categories),
+        image_ids=columns.image_ids,
+        class_ids=class_ids,
+        class_names=tuple(category.name.strip() for category in columns.categories),
+        box_image=columns.image_ids[columns.box_image],
+        box_class=class_ids[columns.box_label],
+        boxes=columns.boxes,
+        areas=columns.areas,
+        crowd=columns.crowd,
+        negative=tuple(image.neg_category_ids or () for image in federated),
+        not_exhaustive=tuple(image.not_exhaustive_category_ids or () for image in federated),
+        frequency=tuple(category.frequency for category in columns.categories),
     )
-    for kind, ids in (("image id", truth.image_ids), ("category id", truth.class_ids)):
-        if np.any(ids[1:] == ids[:-1]):
-            raise UserError(f"{path}: {kind} {ids[1:][ids[1:] == ids[:-1]][0]} occurs twice.")
-    _check(f"{path}: annotation", truth.box_image, truth.box_class, truth.boxes, truth)
-    return truth
+
+
+def _federated(columns: Columns) -> list[_Federated]:
+    """LVIS's fields of every image, empty where it has none."""
+    if not len(columns.extras.data):
+        return [_Federated()] * columns.num_images
+    texts = columns.extras.tolist()
+    decode = msgspec.json.Decoder(_Federated).decode
+    return [decode(text) if text else _Federated() for text in texts]
 
 
 def read_detections(source: Path | Sequence[dict[str, Any]], truth: GroundTruth) -> Detections:
     """Read detections in COCO's results format and check them against the ground truth.
 
     Args:
-        source: a results JSON file, or its list: {image_id, category_id, bbox [x, y, width, height], score} each;
-            other keys are ignored.
-        truth: what they will be scored against.
+        source: a results JSON file, or its content: a list of {image_id, category_id, bbox [x, y, width, height],
+            score}; other keys are ignored.
+        truth: the ground truth that they will be scored against.
 
     Raises:
-        UserError: no such file, not a list of detections, or an entry that breaks the rule at the top of this file.
+        UserError: no such file, not a list of detections, or an entry that cannot be scored (see the top of this file).
     """
     if isinstance(source, Path):
         name = f"{source}: detection"
@@ -193,7 +181,11 @@ def read_detections(source: Path | Sequence[dict[str, Any]], truth: GroundTruth)
         boxes=np.concatenate([column[2] for column in columns]),
         scores=np.concatenate([column[3] for column in columns]),
     )
-    _check(name, found.box_image, found.box_class, found.boxes, truth)
+    unknown = ~np.isin(found.box_image, truth.image_ids)
+    _refuse(name, unknown, f"is on an image that {truth.path} lacks", found.box_image)
+    unknown = ~np.isin(found.box_class, truth.class_ids)
+    _refuse(name, unknown, f"is of a class that {truth.path} lacks", found.box_class)
+    _check_boxes(name, found.boxes)
     _refuse(name, ~np.isfinite(found.scores), "has a score that is not a finite number", found.scores)
     _refuse(name, found.scores < 0, "has a negative score", found.scores)
     return found
@@ -210,7 +202,7 @@ def _content(path: Path) -> bytes:
 
 
 def _decoded_chunks(path: Path) -> Iterator[list[_Detection]]:
-    """Decode a results file piece by piece; at least one list is given."""
+    """Decode a results file piece by piece; yields at least one list."""
     decoder = msgspec.json.Decoder(list[_Detection])
     content = memoryview(_content(path))
     start = 0
@@ -222,7 +214,7 @@ def _decoded_chunks(path: Path) -> Iterator[list[_Detection]]:
             piece = content[start:]
             cut = _BETWEEN_ENTRIES.search(content, start + CHUNK_BYTES) if len(piece) > CHUNK_BYTES else None
             end = cut.start() + 1 if cut else len(content)
-            # Every piece is made a list of its own: the first has its own bracket in front, the last one behind.
+            # Every piece becomes a list: the first already has its opening bracket, the last its closing one.
             text = b"".join((b"" if start == 0 else b"[", content[start:end], b"]" if cut else b""))
             yield decoder.decode(text)
             start = cut.end() if cut else len(content)
@@ -234,7 +226,7 @@ def _decoded_chunks(path: Path) -> Iterator[list[_Detection]]:
 
 
 def _converted(entries: Sequence[dict[str, Any]]) -> list[_Detection]:
-    """Entries from memory, whose numbers may be NumPy scalars."""
+    """Entries in memory, whose numbers may be NumPy scalars."""
     found = []
     for index, entry in enumerate(entries):
         try:
@@ -266,20 +258,12 @@ def _columns(
     )
 
 
-def _rows(entries: Sequence[_Detection] | Sequence[_Annotation]) -> NDArray[np.float64]:
+def _rows(entries: Sequence[_Detection]) -> NDArray[np.float64]:
     flat = itertools.chain.from_iterable(map(attrgetter("bbox"), entries))
     return np.fromiter(flat, np.float64, 4 * len(entries)).reshape(-1, 4)
 
 
-def _check(
-    name: str,
-    box_image: NDArray[np.int64],
-    box_class: NDArray[np.int64],
-    boxes: NDArray[np.float64],
-    truth: GroundTruth,
-) -> None:
-    _refuse(name, ~np.isin(box_image, truth.image_ids), f"is on an image that {truth.path} does not list", box_image)
-    _refuse(name, ~np.isin(box_class, truth.class_ids), f"is of a class that {truth.path} does not list", box_class)
+def _check_boxes(name: str, boxes: NDArray[np.float64]) -> None:
     _refuse(name, ~np.isfinite(boxes.sum(axis=1)), "has a box that is not finite", boxes)
     _refuse(name, boxes[:, 2:].min(axis=1, initial=0.0) < 0, "has a box of negative width or height", boxes)
 

@@ -1,4 +1,4 @@
-"""Which detection found what: the evaluator's matching as columns, for everything that re-weights or counts it."""
+"""Which detection found which object: the matching of the evaluator as columns, to be re-weighted or counted."""
 
 from dataclasses import dataclass
 
@@ -19,8 +19,8 @@ class Matches:
         kind: (D,) int64, position of its class among the ascending class ids; ascending.
         score: (D,) float64, descending within a class.
         matched: (10, D) bool, by IoU threshold 0.50..0.95.
-        ignored: (10, D) bool, counts neither as true nor as false.
-        truth_image, truth_kind: (G,) int64, the same positions of every object that is to be found.
+        ignored: (10, D) bool, counts neither as a true nor as a false positive.
+        truth_image, truth_kind: (G,) int64, the same positions of every object that should be found.
     """
 
     images: int

@@ -26,10 +26,10 @@ class HiddenLabels:
 
 
 def read_hidden_labels(annotations: Path, class_names: tuple[str, ...]) -> HiddenLabels:
-    """Read the full training annotations; classes are matched by name, others are left out.
+    """Read the full training annotations. Classes are matched by name; other classes are left out.
 
     Raises:
-        UserError: not an annotation file in COCO format.
+        UserError: not an annotation file in COCO form.
     """
     truth = read_ground_truth(annotations)
     label_of = {name: label for label, name in enumerate(class_names)}
@@ -55,10 +55,10 @@ def count_matches(
     num_classes: int,
     overlap: float = 0.5,
 ) -> Int:
-    """Right pseudo labels, pseudo labels and annotated boxes of one image, by class.
+    """Numbers of correct pseudo labels, of all pseudo labels and of annotated boxes of one image, by class.
 
-    The best pseudo label takes the annotated box of its class that it overlaps most; it is right if that is free and
-    the intersection over union is at least `overlap`, as in COCO's evaluation.
+    In the order of their scores, pseudo labels take the free annotated box of their class that they overlap most. They
+    are correct if the intersection over union is at least `overlap`, as in COCO's evaluation.
 
     Args:
         boxes: (P, 4) pseudo boxes, x1, y1, x2, y2.
@@ -70,7 +70,7 @@ def count_matches(
         overlap: smallest intersection over union of a match.
 
     Returns:
-        (3, n) counts: right, given, annotated.
+        (3, n) counts: correct, all, annotated.
     """
     counts = np.zeros((3, num_classes), dtype=np.int64)
     counts[1] = np.bincount(labels, minlength=num_classes)
@@ -89,10 +89,10 @@ def count_matches(
 
 
 def precision_recall_of_groups(counts: Int, groups: dict[str, list[int]]) -> dict[str, tuple[float, float]]:
-    """Mean precision and recall over the classes of each group for which they exist; NaN where there is none.
+    """Mean precision and recall over the classes of each group for which they are defined; NaN if for none.
 
     Args:
-        counts: (3, n) right, given, annotated, as from `count_matches`, summed over images.
+        counts: (3, n) correct, all, annotated, as returned by `count_matches`, summed over images.
         groups: labels of each group.
     """
     with np.errstate(invalid="ignore"):

@@ -1,8 +1,8 @@
-"""Why detections are wrong: TIDE's error types by class group, and confusion between majority and minority classes.
+"""Why detections are wrong: TIDE's error types by class, and confusion between majority and minority classes.
 
 Error types of Bolya et al., TIDE: A General Toolbox for Identifying Object Detection Errors, ECCV 2020, at IoU 0.5 and
-a background threshold of 0.1. `hotcoco` gives their totals and what AP50 would gain without each type; the types by
-group are counted here, and add up to its totals (tests).
+a background threshold of 0.1. `hotcoco` computes their totals and what AP50 would gain without each type; the types
+by class are counted here and add up to its totals (tests).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from cissod_bench.evaluation.backends import hotcoco_eval
 from cissod_bench.evaluation.inputs import Detections, GroundTruth
 
 ERROR_TYPES = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
-"""Wrong class, wrong place, both, found twice, background, missed."""
+"""Wrong class, wrong location, both, duplicate, background, missed."""
 
 FOREGROUND, BACKGROUND = 0.5, 0.1
 
@@ -27,7 +27,7 @@ class ErrorCounts:
     Attributes:
         by_class: type -> (K,) int64; false detections by their class, missed objects by theirs.
         correct: (K,) int64, detections that found an object of their class.
-        gain: type -> how much AP50 of all classes would rise if errors of this type were mended, in [0, 1].
+        gain: type -> how much AP50 of all classes would rise if errors of this type were fixed, in [0, 1].
     """
 
     by_class: dict[str, NDArray[np.int64]]
@@ -36,7 +36,7 @@ class ErrorCounts:
 
 
 def tide_errors(truth: GroundTruth, detections: Detections, *, max_detections: int = 100) -> ErrorCounts:
-    """Sort every false detection and every missed object by its error type, under COCO's rules.
+    """Classify every false detection and every missed object by error type, under COCO's rules.
 
     Args:
         truth: annotations of K classes.
@@ -60,7 +60,7 @@ def tide_errors(truth: GroundTruth, detections: Detections, *, max_detections: i
     object_images = truth.box_image[objects]
     wrong = wrong[np.argsort(detections.box_image[wrong], kind="stable")]
     images, starts = np.unique(detections.box_image[wrong], return_index=True)
-    for image, rows in zip(images, np.split(wrong, starts[1:]), strict=False):  # no image: one empty part
+    for image, rows in zip(images, np.split(wrong, starts[1:]), strict=False):  # of no images there is one empty part
         here = objects[slice(*np.searchsorted(object_images, [image, image + 1]))]
         if not len(here):
             by_class["Bkg"] += np.bincount(kind[rows], minlength=classes)
@@ -83,16 +83,16 @@ def tide_errors(truth: GroundTruth, detections: Detections, *, max_detections: i
 def group_confusion(
     truth: GroundTruth, detections: Detections, groups: Mapping[str, Sequence[str]], *, min_score: float = 0.3
 ) -> dict[str, dict[str, int]]:
-    """What objects of each group are taken for: matched at IoU 0.5 whatever the class, the best scores first.
+    """What objects of each group are mistaken for: matched at IoU 0.5 regardless of class, best scores first.
 
-    The share of minority objects that are taken for a majority class or for background is the paper's first type of
-    confirmation bias as a number (sec. 3.1).
+    The share of minority objects that are mistaken for a majority class or for background measures the paper's first
+    type of confirmation bias (sec. 3.1).
 
     Args:
         truth: annotations.
         detections: scored boxes.
         groups: class names of each group; groups must not overlap.
-        min_score: detections below do not count.
+        min_score: detections with lower scores do not count.
 
     Returns:
         group of the object -> {"correct": right class, "within": another class of the group, each other group's name,
@@ -122,7 +122,7 @@ def _sorted_out(
     for cell in evaluation.eval_imgs:  # type: ignore[attr-defined]
         if cell is None:
             continue
-        rows = np.array(cell["dtIds"], dtype=np.int64) - 1  # both sides are numbered from 1 in their order
+        rows = np.array(cell["dtIds"], dtype=np.int64) - 1  # detections and objects are numbered from 1 in their order
         matched, ignored = (np.array(cell[name][0], dtype=np.bool_) for name in ("dtMatched", "dtIgnore"))
         correct[rows[matched & ~ignored]] = True
         wrong[rows[~matched & ~ignored]] = True
@@ -133,13 +133,13 @@ def _sorted_out(
 def _types(
     overlap: NDArray[np.float64], same: NDArray[np.bool_], found: NDArray[np.bool_], crowd: NDArray[np.bool_]
 ) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
-    """Error type of each false detection of an image, and the object that it stands for, -1 for none.
+    """Error type of each false detection of an image, and the object that it refers to, -1 for none.
 
     Args:
-        overlap: (D, G) IoU of false detections with the image's objects, with crowd regions the covered share.
-        same: (D, G) whether they are of the same class.
+        overlap: (D, G) IoU of false detections and objects; for crowd regions, the covered share of the detection.
+        same: (D, G) whether they have the same class.
         found: (G,) whether another detection found the object.
-        crowd: (G,) crowd regions: they explain detections of their own class only.
+        crowd: (G,) crowd regions, which explain detections of their own class only.
     """
     same_overlap, other_overlap = np.where(same, overlap, 0.0), np.where(same | crowd, 0.0, overlap)
     best_same, best_other = same_overlap.max(axis=1), other_overlap.max(axis=1)

@@ -1,12 +1,13 @@
-"""Which runs may stand in one table, which may be averaged, and why the others may not.
+"""Which runs are comparable and go into one table, which of them are averaged, and why the others are not.
 
 Rules:
-1. One table holds runs with an equal `records.comparison_key`, equal class groups and the same ground truth. Tables
-   of the same task name the fields in which they differ.
-2. A row's mean is over training seeds, of runs that agree in everything else. The seeds of a table are those that any
-   of its rows has. A row that lacks one of them is not averaged: its runs stand there one by one.
-3. A run whose training seed is not known, or of which there are two with different numbers, stands by itself as well.
-4. Rows by rule 2's exception and rule 3 get no rank.
+1. One table holds runs with equal `record.comparison_fields`, equal class groups and the same ground truth. Tables of
+   the same task name the fields in which they differ.
+2. A row is the mean over training seeds, of runs that agree in everything else. The seeds of a table are those that any
+   of its rows has. If a row lacks one of them it is not averaged: its runs are listed one by one.
+3. A run whose training seed is unknown, and two runs with the same seed and different numbers, are also listed one by
+   one.
+4. Runs that are listed one by one have no rank.
 """
 
 import math
@@ -17,8 +18,7 @@ from typing import Any
 
 from cissod_bench.io import canonical_json
 from cissod_bench.results.record import Key, Result, comparison_fields, replicate_key
-
-GROUP_TITLES = {"maj": "majority", "min": "minority", "f": "frequent", "c": "common", "r": "rare"}
+from cissod_bench.splits.statistics import GROUP_ORDER
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One row: runs that differ in the training seed alone, or a single run that must not be averaged.
+class Row:
+    """One row: runs that differ only in the training seed, or a single run that must not be averaged.
 
     Attributes:
-        method: name of the method, of a user's own one with the digest of its source; `options` what was changed from
-            its defaults.
+        method: name of the method; for a user's own method with the digest of its source.
+        options: the options that differ from the defaults of the method.
         runs: by training seed.
         problem: why the runs are not averaged, empty for a regular row.
     """
@@ -64,7 +64,7 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """The method with its changed options, and the seed of a run that stands by itself."""
+        """The method with its changed options, and the seed if the run is listed by itself."""
         options = ", ".join(f"{name}={canonical_json(value)}" for name, value in sorted(self.options.items()))
         label = f"{self.method} ({options})" if options else self.method
         return f"{label}, seed {self.seeds[0]}" if self.problem and self.seeds else label
@@ -75,30 +75,30 @@ class Entry:
         return tuple(run.result.key.train_seed for run in self.runs if run.result.key.train_seed is not None)
 
     def values(self, group: str, metric: str) -> list[float] | None:
-        """The metric of every run, None where it is not defined for the group."""
+        """The metric of every run, None if it is not defined for the group."""
         values = [run.result.metrics[group][metric] for run in self.runs]
         return None if None in values else [value for value in values if value is not None]
 
     def spread(self, group: str, metric: str) -> Spread | None:
-        """Mean and spread over the runs, None where the metric is not defined for the group."""
+        """Mean and spread over the runs, None if the metric is not defined for the group."""
         values = self.values(group, metric)
         return None if values is None else spread(values)
 
 
 @dataclass(frozen=True)
-class Section:
-    """Runs that may be compared with each other.
+class RunSet:
+    """A set of comparable runs.
 
     Attributes:
         fields: what they have in common.
         groups: class groups, "all" first.
-        entries: regular rows by falling AP of all classes, then the others.
-        notes: what a reader must know about the rows.
+        rows: regular rows by descending AP of all classes, then the others.
+        notes: what readers must know about the rows.
     """
 
     fields: Mapping[str, Any]
     groups: tuple[str, ...]
-    entries: tuple[Entry, ...]
+    rows: tuple[Row, ...]
     notes: tuple[str, ...]
 
     @property
@@ -108,7 +108,7 @@ class Section:
 
     @property
     def shortened(self) -> bool:
-        """Whether the schedule is shorter than the protocol's."""
+        """Whether the schedule is shorter than that of the protocol."""
         return bool(self.fields["shortened"])
 
     @property
@@ -131,22 +131,22 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(mean, std, float(t.ppf(0.975, count - 1)) * std / math.sqrt(count), count)
 
 
-def make_sections(results: Iterable[tuple[Path, Result]]) -> list[Section]:
-    """Sort runs into comparable sections by the rules at the top of this file.
+def comparable_run_sets(results: Iterable[tuple[Path, Result]]) -> list[RunSet]:
+    """Sort runs into sets of comparable runs by the rules at the top of this file.
 
-    The sections come by task, of each task the full and the longest schedules first.
+    Ordered by task; within a task full schedules come first, then the longest.
     """
     by_key: dict[str, list[Run]] = {}
     for path, result in results:
         sizes = {group: size.classes for group, size in result.groups.items()}
         fields = comparison_fields(result.key) | {"ground_truth": result.annotations_digest, "class_groups": sizes}
         by_key.setdefault(canonical_json(fields), []).append(Run(path, result))
-    sections = [_section(by_key[key]) for key in sorted(by_key)]
-    return sorted(sections, key=lambda section: (section.task, section.shortened, -section.fields["iterations"]))
+    run_sets = [_run_set(by_key[key]) for key in sorted(by_key)]
+    return sorted(run_sets, key=lambda run_set: (run_set.task, run_set.shortened, -run_set.fields["iterations"]))
 
 
-def differences(one: Section, other: Section) -> list[str]:
-    """Why two sections are not one: the fields that differ, as "schedule: short here, paper there"."""
+def differences(one: RunSet, other: RunSet) -> list[str]:
+    """Why two sets of runs are not one: the fields that differ, as "schedule: short here, paper there"."""
     return [
         f"{name}: {_short(one.fields[name])} here, {_short(other.fields[name])} there"
         for name in one.fields
@@ -159,13 +159,13 @@ def _short(value: Any) -> str:
     return f"{text[:12]}…" if len(text) > 24 else text
 
 
-def _section(runs: Sequence[Run]) -> Section:
+def _run_set(runs: Sequence[Run]) -> RunSet:
     replicates: dict[str, list[Run]] = {}
     for run in runs:
         replicates.setdefault(replicate_key(run.result.key), []).append(run)
     expected = {run.result.key.train_seed for run in runs} - {None}
-    regular: list[Entry] = []
-    apart: list[Entry] = []
+    regular: list[Row] = []
+    apart: list[Row] = []
     notes: list[str] = []
     for key in sorted(replicates):
         members = sorted(replicates[key], key=lambda run: (_seed_order(run.result.key), str(run.path)))
@@ -174,22 +174,22 @@ def _section(runs: Sequence[Run]) -> Section:
         problem = _problem(members, {seed for seed in expected if seed is not None})
         method, options = _method_name(members[0].result.key), members[0].result.key.method_options
         if problem:
-            apart += [Entry(method, options, (run,), problem) for run in members]
-            notes.append(f"{Entry(method, options, ()).label}: {problem}; its runs are not averaged and not ranked.")
+            apart += [Row(method, options, (run,), problem) for run in members]
+            notes.append(f"{Row(method, options, ()).label}: {problem}; its runs are not averaged and not ranked.")
         else:
-            regular.append(Entry(method, options, tuple(members)))
-    regular.sort(key=lambda entry: (-(_rank_value(entry)), entry.label))
+            regular.append(Row(method, options, tuple(members)))
+    regular.sort(key=lambda row: (-(_rank_value(row)), row.label))
     result = runs[0].result
     groups = tuple(sorted(result.groups, key=lambda group: (group != "all", _group_order(group), group)))
     fields = comparison_fields(result.key) | {
         "ground_truth": result.annotations_digest,
         "class_groups": " ".join(f"{group}={result.groups[group].classes}" for group in groups),
     }
-    return Section(fields, groups, (*regular, *apart), tuple(notes))
+    return RunSet(fields, groups, (*regular, *apart), tuple(notes))
 
 
 def _method_name(key: Key) -> str:
-    """The method's name; a user's own file carries its digest, since another file may have the same name."""
+    """The name of the method; a user's own file has its digest added, since another file may have the same name."""
     return key.method if key.method_digest is None else f"{key.method}@{key.method_digest[:8]}"
 
 
@@ -207,7 +207,7 @@ def _problem(members: Sequence[Run], expected: set[int]) -> str:
 
 
 def _without_copies(members: Sequence[Run]) -> tuple[list[Run], list[Run]]:
-    """Runs, and those among them that repeat a run's seed with exactly its metrics (a copied folder)."""
+    """The runs without copies, and the copies: runs with the seed and exactly the metrics of another one."""
     kept: list[Run] = []
     copies: list[Run] = []
     for run in members:
@@ -225,10 +225,9 @@ def _seed_order(key: Key) -> tuple[bool, int]:
 
 
 def _group_order(group: str) -> int:
-    order = list(GROUP_TITLES)
-    return order.index(group) if group in order else len(order)
+    return GROUP_ORDER.index(group) if group in GROUP_ORDER else len(GROUP_ORDER)
 
 
-def _rank_value(entry: Entry) -> float:
-    found = entry.spread("all", "AP")
+def _rank_value(row: Row) -> float:
+    found = row.spread("all", "AP")
     return found.mean if found else -1.0

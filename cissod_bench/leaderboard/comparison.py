@@ -41,25 +41,25 @@ def compare_runs(
 
     Args:
         first, second: run folders A and B.
-        annotations: ground truth; default: the file that A's record names.
+        annotations: ground truth; default: the file that the record of A names.
         samples: bootstrap samples.
         seed: of the samples.
         progress: wraps the loop over samples.
 
     Raises:
-        UserError: the runs are not comparable (the fields are named), a record, the detections or the ground truth is
-            missing, or the ground truth is not the one that the runs were scored against.
+        UserError: the runs are not comparable (the message names the fields); a record, the detections or the ground
+            truth is missing; or the ground truth is not the one that the runs were scored against.
     """
     records = [load_result(folder / RESULT_FILE) for folder in (first, second)]
     _check_comparable(first, second, records)
     truth = ground_truth(records[0], first, annotations)
     weighted = [weighted_ap(folder, record, truth) for folder, record in zip((first, second), records, strict=True)]
     estimates = [ap(np.ones(len(truth.image_ids))) for ap in weighted]
-    drawn: list[list[NDArray[np.float64]]] = [[], []]
+    resampled: list[list[NDArray[np.float64]]] = [[], []]
     for sample in progress(image_samples(len(truth.image_ids), samples, seed)):
-        for run, ap in zip(drawn, weighted, strict=True):
+        for run, ap in zip(resampled, weighted, strict=True):
             run.append(ap(sample.astype(np.float64)))
-    sampled = [np.stack(run) for run in drawn]
+    sampled = [np.stack(run) for run in resampled]
     groups = group_members(records[0], first, truth)
 
     def three(members: list[int]) -> tuple[Interval, Interval, Interval] | None:
@@ -77,7 +77,7 @@ def compare_runs(
 
 
 def comparison_table(comparison: Comparison, *, classes: bool = False) -> Table:
-    """Groups, or single classes by falling difference: both APs, the difference and its 95 % interval, in percent."""
+    """Groups, or classes by descending difference: both APs, the difference and its 95 % interval, in percent."""
     rows = comparison.classes if classes else comparison.groups
     known = [(name, found) for name, found in rows.items() if found is not None]
     if classes:

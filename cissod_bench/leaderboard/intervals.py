@@ -1,7 +1,7 @@
-"""Spread over validation images for the rows of a section, and which rows differ from the baseline by more than that.
+"""Spread over validation images for the rows of a table, and which rows differ from the baseline by more than that.
 
-A row's AP is the mean over its training seeds; all rows are resampled alike, so that differences are paired. The
-spread over seeds is another thing and stands elsewhere.
+The AP of a row is the mean over its training seeds. All rows are resampled alike, so that differences are paired. The
+spread over seeds is a separate quantity (`comparable.py`).
 """
 
 from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ from cissod_bench.evaluation.bootstrap import Interval, WeightedAP, group_interv
 from cissod_bench.evaluation.groups import load_evaluation
 from cissod_bench.evaluation.inputs import GroundTruth, read_detections, read_ground_truth
 from cissod_bench.evaluation.matches import match
-from cissod_bench.leaderboard.comparable import Section
+from cissod_bench.leaderboard.comparable import RunSet
 from cissod_bench.leaderboard.table import Cell, Column, Table
 from cissod_bench.results.record import Result
 
@@ -25,8 +25,8 @@ Progress = Callable[[Samples], Samples]
 
 
 @dataclass(frozen=True)
-class Row:
-    """Intervals of one row: group -> its AP, and its AP minus the baseline's; None without ground truth."""
+class IntervalRow:
+    """Intervals of one row: group -> its AP, and its AP minus that of the baseline; None without ground truth."""
 
     label: str
     values: dict[str, Interval | None]
@@ -39,53 +39,54 @@ class Row:
 
 
 def image_intervals(
-    section: Section,
+    run_set: RunSet,
     *,
     baseline: str = "soft-teacher",
     samples: int = 1000,
     seed: int = 0,
     progress: Progress = iter,
-) -> tuple[Row, ...]:
-    """Bootstrap over images for the regular rows of a section.
+) -> tuple[IntervalRow, ...]:
+    """Bootstrap over images for the regular rows of a set of runs.
 
     Args:
-        section: comparable runs.
-        baseline: method, with its default options, that the others are compared with; without it, no differences.
+        run_set: comparable runs.
+        baseline: method, with its default options, that the others are compared with; if no row has it, there are no
+            differences.
         samples: bootstrap samples.
         seed: of the samples.
         progress: wraps the loop over samples.
 
     Raises:
-        UserError: the detections of a run or the ground truth are not there any more.
+        UserError: the detections of a run or the ground truth no longer exist.
     """
-    entries = [entry for entry in section.entries if not entry.problem]
-    if not entries:
+    rows = [row for row in run_set.rows if not row.problem]
+    if not rows:
         return ()
-    results = [run.result for entry in entries for run in entry.runs]
-    truth = ground_truth(results[0], entries[0].runs[0].path.parent)
-    weighted = [[weighted_ap(run.path.parent, run.result, truth) for run in entry.runs] for entry in entries]
+    results = [run.result for row in rows for run in row.runs]
+    truth = ground_truth(results[0], rows[0].runs[0].path.parent)
+    weighted = [[weighted_ap(run.path.parent, run.result, truth) for run in row.runs] for row in rows]
     ones = np.ones(len(truth.image_ids))
     estimates = [np.mean([ap(ones) for ap in runs], axis=0) for runs in weighted]
-    drawn: list[list[NDArray[np.float64]]] = [[] for _ in entries]
+    resampled: list[list[NDArray[np.float64]]] = [[] for _ in rows]
     for sample in progress(image_samples(len(truth.image_ids), samples, seed)):
         weights = sample.astype(np.float64)
-        for of_entry, runs in zip(drawn, weighted, strict=True):
-            of_entry.append(np.mean([ap(weights) for ap in runs], axis=0))
-    sampled = [np.stack(of_entry) for of_entry in drawn]
-    members = group_members(results[0], entries[0].runs[0].path.parent, truth)
-    base = next((i for i, entry in enumerate(entries) if entry.method == baseline and not entry.options), None)
+        for of_row, runs in zip(resampled, weighted, strict=True):
+            of_row.append(np.mean([ap(weights) for ap in runs], axis=0))
+    sampled = [np.stack(of_row) for of_row in resampled]
+    members = group_members(results[0], rows[0].runs[0].path.parent, truth)
+    base = next((i for i, row in enumerate(rows) if row.method == baseline and not row.options), None)
     return tuple(
-        Row(
-            label=entry.label,
-            values={group: group_interval(estimate, drawn_here, where) for group, where in members.items()},
+        IntervalRow(
+            label=row.label,
+            values={group: group_interval(estimate, samples_here, where) for group, where in members.items()},
             differences={
-                group: group_interval(estimate - estimates[base], drawn_here - sampled[base], where)
+                group: group_interval(estimate - estimates[base], samples_here - sampled[base], where)
                 for group, where in members.items()
             }
             if base is not None and index != base
             else {},
         )
-        for index, (entry, estimate, drawn_here) in enumerate(zip(entries, estimates, sampled, strict=True))
+        for index, (row, estimate, samples_here) in enumerate(zip(rows, estimates, sampled, strict=True))
     )
 
 
@@ -93,26 +94,26 @@ def ground_truth(record: Result, folder: Path, annotations: Path | None = None) 
     """The annotations that a record was scored against.
 
     Raises:
-        UserError: they are not there, or not the same any more.
+        UserError: they no longer exist or have changed.
     """
     path = annotations or (Path(record.annotations) if record.annotations else None)
     if path is None or not path.is_file():
         named = path or "not named in the record"
         raise UserError(
-            f"{folder}: the ground truth of the run is not there ({named}). Start from the folder that the run was "
-            "started from; `compare` and `errors` also take it as --annotations."
+            f"{folder}: the ground truth of the run does not exist ({named}). Start from the folder that the run was "
+            "started in, or give the file to `compare` and `errors` as --annotations."
         )
     truth = read_ground_truth(path, lvis=record.key.rules == "lvis")
     if record.annotations_digest not in (None, truth.digest()):
-        raise UserError(f"{path}: not the ground truth that {folder} was scored against.")
+        raise UserError(f"{path} is not the ground truth that {folder} was scored against, or has changed since.")
     return truth
 
 
 def weighted_ap(folder: Path, record: Result, truth: GroundTruth) -> WeightedAP:
-    """A run's detections, matched and ready to be resampled.
+    """The detections of a run, matched and ready to be resampled.
 
     Raises:
-        UserError: the record names no detections, or they are not there.
+        UserError: the record names no detections, or they do not exist.
     """
     if "detections" not in record.files:
         raise UserError(f"{folder}: the record names no detections, so there is nothing to resample.")
@@ -122,10 +123,10 @@ def weighted_ap(folder: Path, record: Result, truth: GroundTruth) -> WeightedAP:
 
 
 def group_members(record: Result, folder: Path, truth: GroundTruth) -> dict[str, list[int]]:
-    """Group -> positions of its classes among the ground truth's.
+    """Group -> positions of its classes in the ground truth.
 
     Raises:
-        UserError: the run's per-class arrays, which name the classes of each group, are not there.
+        UserError: the per-class arrays of the run, which name the classes of each group, do not exist.
     """
     if "per_class" not in record.files:
         raise UserError(f"{folder}: the record names no per-class arrays, which say what the groups are.")
@@ -134,11 +135,11 @@ def group_members(record: Result, folder: Path, truth: GroundTruth) -> dict[str,
     return {group: [index[name] for name in names] for group, names in groups.items()}
 
 
-def intervals_table(section: Section, rows: tuple[Row, ...], baseline: str) -> Table:
+def intervals_table(run_set: RunSet, rows: tuple[IntervalRow, ...], baseline: str) -> Table:
     """AP with its 95 % interval over images, and the difference to the baseline with its own, by group."""
     compared = any(row.differences for row in rows)
     columns = [Column("method", "Method")]
-    for group in section.groups:
+    for group in run_set.groups:
         columns += [Column(f"{group}_AP", "AP", group, "reference"), Column(f"{group}_half", "±", group, "reference")]
         if compared:
             columns.append(Column(f"{group}_difference", f"Δ {baseline}", group, "difference"))
@@ -146,15 +147,15 @@ def intervals_table(section: Section, rows: tuple[Row, ...], baseline: str) -> T
     body = []
     for row in rows:
         cells = [Cell(row.label)]
-        for group in section.groups:
+        for group in run_set.groups:
             cells += _value_and_half(row.values.get(group))
             if compared:
                 cells += _value_and_half(row.differences.get(group), "*" if row.differs(group) else "")
         body.append(tuple(cells))
     note = f"* differs from {baseline}: the interval of the difference excludes zero."
     return Table(
-        name=f"{section.task}-{section.fields['split_digest'][:8]}-{section.fields['schedule']}-images",
-        title=f"{section.title}: spread over validation images",
+        name=f"{run_set.task}-{run_set.fields['split_digest'][:8]}-{run_set.fields['schedule']}-images",
+        title=f"{run_set.title}: spread over validation images",
         caption="AP in percent and half width of its 95 % interval, bootstrap over images, paired between rows.",
         columns=tuple(columns),
         rows=tuple(body),

@@ -1,7 +1,7 @@
-"""The leaderboard as one HTML file that needs no network: tables to sort and filter, charts, and every run's record.
+"""The leaderboard as one HTML file that works offline: tables to sort and filter, charts, and the record of every run.
 
-The tables are plain HTML that DataTables (shipped inside `itables`) makes sortable; the charts are Plotly's. Without
-JavaScript the tables and records are still there.
+The tables are plain HTML that DataTables (shipped with `itables`) makes sortable; the charts use Plotly. Without
+JavaScript, tables and records are still readable.
 """
 
 import base64
@@ -18,7 +18,7 @@ import plotly.offline
 
 from cissod_bench import __version__
 from cissod_bench.leaderboard import plots
-from cissod_bench.leaderboard.comparable import Entry, Run, Section
+from cissod_bench.leaderboard.comparable import Row, Run, RunSet
 from cissod_bench.leaderboard.series import (
     OBSERVED,
     ClassSeries,
@@ -33,25 +33,25 @@ from cissod_bench.leaderboard.writers import html_table
 from cissod_bench.results.record import Rejected
 
 DASHES = ("solid", "dash", "dot", "dashdot")
-COLORS = (*plots.COLORS[:-1], "#808080")  # black would vanish from a dark page
+COLORS = (*plots.COLORS[:-1], "#808080")  # black would be invisible on a dark page
 SYMBOLS = ("circle", "triangle-up", "square", "diamond", "cross", "star", "x", "pentagon")  # one more than colours
 
 
 def html_page(
-    sections: Sequence[Section],
+    run_sets: Sequence[RunSet],
     tables: Sequence[Table],
     more: Sequence[Table],
     rejected: Sequence[Rejected],
     out: Path,
 ) -> str:
-    """The page's text, the same for the same records.
+    """The text of the page: the same for the same records.
 
     Args:
-        sections: comparable runs.
-        tables: one for each section.
-        more: tables that stand below: intervals over images, the paper's.
+        run_sets: sets of comparable runs.
+        tables: one for each set.
+        more: further tables: intervals over images, the paper's tables.
         rejected: files that were left out.
-        out: folder that the page will lie in: links to configurations are relative to it.
+        out: folder of the page; links to configurations are relative to it.
     """
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (files("cissod_bench.leaderboard") / name).read_text("utf-8")),
@@ -62,18 +62,18 @@ def html_page(
     )
     bundle = files("itables") / "html"
     parts = []
-    for number, (section, table) in enumerate(zip(sections, tables, strict=True)):
-        per_class, lines = class_series(section), run_curves(section)
+    for number, (run_set, table) in enumerate(zip(run_sets, tables, strict=True)):
+        per_class, lines = class_series(run_set), run_curves(run_set)
         figures = {
-            "AP by group, with the 95 % t-interval over training seeds": bars(section),
+            "AP by group, with the 95 % t-interval over training seeds": bars(run_set),
             "AP per class, mean over training seeds": classes(per_class, "AP in percent") if per_class else None,
             "AP over iterations, one line a seed": curves(lines, "AP in percent", 100) if lines else None,
         }
-        for word, found in zip(("precision", "recall"), pseudo_label_series(section) or (), strict=False):
+        for word, found in zip(("precision", "recall"), pseudo_label_series(run_set) or (), strict=False):
             title = f"{word.capitalize()} of pseudo labels per class, last third of the runs"
             figures[title] = classes(found, f"{word} in percent")
         for name, words in OBSERVED.items():
-            logged = observed_curves(section, name)
+            logged = observed_curves(run_set, name)
             title = f"{words[0].upper()}{words[1:]} over iterations, by group"
             figures[title] = curves(logged, words) if logged else None
         charts = [
@@ -85,7 +85,7 @@ def html_page(
             "title": table.title,
             "table": html_table(table),
             "charts": charts,
-            "runs": [_run(entry, run, out) for entry in section.entries for run in entry.runs],
+            "runs": [_run(row, run, out) for row in run_set.rows for run in row.runs],
         })  # fmt: skip
     return environment.get_template("page.html").render(
         sections=parts,
@@ -98,14 +98,14 @@ def html_page(
     )
 
 
-def bars(section: Section) -> go.Figure:
-    """AP by group of every row; bars: 95 % t-interval of the mean over training seeds, where there are several."""
+def bars(run_set: RunSet) -> go.Figure:
+    """AP by group of every row, with the 95 % t-interval over training seeds where there are several."""
     figure = go.Figure()
-    for index, entry in enumerate(section.entries):
-        found = [entry.spread(group, "AP") for group in section.groups]
+    for index, row in enumerate(run_set.rows):
+        found = [row.spread(group, "AP") for group in run_set.groups]
         figure.add_bar(
-            name=entry.label,
-            x=list(section.groups),
+            name=row.label,
+            x=list(run_set.groups),
             y=[None if spread is None else 100 * spread.mean for spread in found],
             error_y={
                 "type": "data",
@@ -120,7 +120,7 @@ def bars(section: Section) -> go.Figure:
 
 
 def classes(found: ClassSeries, axis: str) -> go.Figure:
-    """A number of every class and row, in percent."""
+    """One value of every class and row, in percent."""
     figure = go.Figure()
     for index, (label, values) in enumerate(found.values.items()):
         figure.add_scatter(
@@ -134,7 +134,7 @@ def classes(found: ClassSeries, axis: str) -> go.Figure:
 
 
 def curves(found: Sequence[RunCurve], axis: str, scale: float = 1.0) -> go.Figure:
-    """Something over iterations, one line for each run and group, multiplied by `scale`."""
+    """A value over iterations, multiplied by `scale`: one line for each run and group."""
     figure = go.Figure()
     groups = list(dict.fromkeys(run.group for run in found))
     for run in found:
@@ -168,7 +168,7 @@ def _json(figure: go.Figure) -> str:
     return json.dumps(json.loads(figure.to_json()), sort_keys=True).replace("<", "\\u003c")
 
 
-def _run(entry: Entry, run: Run, out: Path) -> dict[str, Any]:
+def _run(row: Row, run: Run, out: Path) -> dict[str, Any]:
     result = run.result
     config = result.files.get("config")
     linked = run.path.parent / config if config else None
@@ -183,7 +183,7 @@ def _run(entry: Entry, run: Run, out: Path) -> dict[str, Any]:
         "environment": ", ".join(f"{name} {version}" for name, version in sorted(result.environment.items())),
     }
     return {
-        "label": entry.label if entry.problem else f"{entry.label}, seed {facts['training seed']}",
+        "label": row.label if row.problem else f"{row.label}, seed {facts['training seed']}",
         "facts": {name: value for name, value in facts.items() if value != ""},
         "config": os.path.relpath(linked, out).replace(os.sep, "/") if linked and linked.is_file() else None,
     }

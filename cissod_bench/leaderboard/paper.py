@@ -4,10 +4,10 @@ AP in percent, as printed. A table of n_maj majority and n_min minority classes 
 
     all = (n_maj * maj + n_min * min) / (n_maj + n_min)
 
-up to the rounding of three printed digits (0.1). The tests compute this for every row; the rows that do not fit are
-the paper's own, copied as they stand and listed in `INCONSISTENT`. So are two differences of its text to its tables:
-sec. 4.3 says 1.5 and 2.7 points over DASO and Soft teacher in split 1 (the table: 1.7 and 2.9), sec. 4.4 says 5.3
-points by CrS and 0.8 without GbR (the table: 5.1 and 0.9).
+up to the rounding of the printed digits (0.1). The tests compute this for every row; rows that do not fit are copied
+as printed and listed in `INCONSISTENT`. The text of the paper also differs from its tables twice: sec. 4.3 says 1.5 and
+2.7 points over DASO and Soft teacher in split 1 (the table: 1.7 and 2.9), sec. 4.4 says 5.3 points by CrS and 0.8
+without GbR (the table: 5.1 and 0.9).
 """
 
 from dataclasses import dataclass
@@ -153,7 +153,7 @@ INCONSISTENT = frozenset({
 """(table, task, label) of rows whose printed `all` is not the mean over classes of their `maj` and `min`."""
 
 NEAREST = {"shapes": "coco-split1", "shapes-lt": "lvis"}
-"""The embedded tasks repeat a task's scenario in small: its rows are shown beside theirs, without a difference."""
+"""Embedded tasks repeat the scenario of a task on a small scale: they are shown next to it, without a difference."""
 
 
 def comparison_table(task: str) -> PaperTable | None:

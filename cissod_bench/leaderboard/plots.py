@@ -1,70 +1,28 @@
-"""Plots as figures that are drawn without a display and rendered to the same PNG and SVG bytes every time."""
+"""The plots of a report, as figures that need no display and give the same PNG and SVG bytes every time."""
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cissod_bench.leaderboard.series import ClassSeries, RunCurve
+from cissod_bench.splits.plot import GROUP_STYLES, picture
 
 # Okabe and Ito's palette, which stays distinct with every common form of colour blindness; shapes differ as well.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#999999"
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")  # one more than colours: no pair comes twice
-GROUP_STYLE = {
-    "all": (COLORS[6], "s"), "maj": (COLORS[0], "o"), "min": (COLORS[1], "^"),
-    "f": (COLORS[0], "o"), "c": (COLORS[2], "s"), "r": (COLORS[1], "^"),
-}  # fmt: skip
 
 
 def render(figure: Figure) -> dict[str, bytes]:
     """The figure as {"png": bytes, "svg": bytes}, without dates or random ids."""
-    found = {}
-    with mpl.rc_context({"svg.hashsalt": "cissod-bench", "svg.fonttype": "path"}):
-        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            target = io.BytesIO()
-            figure.savefig(target, format=kind, dpi=150, metadata=metadata)
-            found[kind] = target.getvalue()
-    return found
-
-
-def distribution(statistics: Mapping[str, Any], title: str) -> Figure:
-    """Boxes per class in the whole training set and in D_l, on a log10 axis, classes by falling frequency (Fig. 4).
-
-    Args:
-        statistics: content of a split's `statistics.json`: `classes` with `group`, `train_boxes`, `labeled_boxes`.
-        title: heading.
-    """
-    classes = sorted(statistics["classes"], key=lambda row: (-row["train_boxes"], row["name"]))
-    index = np.arange(1, len(classes) + 1)
-    labeled = np.array([row["labeled_boxes"] for row in classes])
-    figure, axes = _figure(title)
-    axes.fill_between(
-        index, 0.5, [max(row["train_boxes"], 0.5) for row in classes], step="mid", color=GREY, alpha=0.4,
-        label="all training images",
-    )  # fmt: skip
-    for group in dict.fromkeys(row["group"] for row in classes):
-        member = np.array([row["group"] == group for row in classes])
-        color, marker = GROUP_STYLE.get(group, (COLORS[3], "D"))
-        axes.scatter(
-            index[member], np.maximum(labeled[member], 0.5), s=14, color=color, marker=marker,
-            label=f"D_l, {group} ({member.sum()} classes)",
-        )  # fmt: skip
-    axes.set_yscale("log")
-    axes.set_ylim(bottom=0.5)
-    axes.set_xlim(0.5, len(classes) + 0.5)
-    axes.set_xlabel("class index, by frequency in all training images")
-    axes.set_ylabel("boxes (log10 scale; none: on the axis)")
-    axes.legend(frameon=False)
-    return figure
+    return {kind: picture(figure, kind) for kind in ("png", "svg")}
 
 
 def class_ap(found: ClassSeries, title: str) -> Figure:
-    """AP of every class, classes by frequency, one kind of marker a row."""
+    """AP of every class, classes by frequency, one kind of marker per row."""
     figure, axes = _figure(title)
     _class_points(axes, found)
     axes.set_ylabel("AP in percent")
@@ -101,7 +59,7 @@ def _class_points(axes: Any, found: ClassSeries) -> None:
 
 
 def iterations(found: Sequence[RunCurve], title: str, axis: str, scale: float = 1.0) -> Figure:
-    """Something over iterations, one line for each run and group, multiplied by `scale`."""
+    """A value over iterations, multiplied by `scale`: one line for each run and group."""
     figure, axes = _figure(title)
     groups = list(dict.fromkeys(run.group for run in found))
     for run in found:
@@ -122,10 +80,10 @@ def iterations(found: Sequence[RunCurve], title: str, axis: str, scale: float = 
 
 
 def confusion(shares: Mapping[str, Mapping[str, int]], title: str) -> Figure:
-    """What the objects of each group are taken for: one bar a group, shares of its objects.
+    """What the objects of each group are mistaken for: one bar per group, shares of its objects.
 
     Args:
-        shares: `evaluation.errors.group_confusion`.
+        shares: as returned by `evaluation.tide.group_confusion`.
         title: heading.
     """
     figure, axes = _figure(title, height=1.4 + 0.7 * len(shares))
@@ -159,7 +117,7 @@ def error_types(counts: Mapping[str, Mapping[str, int]], title: str) -> Figure:
     types = list(next(iter(counts.values())))
     width = 0.8 / len(counts)
     for index, (group, row) in enumerate(counts.items()):
-        color, _ = GROUP_STYLE.get(group, (COLORS[3], "D"))
+        color, _ = GROUP_STYLES.get(group, (COLORS[3], "D"))
         total = max(sum(row.values()), 1)
         positions = np.arange(len(types)) + (index - (len(counts) - 1) / 2) * width
         axes.bar(positions, [row[name] / total for name in types], width, color=color, label=f"{group} ({total:,})")

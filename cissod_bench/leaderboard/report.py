@@ -1,4 +1,4 @@
-"""From run folders to a report: what is read, what is written, and nothing overwritten unasked."""
+"""From run folders to a report: reading the records, making the tables, writing the files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,10 +8,10 @@ from types import MappingProxyType
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation import METRICS
 from cissod_bench.io import write_bytes
-from cissod_bench.leaderboard.comparable import Section, make_sections
+from cissod_bench.leaderboard.comparable import RunSet, comparable_run_sets
 from cissod_bench.leaderboard.intervals import Progress, image_intervals, intervals_table
 from cissod_bench.leaderboard.page import html_page
-from cissod_bench.leaderboard.plots import class_ap, distribution, iterations, pseudo_labels, render
+from cissod_bench.leaderboard.plots import class_ap, iterations, pseudo_labels, render
 from cissod_bench.leaderboard.series import (
     OBSERVED,
     class_series,
@@ -21,25 +21,26 @@ from cissod_bench.leaderboard.series import (
     split_statistics,
 )
 from cissod_bench.leaderboard.table import Table
-from cissod_bench.leaderboard.tables import Variants, paper_table, section_table, tidy_table
+from cissod_bench.leaderboard.tables import Variants, paper_table, run_set_table, tidy_table
 from cissod_bench.leaderboard.writers import comma_separated, json_text, latex, markdown
 from cissod_bench.results.record import Rejected, load_results
+from cissod_bench.splits.plot import plot_figure_4
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a report says, before it is written.
+    """The content of a report before it is written.
 
     Attributes:
-        sections: comparable runs.
-        tables: one for each section, in their order.
-        images: spread over images, one for each section, empty where it was not asked for.
-        paper: the paper's tables with our numbers beside them.
-        results: every number, one a row.
+        run_sets: sets of comparable runs.
+        tables: one for each set, in the same order.
+        images: tables of the spread over images, one for each set; empty without bootstrap samples.
+        paper: the paper's tables next to our numbers.
+        results: every number, one per row.
         rejected: files that were left out, with the reason.
     """
 
-    sections: tuple[Section, ...]
+    run_sets: tuple[RunSet, ...]
     tables: tuple[Table, ...]
     images: tuple[Table, ...]
     paper: tuple[Table, ...]
@@ -72,33 +73,33 @@ def make_report(
         progress: wraps the loop over samples.
 
     Raises:
-        UserError: a folder that does not exist, no usable record, an unknown metric, or, with samples, detections or
-            ground truth that are not there.
+        UserError: a folder does not exist, there is no usable record, the metric is unknown, or, with samples, the
+            detections or the ground truth no longer exist.
     """
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
     results, rejected = load_results(folders)
-    sections = make_sections(results)
-    rows = [
-        image_intervals(section, baseline=baseline, samples=samples, progress=progress) if samples else ()
-        for section in sections
+    run_sets = comparable_run_sets(results)
+    intervals = [
+        image_intervals(run_set, baseline=baseline, samples=samples, progress=progress) if samples else ()
+        for run_set in run_sets
     ]
     tables = []
-    for section, of_section in zip(sections, rows, strict=True):
-        different = {row.label: [group for group in section.groups if row.differs(group)] for row in of_section}
+    for run_set, of_set in zip(run_sets, intervals, strict=True):
+        different = {row.label: [group for group in run_set.groups if row.differs(group)] for row in of_set}
         # The marks are about AP; other metrics stay without.
         marks = different if metric == "AP" else {}
-        table = section_table(section, sections, metric=metric, different=marks)
+        table = run_set_table(run_set, run_sets, metric=metric, different=marks)
         if any(marks.values()):
             note = f"* differs from {baseline} by more than another set of validation images would explain (95 %)."
             table = replace(table, notes=(*table.notes, note))
         tables.append(table)
     return Report(
-        sections=tuple(sections),
+        run_sets=tuple(run_sets),
         tables=tuple(tables),
-        images=tuple(intervals_table(s, r, baseline) for s, r in zip(sections, rows, strict=True) if r),
-        paper=tuple(paper_table(number, sections, variants) for number in ((1, 2, 3, 4, 5) if variants else (1, 2, 3))),
-        results=tidy_table(sections),
+        images=tuple(intervals_table(s, r, baseline) for s, r in zip(run_sets, intervals, strict=True) if r),
+        paper=tuple(paper_table(number, run_sets, variants) for number in ((1, 2, 3, 4, 5) if variants else (1, 2, 3))),
+        results=tidy_table(run_sets),
         rejected=tuple(rejected),
     )
 
@@ -112,14 +113,14 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
     Raises:
         UserError: one of the files exists with other content and `overwrite` is not given; nothing is written then.
     """
-    plots = _plots(report.sections)
+    plots = _plots(report.run_sets)
     content = {
         "report.md": _page(report, {f"{name}.png": title for name, (title, _) in plots.items()}).encode(),
         "tables.tex": "\n".join(latex(table) for table in (*report.tables, *report.images, *report.paper)).encode(),
         "results.csv": comma_separated(report.results).encode(),
         "results.json": json_text(report.results).encode(),
         "index.html": html_page(
-            report.sections, report.tables, (*report.images, *report.paper), report.rejected, out
+            report.run_sets, report.tables, (*report.images, *report.paper), report.rejected, out
         ).encode(),
         **{f"{name}.{kind}": data for name, (_, pictures) in plots.items() for kind, data in pictures.items()},
     }
@@ -139,51 +140,51 @@ def _page(report: Report, plots: Mapping[str, str]) -> str:
     if plots:
         parts += ["## Plots\n", *(f"![{title}]({name})\n" for name, title in plots.items())]
     parts += [markdown(table) for table in report.paper]
-    parts.append(_provenance(report.sections))
+    parts.append(_provenance(report.run_sets))
     if report.rejected:
         lines = [f"- {entry.reason}" for entry in report.rejected]
         parts.append("\n".join(["## Left out", "", *lines]) + "\n")
     return "\n".join(parts)
 
 
-def _provenance(sections: Sequence[Section]) -> str:
+def _provenance(run_sets: Sequence[RunSet]) -> str:
     lines = ["## Runs", "", "| Task | Row | Seed | Package | Folder |", "| :-- | :-- | --: | :-- | :-- |"]
-    for section in sections:
-        for entry in section.entries:
-            for run in entry.runs:
+    for run_set in run_sets:
+        for row in run_set.rows:
+            for run in row.runs:
                 seed = run.result.key.train_seed
                 shown = "unknown" if seed is None else seed
                 version = run.result.package_version
-                lines.append(f"| {section.task} | {entry.label} | {shown} | {version} | {run.path.parent} |")
+                lines.append(f"| {run_set.task} | {row.label} | {shown} | {version} | {run.path.parent} |")
     return "\n".join(lines) + "\n"
 
 
-def _plots(sections: Sequence[Section]) -> dict[str, tuple[str, dict[str, bytes]]]:
-    """File name without ending -> (what it shows, pictures by ending)."""
+def _plots(run_sets: Sequence[RunSet]) -> dict[str, tuple[str, dict[str, bytes]]]:
+    """File name without extension -> (what it shows, pictures by extension)."""
     found: dict[str, tuple[str, dict[str, bytes]]] = {}
-    for section in sections:
-        digest = str(section.fields["split_digest"])
-        split = f"{section.task}-{digest[:8]}"
-        name = f"{split}-{section.fields['schedule']}-{section.fields['iterations']}"
-        statistics = split_statistics(section)
+    for run_set in run_sets:
+        digest = str(run_set.fields["split_digest"])
+        split = f"{run_set.task}-{digest[:8]}"
+        name = f"{split}-{run_set.fields['schedule']}-{run_set.fields['iterations']}"
+        statistics = split_statistics(run_set)
         if statistics is not None and f"{split}-distribution" not in found:
-            title = f"Class distribution of {section.task}, split {digest[:12]} (Fig. 4 of the paper)"
-            found[f"{split}-distribution"] = title, render(distribution(statistics[1], title))
-        per_class = class_series(section)
+            title = f"Class distribution of {run_set.task}, split {digest[:12]} (Fig. 4 of the paper)"
+            found[f"{split}-distribution"] = title, render(plot_figure_4([(split, statistics[1])]))
+        per_class = class_series(run_set)
         if per_class is not None:
-            title = f"AP per class: {section.title}"
+            title = f"AP per class: {run_set.title}"
             found[f"{name}-classes"] = title, render(class_ap(per_class, title))
-        lines = run_curves(section)
+        lines = run_curves(run_set)
         if lines:
-            title = f"AP over iterations: {section.title}"
+            title = f"AP over iterations: {run_set.title}"
             found[f"{name}-iterations"] = title, render(iterations(lines, title, "AP in percent", 100))
-        quality = pseudo_label_series(section)
+        quality = pseudo_label_series(run_set)
         if quality is not None:
-            title = f"Pseudo labels, last third of the runs (Fig. 3 of the paper): {section.title}"
+            title = f"Pseudo labels, last third of the runs (Fig. 3 of the paper): {run_set.title}"
             found[f"{name}-pseudo-labels"] = title, render(pseudo_labels(*quality, title))
         for what, words in OBSERVED.items():
-            lines = observed_curves(section, what)
+            lines = observed_curves(run_set, what)
             if lines:
-                title = f"{words[0].upper()}{words[1:]} over iterations: {section.title}"
+                title = f"{words[0].upper()}{words[1:]} over iterations: {run_set.title}"
                 found[f"{name}-{what}"] = title, render(iterations(lines, title, words))
     return found

@@ -1,4 +1,4 @@
-"""What charts of a section show: AP of every class by frequency, AP over iterations, what methods logged."""
+"""The data of charts: AP of every class by frequency, AP over iterations, and what methods logged."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ import numpy as np
 
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation import load_evaluation
-from cissod_bench.leaderboard.comparable import Entry, Section
+from cissod_bench.leaderboard.comparable import Row, RunSet
 from cissod_bench.results.curves import Curve, metric_curves, read_curves
 from cissod_bench.results.diagnostics import PER_CLASS, group_curve, pseudo_label_quality, read_observables
 
@@ -22,17 +22,17 @@ OBSERVED = {
     "copies": "copies of unlabelled images in a pass, by class",
     "crs_coverage": "part of D_u in the pseudo-label pool",
 }
-"""What methods log about themselves, in words: per class (`observables.PER_CLASS`), and as one number of the run."""
+"""What methods log, in words: values per class (`diagnostics.PER_CLASS`) and single numbers of the run."""
 
 
 @dataclass(frozen=True)
 class ClassSeries:
-    """A number per class, for the rows of a section.
+    """One number per class, for the rows of a set of runs.
 
     Attributes:
-        names: the classes in their order of display.
+        names: the classes in the order of display.
         order: what they are ordered by, in words.
-        values: row label -> number in [0, 1] of every class, None where it is not defined.
+        values: row label -> number in [0, 1] of every class, None if it is not defined.
     """
 
     names: tuple[str, ...]
@@ -42,7 +42,7 @@ class ClassSeries:
 
 @dataclass(frozen=True)
 class RunCurve:
-    """A number of one group over the iterations of one run; `first` is set for the first run of its row."""
+    """A value of one group over the iterations of one run; `first` marks the first run of its row."""
 
     label: str
     group: str
@@ -51,13 +51,13 @@ class RunCurve:
     curve: Curve
 
 
-def class_series(section: Section) -> ClassSeries | None:
-    """AP per class, mean over training seeds; None where no row has its per-class arrays."""
-    means = {entry.label: _class_means(entry) for entry in section.entries}
+def class_series(run_set: RunSet) -> ClassSeries | None:
+    """AP per class, mean over training seeds; None if no row has its per-class arrays."""
+    means = {row.label: _class_means(row) for row in run_set.rows}
     known = {label: found for label, found in means.items() if found}
     if not known:
         return None
-    boxes = _labeled_boxes(section)
+    boxes = _labeled_boxes(run_set)
     first = next(iter(known.values()))
     if boxes and set(first) <= set(boxes):
         names, order = sorted(first, key=lambda name: (-boxes[name], name)), "boxes in D_l"
@@ -67,19 +67,19 @@ def class_series(section: Section) -> ClassSeries | None:
     return ClassSeries(tuple(names), order, values)
 
 
-def run_curves(section: Section) -> list[RunCurve]:
+def run_curves(run_set: RunSet) -> list[RunCurve]:
     """AP over iterations of every run that was evaluated more than once."""
-    return _curves(section, lambda folder: metric_curves(folder, section.groups))
+    return _curves(run_set, lambda folder: metric_curves(folder, run_set.groups))
 
 
-def observed_curves(section: Section, name: str) -> list[RunCurve]:
-    """What methods logged, one curve for each run and group: the mean over the group's classes, or one number of D_u.
+def observed_curves(run_set: RunSet, name: str) -> list[RunCurve]:
+    """What methods logged, one curve for each run and group: the mean over the classes of a group, or a number of D_u.
 
     Args:
-        section: runs; their split's statistics must still be there, which name the classes in label order.
+        run_set: runs; the statistics of their split, which name the classes in label order, must still exist.
         name: one of `OBSERVED`.
     """
-    members = _group_labels(section)
+    members = _group_labels(run_set)
     classes = sum(map(len, members.values()))
 
     def logged(folder: Path) -> dict[str, Curve]:
@@ -91,84 +91,85 @@ def observed_curves(section: Section, name: str) -> list[RunCurve]:
             return {}
         return {group: group_curve(observed, name, labels) for group, labels in members.items()}
 
-    return _curves(section, logged)
+    return _curves(run_set, logged)
 
 
-def _curves(section: Section, of_run: Callable[[Path], Mapping[str, Curve]]) -> list[RunCurve]:
-    """The curves of more than one point that a function finds in each run's folder, by group."""
+def _curves(run_set: RunSet, of_run: Callable[[Path], Mapping[str, Curve]]) -> list[RunCurve]:
+    """The curves with more than one point that a function finds in the folder of each run, by group."""
     return [
-        RunCurve(entry.label, group, row, run is entry.runs[0], curve)
-        for row, entry in enumerate(section.entries)
-        for run in entry.runs
+        RunCurve(row.label, group, number, run is row.runs[0], curve)
+        for number, row in enumerate(run_set.rows)
+        for run in row.runs
         for group, curve in of_run(run.path.parent).items()
         if len(curve[0]) > 1
     ]
 
 
-def pseudo_label_series(section: Section) -> tuple[ClassSeries, ClassSeries] | None:
+def pseudo_label_series(run_set: RunSet) -> tuple[ClassSeries, ClassSeries] | None:
     """Precision and recall of pseudo labels per class, mean over training seeds (Fig. 3 of the paper); None if unknown.
 
-    Classes stand group by group, in each by falling number of boxes in D_l.
+    Classes are ordered by group, then by descending number of boxes in D_l.
     """
-    statistics = split_statistics(section)
+    statistics = split_statistics(run_set)
     if statistics is None:
         return None
-    rows = statistics[1]["classes"]
-    order = sorted(range(len(rows)), key=lambda label: (rows[label]["group"], -rows[label]["labeled_boxes"]))
+    classes = statistics[1]["classes"]
+    order = sorted(range(len(classes)), key=lambda label: (classes[label]["group"], -classes[label]["labeled_boxes"]))
     qualities: tuple[dict[str, tuple[float | None, ...]], ...] = ({}, {})
-    for entry in section.entries:
-        observed = [read_observables(run.path.parent, len(rows)) for run in entry.runs]
+    for row in run_set.rows:
+        observed = [read_observables(run.path.parent, len(classes)) for run in row.runs]
         found = [pseudo_label_quality(run) for run in observed if run is not None]
         known = [quality for quality in found if quality is not None]
-        if len(known) == len(entry.runs):
+        if len(known) == len(row.runs):
             for which, values in enumerate(qualities):
                 means = np.mean([quality[which] for quality in known], axis=0)
-                values[entry.label] = tuple(None if np.isnan(means[label]) else float(means[label]) for label in order)
+                values[row.label] = tuple(None if np.isnan(means[label]) else float(means[label]) for label in order)
     if not qualities[0]:
         return None
-    names = tuple(str(rows[label]["name"]) for label in order)
+    names = tuple(str(classes[label]["name"]) for label in order)
     precision, recall = (ClassSeries(names, "group and boxes in D_l", values) for values in qualities)
     return precision, recall
 
 
-def split_statistics(section: Section) -> tuple[Path, dict[str, Any]] | None:
-    """`statistics.json` of the split that the section's runs were trained on, None where it is not there any more.
+def split_statistics(run_set: RunSet) -> tuple[Path, dict[str, Any]] | None:
+    """`statistics.json` of the split that the runs of a set were trained on, None if it no longer exists.
 
     Raises:
-        UserError: the file is there and damaged.
+        UserError: the file is damaged.
     """
-    split = section.entries[0].runs[0].result.split
+    split = run_set.rows[0].runs[0].result.split
     path = Path(split) / "statistics.json" if split else None
     if path is None or not path.is_file():
         return None
     try:
         content = json.loads(path.read_bytes())
+        dict(content["groups"])
         for row in content["classes"]:
             int(row["train_boxes"]), int(row["labeled_boxes"]), str(row["name"]), str(row["group"])
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not the statistics of a split ({error!r}); make the split again.") from None
+        raise UserError(f"{path} is not the statistics of a split ({error!r}). Make the split again.") from None
     return path, content
 
 
-def _labeled_boxes(section: Section) -> dict[str, int]:
-    found = split_statistics(section)
+def _labeled_boxes(run_set: RunSet) -> dict[str, int]:
+    found = split_statistics(run_set)
     rows = found[1]["classes"] if found else []
     return {row["name"]: row["labeled_boxes"] for row in rows}
 
 
-def _group_labels(section: Section) -> dict[str, list[int]]:
-    """Group -> labels of its classes; empty where the split's statistics are not there any more."""
-    found = split_statistics(section)
+def _group_labels(run_set: RunSet) -> dict[str, list[int]]:
+    """Group -> labels of its classes; empty if the statistics of the split no longer exist."""
+    found = split_statistics(run_set)
     members: dict[str, list[int]] = {}
     for label, row in enumerate(found[1]["classes"] if found else []):
         members.setdefault(row["group"], []).append(label)
     return members
 
 
-def _class_means(entry: Entry) -> dict[str, float]:
-    """Class name -> AP, without classes that have no ground truth; empty where a run has no usable arrays."""
+def _class_means(row: Row) -> dict[str, float]:
+    """Class name -> AP, without classes that have no ground truth; empty if a run has no usable arrays."""
     collected: list[dict[str, float]] = []
-    for run in entry.runs:
+    for run in row.runs:
         name = run.result.files.get("per_class")
         if name is None:
             return {}

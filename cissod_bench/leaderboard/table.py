@@ -1,7 +1,10 @@
-"""The table object: rows of cells that know what they are, so that every writer says the same."""
+"""Tables whose cells know their meaning, so that every writer presents the same content."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Kind = Literal["rank", "text", "metric", "reference", "difference"]
 
@@ -13,9 +16,9 @@ class Column:
     Attributes:
         name: unique in the table, for programs.
         title: heading.
-        over: heading above that it shares with its neighbours.
-        kind: "metric" columns are ours, larger is better, best and second are marked; "reference" columns are
-            others' numbers, "difference" is ours minus theirs.
+        over: upper heading, shared with adjacent columns.
+        kind: "metric" columns hold our numbers (larger is better; the best and second-best are marked), "reference"
+            columns the numbers of others, "difference" columns ours minus theirs.
     """
 
     name: str
@@ -28,7 +31,7 @@ class Column:
 class Cell:
     """A value: text, or a number in percent points with the standard deviation over seeds where there are several.
 
-    `mark` is printed behind it; the notes say what it means.
+    `mark` is printed after the value; the notes of the table explain it.
     """
 
     value: str | float | None
@@ -47,7 +50,7 @@ class Table:
         columns: C of them.
         rows: C cells each, in the order of display.
         ranked: number of rows, from the first, that compete for best and second.
-        notes: what a reader must know.
+        notes: what readers must know.
     """
 
     name: str
@@ -57,6 +60,18 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     ranked: int
     notes: tuple[str, ...] = ()
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The unrounded values by column name; `NAME_std` after a column that has spreads."""
+        import pandas as pd
+
+        content: dict[str, list[str | float | None]] = {}
+        for index, column in enumerate(self.columns):
+            cells = [row[index] for row in self.rows]
+            content[column.name] = [cell.value for cell in cells]
+            if any(cell.std is not None for cell in cells):
+                content[f"{column.name}_std"] = [cell.std for cell in cells]
+        return pd.DataFrame(content)
 
     def place(self, row: int, column: int) -> int | None:
         """1 for the best and 2 for the second value of a metric column as printed, ties included; else None."""

@@ -1,8 +1,6 @@
-"""A table as Markdown, CSV, LaTeX, HTML or JSON: pure functions from a table to text, the same text every time."""
+"""A table as Markdown, CSV, LaTeX, HTML or JSON: pure functions that always give the same text for the same table."""
 
-import csv
 import html
-import io
 import json
 from collections.abc import Callable, Iterator
 
@@ -12,7 +10,7 @@ MISSING = "–"
 
 
 def number(column: Column, cell: Cell) -> str:
-    """A cell as people read it: one decimal, the sign of a difference, the spread behind ±."""
+    """A cell for human readers: one decimal, differences with their sign, the spread after ±."""
     if cell.value is None:
         return MISSING
     if isinstance(cell.value, str):
@@ -43,20 +41,8 @@ def markdown(table: Table) -> str:
 
 
 def comma_separated(table: Table) -> str:
-    """CSV with a heading of column names and unrounded numbers; empty where there is none."""
-    target = io.StringIO()
-    writer = csv.writer(target, lineterminator="\n")
-    spread = [any(cells[index].std is not None for cells in table.rows) for index in range(len(table.columns))]
-    heads: list[str] = []
-    for column, has_std in zip(table.columns, spread, strict=True):
-        heads += [column.name, f"{column.name}_std"] if has_std else [column.name]
-    writer.writerow(heads)
-    for cells in table.rows:
-        row: list[str] = []
-        for cell, has_std in zip(cells, spread, strict=True):
-            row += [_exact(cell.value), _exact(cell.std)] if has_std else [_exact(cell.value)]
-        writer.writerow(row)
-    return target.getvalue()
+    """CSV with column names in the first line and unrounded numbers; a missing number is an empty field."""
+    return table.to_frame().to_csv(index=False, lineterminator="\n")
 
 
 def latex(table: Table) -> str:
@@ -111,7 +97,7 @@ def html_table(table: Table) -> str:
 
 
 def json_text(table: Table) -> str:
-    """JSON: title, caption, notes, and a list of rows by column name; `NAME_std` beside a value with a spread."""
+    """JSON: title, caption, notes, and a list of rows by column name; `NAME_std` for a value with a spread."""
     rows = []
     for cells in table.rows:
         row: dict[str, str | float | None] = {}
@@ -131,7 +117,7 @@ WRITERS: dict[str, Callable[[Table], str]] = {
     "html": html_table,
     "json": json_text,
 }
-"""Writers by the ending of the file that they make."""
+"""Writers by file name extension."""
 
 
 def _pipe(texts: list[str]) -> str:
@@ -143,7 +129,7 @@ def _exact(value: str | float | None) -> str:
 
 
 def _spans(columns: tuple[Column, ...]) -> Iterator[tuple[str, int, int]]:
-    """Runs of neighbours with the same heading above: heading, first column, column behind the last."""
+    """Runs of adjacent columns with the same upper heading: heading, first column, column after the last."""
     start = 0
     for end in range(1, len(columns) + 1):
         if end == len(columns) or columns[end].over != columns[start].over:

@@ -5,27 +5,27 @@ from typing import Any
 
 import numpy as np
 
-from cissod_bench.splits.folder import Split
-from cissod_bench.splits.verify import read_coco_file, statistics_of
+from cissod_bench.coco.reader import read_columns
+from cissod_bench.splits.folder import Split, statistics_of
 
 
 def co_occurrence(split: Split, most: int = 3) -> dict[str, list[tuple[str, float]]]:
-    """For each class of the rarest group: the classes of other groups found beside it in most of its labelled images.
+    """For each class of the rarest group: the classes of other groups that share most of its labelled images.
 
     Returns:
         Up to `most` pairs of class name and share of the labelled images of the rare class, by rare class.
     """
     rare = next((members for name in ("min", "r") if (members := split.groups.get(name))), ())
-    names = {entry["id"]: entry["name"] for entry in split.classes}
+    labeled = read_columns(split.labeled_file)
     classes: dict[int, set[str]] = {}
-    for box in read_coco_file(split.labeled_file).annotations:
-        classes.setdefault(box.image_id, set()).add(names[box.category_id])
+    for image, label in zip(labeled.box_image.tolist(), labeled.box_label.tolist(), strict=True):
+        classes.setdefault(image, set()).add(labeled.categories[label].name)
     found = {}
     for name in rare:
         holding = [others for others in classes.values() if name in others]
-        beside = Counter(other for others in holding for other in others if other not in rare)
-        # By name where shares are equal, so that the table never changes by itself.
-        ranked = sorted(beside.items(), key=lambda item: (-item[1], item[0]))[:most]
+        companions = Counter(other for others in holding for other in others if other not in rare)
+        # Ties are broken by name, so that the table is always the same.
+        ranked = sorted(companions.items(), key=lambda item: (-item[1], item[0]))[:most]
         found[name] = [(other, count / len(holding)) for other, count in ranked]
     return found
 

@@ -1,4 +1,4 @@
-"""The split folder: what is in it, its digest, how it is written at once and read back.
+"""The split folder: what is in it, its digest, how it is written and read.
 
 ::
 
@@ -7,23 +7,22 @@
     unlabeled.json    D_u as COCO JSON without annotations: an image list, so no hidden label can leak
     val.json          only where the task asks for a held-out part of the training data
     ids/*.txt         D_m (majority), D_s (minority), D_u (unlabeled) and the held-out part, one image id a line
-    data/             only for tasks whose data the package makes: train.json, val.json, images, SHA256SUMS over all
-    statistics.json   images and boxes per class and group, health of the annotations; outside the digest, since it only
-                      sums up the other files
-    source.json       name, size and sha256 of the file that was read: outside the digest, since the same annotations
+    data/             only for tasks whose data the package makes: train.json, val.json, images, and PIXELS.sha256, the
+                      SHA-256 of the pixels of each image; not of its file, whose compression depends on zlib
+    statistics.json   images and boxes per class and group, faults of the annotations; outside the digest, since it only
+                      summarises the other files
+    source.json       name, size and sha256 of the file that was read; outside the digest, since the same annotations
                       in another order give the same split
-    distribution.*    the plot, outside the digest, since the bytes of a picture depend on the plotting library
+    distribution.*    the plot; outside the digest, since the bytes of a picture depend on the plotting library
 
-The digest is the SHA-256 of the canonical JSON of the whole manifest but itself. Since the manifest lists the SHA-256
-of the other files, it identifies everything that training sees.
+The digest is the SHA-256 of the canonical JSON of the manifest without the digest itself. Since the manifest lists the
+SHA-256 of the other files, the digest identifies everything that training sees.
 """
 
 import contextlib
-import fcntl
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +31,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cissod_bench.errors import UserError
-from cissod_bench.io import canonical_json, sha256_file, sha256_text, write_json
+from cissod_bench.io import canonical_json, sha256_file, sha256_text, staged_folder, write_json, write_text
+from cissod_bench.splits.images import pixels_sha256
 
 SCHEMA = 1
-"""Version of the folder's layout; the protocol of the draw has its own version, `Task.version`."""
+"""Version of the layout of the folder; the selection protocol has its own version, `Task.version`."""
 
 MANIFEST = "split.json"
 LABELED = "labeled.json"
@@ -47,7 +47,9 @@ ID_FILES = {role: f"ids/{role}.txt" for role in ("majority", "minority", "unlabe
 PLOTS = ("distribution.png", "distribution.svg")
 OUTSIDE_DIGEST = (MANIFEST, STATISTICS, SOURCE, *PLOTS)
 DATA = "data"
-DATA_SUMS = "data/SHA256SUMS"
+PIXEL_DIGESTS = "data/PIXELS.sha256"
+IMAGE_DIGESTS: Mapping[str, Callable[[Path], str]] = {PIXEL_DIGESTS: pixels_sha256, "data/SHA256SUMS": sha256_file}
+"""Lists of the digests of the images in `data/`, and how each is computed; older folders have the second."""
 SPLIT_FILES = (LABELED, UNLABELED, VALIDATION, *ID_FILES.values(), *OUTSIDE_DIGEST)
 
 Ids = npt.NDArray[np.int64]
@@ -71,15 +73,15 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 @dataclass(frozen=True)
 class Split:
-    """A split folder that has been read, and verified unless asked otherwise.
+    """A split folder that has been read and, by default, verified.
 
     Attributes:
-        folder: where it lies.
+        folder: the folder itself.
         task: name of the task; for a custom task the name in its file.
-        protocol: `Task.version` at the time of the draw.
-        seed: seed of the draw.
-        options: what decided the draw: `fraction`, `floor`, `coverage`, `minority_draw`, `minority_objects`, ...
-        source: order-independent digest `content` of the annotations read, and their number of `images` and `boxes`.
+        protocol: `Task.version` when the split was made.
+        seed: seed of the selection.
+        options: what decided the selection: `fraction`, `floor`, `coverage`, `minority_draw`, `minority_objects`, ...
+        source: order-independent digest `content` of the annotations, and their number of `images` and `boxes`.
         digest: identity of the split, SHA-256 in hexadecimal.
         classes: `{"id": category id, "name": name}` in label order (label = position).
         groups: class names by group: `maj` and `min`, or `f`, `c` and `r` counted in D_l.
@@ -90,7 +92,7 @@ class Split:
         unlabeled_ids: image ids of D_u, ascending, int64 `[N]`.
         labeled_file: D_l as COCO JSON.
         unlabeled_file: D_u as COCO JSON without annotations.
-        validation_file: held-out validation part, None where the task has its own validation data.
+        validation_file: the held-out validation part; None if the task has its own validation data.
     """
 
     folder: Path
@@ -126,10 +128,10 @@ def load_split(folder: Path, *, verify: bool = True) -> Split:
 
     Args:
         folder: a folder written by `make-splits`.
-        verify: compare the SHA-256 of every file with the manifest. The manifest's own digest is always checked.
+        verify: compare the SHA-256 of every file with the manifest. The digest of the manifest is always checked.
 
     Raises:
-        UserError: there is no split, or it is not the one that was written.
+        UserError: there is no split, or it has changed since it was written.
     """
     manifest = read_manifest(folder)
     if verify:
@@ -164,7 +166,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read `split.json` and check that its digest is the digest of its content.
 
     Raises:
-        UserError: no manifest, not one of this schema, or altered after it was written.
+        UserError: there is no manifest, it has another schema, or it was altered after it was written.
     """
     path = folder / MANIFEST
     try:
@@ -211,9 +213,23 @@ def damaged_files(folder: Path, manifest: Manifest) -> list[str]:
     return damaged
 
 
+def statistics_of(folder: Path) -> dict[str, Any]:
+    """The content of a split folder's `statistics.json`.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    path = folder / STATISTICS
+    try:
+        content: dict[str, Any] = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}). Make the split again with `make-splits --force`.") from None
+    return content
+
+
 @dataclass(frozen=True)
 class SplitRecord:
-    """What defines a split beside its files: the manifest without digests. Fields as in `Split`."""
+    """What defines a split apart from its files: the manifest without digests. Fields as in `Split`."""
 
     task: str
     protocol: int
@@ -226,13 +242,13 @@ class SplitRecord:
 
 
 def seal_split(folder: Path, record: SplitRecord) -> Manifest:
-    """Write the manifest over all files that lie in `folder`, save those outside the digest.
+    """Write the manifest of all files in `folder`, except those outside the digest.
 
-    Images of `data/` are not listed: `SHA256SUMS` is written for them and listed.
+    Images in `data/` are not listed one by one: the manifest lists the file with the digests of their pixels.
     """
     images = [name for name in file_names(folder) if name.startswith(f"{DATA}/") and name.endswith(".png")]
     if images:
-        (folder / DATA_SUMS).write_text("".join(f"{sha256_file(folder / name)}  {name}\n" for name in images))
+        write_text(folder / PIXEL_DIGESTS, "".join(f"{pixels_sha256(folder / name)}  {name}\n" for name in images))
     outputs = {
         name: sha256_file(folder / name)
         for name in file_names(folder)
@@ -263,10 +279,10 @@ def write_ids(path: Path, ids: Ids) -> None:
 
 
 def read_ids(path: Path) -> Ids:
-    """Image ids of a file that `write_ids` wrote, int64 `[N]`.
+    """Read the image ids of a file that `write_ids` wrote, int64 `[N]`.
 
     Raises:
-        UserError: not such a file.
+        UserError: it is not such a file.
     """
     try:
         return np.array(path.read_bytes().split(), dtype=np.int64)
@@ -275,115 +291,50 @@ def read_ids(path: Path) -> Ids:
 
 
 def file_names(folder: Path) -> list[str]:
-    """Paths of all files under a folder, relative to it, in ascending order."""
+    """Paths of all files under a folder, relative to it, sorted."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-@contextlib.contextmanager
-def staged_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Give an empty folder beside `target` that takes its place when the block ends without an error.
+def staged_split(target: Path, *, replace: bool = False) -> contextlib.AbstractContextManager[Path]:
+    """`io.staged_folder` for a split: nothing but an empty folder or, with `replace`, a split is ever replaced.
 
-    So `target` is the old folder or the whole new one, whatever happens in between. What a killed process left
-    behind is removed by the next one. Nothing but an empty folder or, with `replace`, a split is ever replaced. A
-    `target` that holds the very same split is left as it is.
+    A `target` that already holds the same split is left untouched.
 
     Raises:
         UserError: another process is writing the same split, or `target` cannot be replaced or written.
     """
-    target = target.resolve()
-    staging = target.parent / f".{target.name}.partial"
-    previous = target.parent / f".{target.name}.previous"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if previous.is_dir() and not target.exists():
-            previous.rename(target)
-        staging.mkdir(exist_ok=True)
-        handle = os.open(staging, os.O_RDONLY)
-    except OSError as error:
-        raise UserError(f"{target} cannot be written: {error.strerror}.") from None
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{target} is being written by another process.") from None
-        if not _same_folder(handle, staging):
-            raise UserError(f"{target} is being written by another process.")
-        _remove_content(staging)
-        try:
-            yield staging
-            if replace or not _holds_same_split(target, staging):
-                _check_replaceable(target, replace=replace)
-                _sync_files(staging)
-                if target.exists() and any(target.iterdir()):
-                    shutil.rmtree(previous, ignore_errors=True)
-                    target.rename(previous)
-                staging.rename(target)
-                shutil.rmtree(previous, ignore_errors=True)
-        except OSError as error:
-            raise UserError(f"{target} cannot be written: {error.strerror or error}.") from error
-        finally:
-            if _same_folder(handle, staging):
-                shutil.rmtree(staging, ignore_errors=True)
-    finally:
-        os.close(handle)
+    return staged_folder(target, replaces=partial(_may_replace, target, replace))
 
 
 def existing_digest(folder: Path) -> str | None:
-    """Digest of the split that a folder holds, None if it holds none that can be read."""
+    """Digest of the split in a folder, None if there is none that can be read."""
     try:
         return read_manifest(folder).digest
     except UserError:
         return None
 
 
-def _holds_same_split(target: Path, staging: Path) -> bool:
+def _may_replace(target: Path, replace: bool, staging: Path) -> bool:
+    """Whether the split in `staging` replaces what is at `target`: false if it is the same split.
+
+    Raises:
+        UserError: `target` holds this split with altered files, another split and `replace` is false, or files that are
+            not part of a split.
+    """
     digest = existing_digest(target)
-    if digest is None or digest != existing_digest(staging):
-        return False
-    damaged = damaged_files(target, read_manifest(target))
-    if damaged:
+    if not replace and digest is not None and digest == existing_digest(staging):
+        damaged = damaged_files(target, read_manifest(target))
+        if not damaged:
+            return False
         raise UserError(
             f"{target} holds this split, but {', '.join(damaged)} were altered. Write it again with --force."
         )
-    return True
-
-
-def _same_folder(handle: int, path: Path) -> bool:
-    """Whether the locked folder is still the one at `path`, not one that another process has renamed meanwhile."""
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except OSError:
-        return False
-
-
-def _remove_content(folder: Path) -> None:
-    for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-
-
-def _check_replaceable(target: Path, *, replace: bool) -> None:
-    """Refuse to put a split in the place of anything but an empty folder or, if asked, another split."""
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise UserError(f"{target} is not a folder.")
-    if not any(target.iterdir()):
-        return
     if not (target / MANIFEST).is_file():
         raise UserError(f"{target} is not empty and holds no split. Choose another folder.")
     if not replace:
         raise UserError(f"{target} already holds another split. Choose another folder, or replace it with --force.")
     foreign = [name for name in file_names(target) if name not in SPLIT_FILES and not name.startswith("data/")]
     if foreign:
-        raise UserError(f"{target} holds files that no split has ({', '.join(foreign[:3])}). Move them away first.")
-
-
-def _sync_files(folder: Path) -> None:
-    """Flush every file to disk, so that the rename that follows never shows a folder of empty files."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+        examples = ", ".join(foreign[:3])
+        raise UserError(f"{target} holds files that are not part of a split ({examples}). Move them away first.")
+    return True

@@ -1,4 +1,4 @@
-"""Are the images on disk?"""
+"""The images of a split on disk: whether they exist, and the digests of their pixels."""
 
 import os
 from collections.abc import Sequence
@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from cissod_bench.errors import UserError
+from cissod_bench.io import sha256_bytes
 from cissod_bench.splits.write import Part
 
 
 def missing_images(folder: Path, names: Sequence[str]) -> list[str]:
-    """Those of the file names, relative to `folder`, that are no files.
+    """The file names, relative to `folder`, that do not exist.
 
-    Every directory is listed once: a million single look-ups would take minutes on a network drive.
+    Every directory is listed once, since a million single look-ups would take minutes on a network drive.
     """
     listed: dict[str, set[str]] = {}
     missing = []
@@ -30,6 +31,21 @@ def missing_images(folder: Path, names: Sequence[str]) -> list[str]:
     return missing
 
 
+def pixels_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of the pixels of an image, as rows of RGB: the same however the file is compressed.
+
+    Raises:
+        OSError: there is no such image, or it is damaged.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return sha256_bytes(f"{image.width} {image.height}\n".encode() + image.convert("RGB").tobytes())
+    except (SyntaxError, ValueError) as error:  # what Pillow raises for some damaged PNG files
+        raise OSError(f"{path} is damaged: {error}") from error
+
+
 def check_images(folder: Path, parts: Sequence[Part]) -> None:
     """Refuse a split whose images are not all in `folder`.
 
@@ -37,9 +53,10 @@ def check_images(folder: Path, parts: Sequence[Part]) -> None:
         UserError: how many are missing, and the first of them.
     """
     if not folder.is_dir():
-        raise UserError(f"There is no image folder {folder}.")
+        raise UserError(f"There is no image folder {folder}. Give the folder of the training images.")
     names = [name for part in parts for name in part.columns.file_names.take(np.sort(part.rows))]
     missing = missing_images(folder, names)
     if missing:
         examples = ", ".join(missing[:3])
-        raise UserError(f"{folder} lacks {len(missing)} of {len(names)} images, such as {examples}.")
+        missing_names = f"{len(missing)} of {len(names)} images, such as {examples}"
+        raise UserError(f"{folder} lacks {missing_names}. Give the folder that holds them.")

@@ -1,14 +1,13 @@
-"""Splits in the forms that other code bases use, out and in.
+"""Splits in the formats of other code bases: export and import.
 
 * `ids`: the ids of D_l, one a line.
-* `unbiased-teacher`: one JSON object, percentage -> seed -> positions of D_l in the list of training images, as
+* `unbiased-teacher`: one JSON object, percentage -> seed -> positions of D_l in the list of training images, like
   Unbiased Teacher's `COCO_supervision.txt`. The list is detectron2's: by image id, only images with an annotation that
-  is no crowd, so the annotations are needed to count positions.
-* `yolo`: two text files of image paths, labelled and unlabelled; read back, paths are matched from their end.
+  is not a crowd. So the annotations are needed to count positions.
+* `yolo`: two text files of image paths, labelled and unlabelled. On import, paths are matched from their end.
 """
 
 import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,11 +16,11 @@ import msgspec
 import numpy as np
 
 from cissod_bench.coco.columns import Columns, Int64
+from cissod_bench.coco.reader import read_columns
 from cissod_bench.errors import UserError
-from cissod_bench.io import write_text
+from cissod_bench.io import staged_folder, write_text
 from cissod_bench.splits.folder import Split
-from cissod_bench.splits.select import Drawn
-from cissod_bench.splits.verify import read_coco_file
+from cissod_bench.splits.select import Selection
 
 Form = Literal["ids", "unbiased-teacher", "yolo"]
 FORMS: tuple[Form, ...] = ("ids", "unbiased-teacher", "yolo")
@@ -32,26 +31,20 @@ def export_ids(split: Split, target: Path) -> None:
     write_text(target, "".join(f"{image_id}\n" for image_id in split.labeled_ids.tolist()))
 
 
-def export_yolo(split: Split, target: Path, images: str) -> None:
-    """Make the folder `target` with `labeled.txt` and `unlabeled.txt`: paths of images under `images`."""
-    prefix = f"{images.rstrip('/')}/" if images else ""
-    staging = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(staging, ignore_errors=True)  # what a killed process left
-    try:
+def export_yolo(split: Split, target: Path, folder: str) -> None:
+    """Write a folder with `labeled.txt` and `unlabeled.txt`: paths of images under `folder`."""
+    prefix = f"{folder.rstrip('/')}/" if folder else ""
+    with staged_folder(target) as staging:
         for name, file in (("labeled.txt", split.labeled_file), ("unlabeled.txt", split.unlabeled_file)):
-            listed = "".join(f"{prefix}{image.file_name}\n" for image in read_coco_file(file).images)
-            write_text(staging / name, listed)
-        staging.rename(target)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+            images = read_columns(file).file_names.tolist()
+            write_text(staging / name, "".join(f"{prefix}{image}\n" for image in images))
 
 
 def export_unbiased_teacher(splits: Sequence[Split], target: Path, columns: Columns) -> list[tuple[str, str]]:
     """Write the positions of D_l of several splits, by percentage and seed.
 
     Returns:
-        Percentage and seed of each split: what Unbiased Teacher is to be told as `SUP_PERCENT` and `RANDOM_DATA_SEED`.
+        Percentage and seed of each split: the values of `SUP_PERCENT` and `RANDOM_DATA_SEED` for Unbiased Teacher.
 
     Raises:
         UserError: two splits have the same percentage and seed, or a labelled image has no position.
@@ -63,7 +56,9 @@ def export_unbiased_teacher(splits: Sequence[Split], target: Path, columns: Colu
         percentage = supervision_percentage(len(split.labeled_ids), len(listed))
         seeds = content.setdefault(percentage, {})
         if str(split.seed) in seeds:
-            raise UserError(f"{split.folder}: percentage {percentage} and seed {split.seed} are there already.")
+            raise UserError(
+                f"{split.folder}: two splits have percentage {percentage} and seed {split.seed}. Leave one out."
+            )
         positions = np.searchsorted(listed, split.labeled_ids)
         found = (positions < len(listed)) & (listed[np.minimum(positions, len(listed) - 1)] == split.labeled_ids)
         if not found.all():
@@ -78,7 +73,7 @@ def export_unbiased_teacher(splits: Sequence[Split], target: Path, columns: Colu
 
 
 def supervision_percentage(labeled: int, listed: int) -> str:
-    """The percentage with the fewest decimals that Unbiased Teacher takes for so many of the listed images.
+    """The percentage with the fewest decimals for which Unbiased Teacher selects `labeled` of the `listed` images.
 
     It demands `int(percentage / 100.0 * listed) == labeled` and looks the list up under `str(percentage)`
     (`ubteacher/data/build.py`, `divide_label_unlabel`): 10 % of COCO's 117,266 images with annotations are `10.0`.
@@ -100,17 +95,17 @@ def detectron2_images(columns: Columns) -> Int64:
 
 
 def read_ids(path: Path, columns: Columns, *, percentage: str | None = None, seed: str | None = None) -> Int64:
-    """Read a list of images in any of the forms; rows of the images, ascending.
+    """Read a list of images in any of the formats; returns the rows of the images, ascending.
 
     Args:
         path: ids separated by white space or commas, a JSON list of ids, an object percentage -> seed -> positions as
             Unbiased Teacher lists them, or paths of images, one a line.
         columns: the annotations that the images are of.
-        percentage: which entry of a JSON object.
-        seed: which entry of that.
+        percentage: which entry of the JSON object.
+        seed: which entry within it.
 
     Raises:
-        UserError: not such a list, an image twice or one that the annotations lack.
+        UserError: it is not such a list, or has an image twice or one that the annotations lack.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -138,8 +133,8 @@ def read_ids(path: Path, columns: Columns, *, percentage: str | None = None, see
 
 
 def _rows_of_paths(path: Path, lines: Sequence[str], columns: Columns) -> list[int]:
-    """Rows of the images whose file names agree with the listed paths, as far as both tell folders."""
-    names = columns.file_names.take(np.arange(columns.num_images))
+    """Rows of the images whose file names agree with the listed paths, as far as both name folders."""
+    names = columns.file_names.tolist()
     by_base: dict[str, list[int]] = {}
     for row, name in enumerate(names):
         by_base.setdefault(name.rsplit("/", 1)[-1], []).append(row)
@@ -154,7 +149,7 @@ def _rows_of_paths(path: Path, lines: Sequence[str], columns: Columns) -> list[i
             if f"/{listed}".endswith(f"/{names[row]}") or f"/{names[row]}".endswith(f"/{listed}")
         ]
         if len(fitting) != 1:
-            what = f"fits {len(fitting)} images of" if fitting else "is no image of"
+            what = f"matches {len(fitting)} images of" if fitting else "matches no image of"
             raise UserError(f"{path}: {listed} {what} the annotations, whose file names are such as {names[0]}.")
         rows += fitting
     return rows
@@ -168,7 +163,7 @@ def _positions(path: Path, text: str, listed: Int64, percentage: str | None, see
     values: Any = content
     for option, key in (("--percentage", percentage), ("--list-seed", seed)):
         if key not in values:
-            raise UserError(f"{path}: say which list with {option}; there are {', '.join(values)}.")
+            raise UserError(f"{path} holds several lists. Choose one with {option}: {', '.join(values)}.")
         values = values[key]
     positions = np.array(values, np.int64)
     if len(positions) and (positions.min() < 0 or positions.max() >= len(listed)):
@@ -179,6 +174,6 @@ def _positions(path: Path, text: str, listed: Int64, percentage: str | None, see
     return listed[positions]
 
 
-def given_draw(majority: Int64, minority: Int64, num_images: int) -> Drawn:
-    """Labelled images that somebody else has drawn; an image in both lists counts as D_s."""
-    return Drawn(np.setdiff1d(majority, minority), minority, len(majority), num_images)
+def given_selection(majority: Int64, minority: Int64, num_images: int) -> Selection:
+    """Labelled images that were selected elsewhere; an image in both lists counts as D_s."""
+    return Selection(np.setdiff1d(majority, minority), minority, len(majority), num_images)

@@ -1,4 +1,4 @@
-"""From a task and its annotations to split folders: read, draw, write, each step in its own file."""
+"""From a task and its annotations to split folders: read the sources, plan, write."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,23 +6,29 @@ from pathlib import Path
 from typing import Any
 
 from cissod_bench.coco.columns import Columns
-from cissod_bench.coco.reader import Source, no_garbage_collection, read_coco
+from cissod_bench.coco.reader import Read, SourceFile, no_garbage_collection, read_coco
 from cissod_bench.errors import UserError
 from cissod_bench.io import write_json
 from cissod_bench.splits import folder as manifest
-from cissod_bench.splits.folder import Manifest, existing_digest, load_split, read_manifest, staged_folder
+from cissod_bench.splits.folder import (
+    Manifest,
+    existing_digest,
+    load_split,
+    read_manifest,
+    staged_split,
+    statistics_of,
+)
 from cissod_bench.splits.images import check_images
 from cissod_bench.splits.plan import Plan, Variant, plan_split
-from cissod_bench.splits.select import Drawn
-from cissod_bench.splits.sources import Read, read_pools
-from cissod_bench.splits.verify import statistics_of
+from cissod_bench.splits.select import Selection
+from cissod_bench.splits.sources import read_sources
 from cissod_bench.splits.write import write_labeled, write_unlabeled
-from cissod_bench.tasks.registry import Task
+from cissod_bench.tasks.records import Task
 
 
 @dataclass(frozen=True)
 class Made:
-    """A finished split: where it lies, its manifest and statistics, and whether the folder held it before."""
+    """A finished split: its folder, manifest and statistics, and whether the folder held it before."""
 
     folder: Path
     manifest: Manifest
@@ -38,36 +44,36 @@ def make_splits(
     majority_annotations: Path | None = None,
     images: Path | None = None,
     read: Read = read_coco,
-    given: Callable[[Columns], Drawn] | None = None,
+    given: Callable[[Columns], Selection] | None = None,
     force: bool = False,
     plot: bool = False,
 ) -> list[Made]:
-    """Draw splits of a task from annotation files that are read once, and write their folders.
+    """Make splits of a task from annotation files that are read once, and write their folders.
 
     Args:
-        task: which classes, how to draw.
+        task: which classes there are, how to select.
         annotations: training annotations in COCO form.
-        folders: folder of each split and which one it is.
+        folders: the folder of each split and which split it is.
         majority_annotations: annotations that D_m comes from, where they are another data set.
         images: folder of the training images; if given, every image must be there.
         read: reads an annotation file.
-        given: labelled images that are not drawn but given, from the annotations that they are of.
+        given: returns labelled images that were selected elsewhere, given the annotations; default: select them.
         force: replace other splits that lie in these folders.
-        plot: draw the distribution of the classes too.
+        plot: also plot the distribution of the classes.
 
     Raises:
         UserError: the annotations cannot be used, lack a class of the task, images are missing, or a folder holds
             something else.
     """
-    pools, sources = read_pools(task, annotations, majority_annotations, read)
+    sources, files = read_sources(task, annotations, majority_annotations, read)
     made = []
     for folder, variant in folders:
-        plan = plan_split(task, pools, variant, given(pools.train) if given else None)
+        plan = plan_split(task, sources, variant, given(sources.train) if given else None)
         if images is not None:
             check_images(images, [*plan.labeled, plan.unlabeled, *([plan.validation] if plan.validation else [])])
         before = existing_digest(folder)
-        with staged_folder(folder, replace=force) as staging:
-            sealed = write_plan(staging, plan, sources, plot=plot)
+        with staged_split(folder, replace=force) as staging:
+            sealed = write_plan(staging, plan, files, plot=plot)
         made.append(Made(folder, sealed, plan.statistics, unchanged=before == sealed.digest and not force))
     return made
 
@@ -86,10 +92,10 @@ def make_embedded_split(
     Args:
         task: `shapes` or `shapes-lt`.
         folder: folder to make.
-        variant: the seed decides the draw; the data is the same for every seed.
-        progress: called with the number of images made and of all images.
+        variant: which split; the data is the same for every seed.
+        progress: called with the number of images made so far and the total.
         force: replace another split.
-        plot: draw the distribution of the classes too.
+        plot: also plot the distribution of the classes.
 
     Raises:
         UserError: `folder` holds something else.
@@ -98,16 +104,16 @@ def make_embedded_split(
 
     if not force and (same := _same_embedded(task, folder, variant)):
         return Made(folder, same, statistics_of(folder), unchanged=True)
-    with staged_folder(folder, replace=force) as staging:
+    with staged_split(folder, replace=force) as staging:
         generate(task.name, staging / manifest.DATA, 0, progress=progress)
-        pools, sources = read_pools(task, staging / manifest.DATA / "train.json", None, read_coco)
-        plan = plan_split(task, pools, variant)
-        sealed = write_plan(staging, plan, sources, plot=plot)
+        sources, files = read_sources(task, staging / manifest.DATA / "train.json", None, read_coco)
+        plan = plan_split(task, sources, variant)
+        sealed = write_plan(staging, plan, files, plot=plot)
     return Made(folder, sealed, plan.statistics, unchanged=False)
 
 
 def _same_embedded(task: Task, folder: Path, variant: Variant) -> Manifest | None:
-    """The manifest of the very split, undamaged, that would be made: its data need not be made to know that."""
+    """The manifest of the split that would be made if the folder holds it, undamaged; so its data is not made again."""
     if existing_digest(folder) is None:
         return None
     found = read_manifest(folder)
@@ -117,7 +123,7 @@ def _same_embedded(task: Task, folder: Path, variant: Variant) -> Manifest | Non
     return found
 
 
-def write_plan(folder: Path, plan: Plan, sources: Sequence[Source], *, plot: bool = False) -> Manifest:
+def write_plan(folder: Path, plan: Plan, files: Sequence[SourceFile], *, plot: bool = False) -> Manifest:
     """Write all files of a split into an empty folder, the manifest last."""
     categories = plan.labeled[0].columns.categories
     with no_garbage_collection():
@@ -135,6 +141,6 @@ def write_plan(folder: Path, plan: Plan, sources: Sequence[Source], *, plot: boo
         figure = plot_split(plan.statistics, f"{plan.record.task}, seed {plan.record.seed}")
         for name in manifest.PLOTS:
             write_figure(figure, folder / name)
-    files = [{"name": source.name, "size": source.size, "sha256": source.sha256} for source in sources]
-    write_json(folder / manifest.SOURCE, files)
+    read = [{"name": file.name, "size": file.size, "sha256": file.sha256} for file in files]
+    write_json(folder / manifest.SOURCE, read)
     return manifest.seal_split(folder, plan.record)

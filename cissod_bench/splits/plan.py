@@ -1,4 +1,4 @@
-"""From columns to a drawn split: which images and boxes go where, nothing written yet."""
+"""The plan of a split: which images and boxes go where. Nothing is written yet."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -6,30 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from cissod_bench.coco import checks as health
-from cissod_bench.coco import objects365
+from cissod_bench.coco import checks, objects365
 from cissod_bench.coco.columns import Bool, Columns, Int64
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.splits.folder import SplitRecord
-from cissod_bench.splits.select import DrawKey, Drawn, Pairs, draw_labeled, hold_out, pairs_of
+from cissod_bench.splits.select import Pairs, Selection, SelectionKey, hold_out, pairs_of, select_labeled
+from cissod_bench.splits.sources import Sources
 from cissod_bench.splits.statistics import split_statistics
 from cissod_bench.splits.write import Part
-from cissod_bench.tasks.registry import Task
-
-
-@dataclass(frozen=True)
-class Pools:
-    """What a split is drawn from.
-
-    Attributes:
-        train: the training images: D_s and D_u come from them, and D_m too if there is no other pool.
-        majority: images of another data set that D_m comes from (`coco-o365`), else None.
-        absent: training images that the annotations list and nobody has, bool `[N]`.
-    """
-
-    train: Columns
-    absent: Bool
-    majority: Columns | None = None
+from cissod_bench.tasks.records import Task
 
 
 @dataclass(frozen=True)
@@ -37,7 +22,7 @@ class Variant:
     """One of several splits of a task.
 
     Attributes:
-        seed: of the draw.
+        seed: of the selection.
         folds: number of parts for cross-validation, 0 without.
         fold: the part that is held out for validation.
     """
@@ -49,14 +34,14 @@ class Variant:
 
 @dataclass(frozen=True)
 class Plan:
-    """A split that has been drawn.
+    """A split that has been selection.
 
     Attributes:
         record: manifest without digests.
         labeled: parts of D_l.
         unlabeled: D_u.
-        validation: images held out with all their boxes, None if the task has validation data.
-        ids: image ids of D_m, D_s, D_u and of the held-out images by the names of `manifest.ID_FILES`.
+        validation: images held out, with all their boxes; None if the task has its own validation data.
+        ids: image ids of D_m, D_s, D_u and of the held-out images by the names of `folder.ID_FILES`.
         statistics: content of `statistics.json`.
     """
 
@@ -68,45 +53,45 @@ class Plan:
     statistics: Mapping[str, Any]
 
 
-def plan_split(task: Task, pools: Pools, variant: Variant, given: Drawn | None = None) -> Plan:
-    """Draw a split, or take one that somebody else has drawn.
+def plan_split(task: Task, sources: Sources, variant: Variant, given: Selection | None = None) -> Plan:
+    """Plan a split with labelled images that are selected here or given.
 
     Args:
-        task: which classes, how to draw.
-        pools: what to draw from.
+        task: which classes there are, how to select.
+        sources: what to select from.
         variant: seed and fold.
-        given: labelled images that are not drawn but given.
+        given: labelled images that were selected elsewhere; default: select them.
 
     Raises:
         UserError: the data lacks a class of the task, or no image would be labelled.
     """
-    train = pools.train
-    use = health.usable(train, task.dataset)
+    train = sources.train
+    use = checks.usable(train, task.dataset)
     held_out = _held_out(task, train, variant, given)
-    available = ~(pools.absent | held_out)
+    available = ~(sources.absent | held_out)
     pairs = pairs_of(train, use)
-    if pools.absent.any():
-        pairs = pairs.only(~pools.absent[pairs.image])
+    if sources.absent.any():
+        pairs = pairs.only(~sources.absent[pairs.image])
     minority = minority_labels(task, train, pairs)
     counted: dict[str, list[Pairs]] = {}
     if held_out.any():
         counted["validation"] = [pairs.only(held_out[pairs.image])]
         pairs = pairs.only(~held_out[pairs.image])
-    key = DrawKey(task.version, task.name, variant.seed)
+    key = SelectionKey(task.version, task.name, variant.seed)
 
-    if pools.majority is None:
-        drawn = given or draw_labeled(pairs, train.image_ids, available, minority, task.draw, key)
-        parts = [_labeled_part(train, use, minority, drawn, task)]
-        majority_ids = train.image_ids[drawn.majority]
+    if sources.majority is None:
+        selection = given or select_labeled(pairs, train.image_ids, available, minority, task.selection, key)
+        parts = [_labeled_part(train, use, minority, selection, task)]
+        majority_ids = train.image_ids[selection.majority]
     else:
-        drawn, majority = _draw_from_two(pools.majority, pairs, train, available, minority, task, key)
-        parts = [majority, Part(train, drawn.minority, use)]
-        majority_ids = pools.majority.image_ids[majority.rows]
-    if not drawn.majority_drawn:
+        selection, majority = _select_from_two(sources.majority, pairs, train, available, minority, task, key)
+        parts = [majority, Part(train, selection.minority, use)]
+        majority_ids = sources.majority.image_ids[majority.rows]
+    if not selection.majority_drawn:
         raise UserError(
-            f"Task {task.name}: of {drawn.majority_candidates} images none would be drawn. Raise the fraction."
+            f"Task {task.name}: of {selection.majority_candidates} images none would be selection. Raise the fraction."
         )
-    unlabeled = np.setdiff1d(np.flatnonzero(available), np.concatenate([drawn.majority, drawn.minority]))
+    unlabeled = np.setdiff1d(np.flatnonzero(available), np.concatenate([selection.majority, selection.minority]))
     labeled = [pairs_of(part.columns, part.trained_boxes()) for part in parts]
     groups = groups_of(task, train, minority, np.sum([part.images_per_class() for part in labeled], axis=0))
     is_unlabeled = np.zeros(train.num_images, np.bool_)
@@ -118,20 +103,20 @@ def plan_split(task: Task, pools: Pools, variant: Variant, given: Drawn | None =
             protocol=task.version,
             seed=variant.seed,
             options=_options(task, variant, given),
-            source=_source(pools),
+            source=_source(sources),
             classes=[{"id": category.id, "name": category.name} for category in train.categories],
             groups=groups,
             counts={
                 "train_images": len(unlabeled) + sum(len(part.rows) for part in parts),
                 "labeled_images": sum(len(part.rows) for part in parts),
                 "majority_images": len(majority_ids),
-                "minority_images": len(drawn.minority),
-                "majority_candidates": drawn.majority_candidates,
-                "majority_drawn": drawn.majority_drawn,
-                "coverage_images": drawn.coverage,
+                "minority_images": len(selection.minority),
+                "majority_candidates": selection.majority_candidates,
+                "majority_drawn": selection.majority_drawn,
+                "coverage_images": selection.coverage,
                 "unlabeled_images": len(unlabeled),
                 "validation_images": int(held_out.sum()),
-                "absent_images": int(pools.absent.sum()),
+                "absent_images": int(sources.absent.sum()),
                 "labeled_boxes": sum(len(part.box_rows()) for part in parts),
             },
         ),
@@ -140,7 +125,7 @@ def plan_split(task: Task, pools: Pools, variant: Variant, given: Drawn | None =
         validation=Part(train, np.flatnonzero(held_out), use) if held_out.any() else None,
         ids={
             "majority": majority_ids,
-            "minority": train.image_ids[drawn.minority],
+            "minority": train.image_ids[selection.minority],
             "unlabeled": train.image_ids[unlabeled],
             "validation": train.image_ids[held_out],
         },
@@ -148,7 +133,7 @@ def plan_split(task: Task, pools: Pools, variant: Variant, given: Drawn | None =
             train.categories,
             counted,
             groups,
-            _health(task, pools),
+            _faults(task, sources),
             _unmet_floors(task, train, pairs, minority),
         ),
     )
@@ -158,7 +143,7 @@ def minority_labels(task: Task, columns: Columns, pairs: Pairs) -> Bool:
     """Which classes of the data are minority classes of the task, bool `[C]`.
 
     Raises:
-        UserError: the data lacks a class that the task names, or a rule leaves no majority or no minority.
+        UserError: the data lacks a class that the task names, or a rule leaves no majority or no minority class.
     """
     names = [category.name for category in columns.categories]
     for name in task.minority:
@@ -169,7 +154,7 @@ def minority_labels(task: Task, columns: Columns, pairs: Pairs) -> Bool:
     if task.dataset == "objects365":
         minority = ~np.isin(ids, list(objects365.FROM_COCO.values()))
     elif task.minority_rule and task.minority_rule.random:
-        order = DrawKey(task.version, task.name, task.minority_rule.seed).order(ids, "minority classes")
+        order = SelectionKey(task.version, task.name, task.minority_rule.seed).order(ids, "minority classes")
         minority[order[: task.minority_rule.random]] = True
     elif task.minority_rule:
         minority = pairs.images_per_class() <= task.minority_rule.max_images
@@ -192,12 +177,12 @@ def groups_of(task: Task, columns: Columns, minority: Bool, labeled_images: Int6
     }
 
 
-def _held_out(task: Task, columns: Columns, variant: Variant, given: Drawn | None) -> Bool:
-    """Training images that become validation images; the same for every seed, so that results compare.
+def _held_out(task: Task, columns: Columns, variant: Variant, given: Selection | None) -> Bool:
+    """Training images that become validation images: the same for every seed, so that results are comparable.
 
-    Images that somebody else has drawn for D_l are never held out.
+    Given labelled images are never held out.
     """
-    key = DrawKey(task.version, task.name, 0)
+    key = SelectionKey(task.version, task.name, 0)
     if variant.folds:
         return hold_out(columns.image_ids, variant.folds, variant.fold, key)
     held: Bool = np.zeros(columns.num_images, np.bool_)
@@ -210,75 +195,75 @@ def _held_out(task: Task, columns: Columns, variant: Variant, given: Drawn | Non
     return held
 
 
-def _draw_from_two(
-    majority: Columns, pairs: Pairs, train: Columns, available: Bool, minority: Bool, task: Task, key: DrawKey
-) -> tuple[Drawn, Part]:
-    """D_m from one data set and D_s from another: each draw is the usual one with the other half switched off."""
-    use = health.usable(majority, "coco")
+def _select_from_two(
+    majority: Columns, pairs: Pairs, train: Columns, available: Bool, minority: Bool, task: Task, key: SelectionKey
+) -> tuple[Selection, Part]:
+    """D_m from one data set and D_s from another: the usual selection from each, with the other half switched off."""
+    use = checks.usable(majority, "coco")
     everywhere = np.ones(majority.num_images, np.bool_)
-    only_majority = replace(task.draw, floor=0)
-    first = draw_labeled(pairs_of(majority, use), majority.image_ids, everywhere, minority, only_majority, key)
-    only_minority = replace(task.draw, count=0)
-    second = draw_labeled(pairs, train.image_ids, available, minority, only_minority, key)
+    only_majority = replace(task.selection, floor=0)
+    first = select_labeled(pairs_of(majority, use), majority.image_ids, everywhere, minority, only_majority, key)
+    only_minority = replace(task.selection, count=0)
+    second = select_labeled(pairs, train.image_ids, available, minority, only_minority, key)
     merged = replace(second, majority_drawn=first.majority_drawn, majority_candidates=first.majority_candidates)
     return merged, Part(majority, first.majority, use)
 
 
-def _labeled_part(columns: Columns, use: Bool, minority: Bool, drawn: Drawn, task: Task) -> Part:
-    """D_l with the boxes that training sees: minority objects of D_m are dropped, ignored or kept."""
-    rows = np.sort(np.concatenate([drawn.majority, drawn.minority]))
-    if task.draw.coverage or task.draw.minority_objects == "keep":
+def _labeled_part(columns: Columns, use: Bool, minority: Bool, selection: Selection, task: Task) -> Part:
+    """D_l with the boxes that training sees: minority objects in D_m are dropped, ignored or kept."""
+    rows = np.sort(np.concatenate([selection.majority, selection.minority]))
+    if task.selection.coverage or task.selection.minority_objects == "keep":
         return Part(columns, rows, use)
     only_majority = np.zeros(columns.num_images + 1, np.bool_)  # the last for boxes of unknown images, row -1
-    only_majority[drawn.majority] = True
+    only_majority[selection.majority] = True
     hidden: Bool = minority[columns.box_label] & only_majority[columns.box_image]
-    if task.draw.minority_objects == "drop":
+    if task.selection.minority_objects == "drop":
         return Part(columns, rows, use & ~hidden)
     return Part(columns, rows, use, ignore=hidden)
 
 
-def _health(task: Task, pools: Pools) -> list[dict[str, Any]]:
-    """What is wrong with the annotations, of both data sets where there are two."""
-    found = health.report(pools.train, task.dataset)
-    if pools.majority is not None:
-        found += [{**entry, "data": "coco"} for entry in health.report(pools.majority, "coco")]
+def _faults(task: Task, sources: Sources) -> list[dict[str, Any]]:
+    """The faults of the annotations, of both data sets where there are two."""
+    found = checks.report(sources.train, task.dataset)
+    if sources.majority is not None:
+        found += [{**entry, "data": "coco"} for entry in checks.report(sources.majority, "coco")]
     return found
 
 
 def _unmet_floors(task: Task, columns: Columns, pairs: Pairs, minority: Bool) -> dict[str, int]:
-    """Classes that have fewer boxes than the floor in the whole data, with the number that they have."""
-    wanted = np.ones(len(minority), np.bool_) if task.draw.coverage else minority
+    """Classes that have fewer boxes than the floor in the whole data, with the number of their boxes."""
+    wanted = np.ones(len(minority), np.bool_) if task.selection.coverage else minority
     return {
         category.name: int(boxes)
         for category, boxes, is_wanted in zip(columns.categories, pairs.boxes_per_class(), wanted, strict=True)
-        if is_wanted and boxes < task.draw.floor
+        if is_wanted and boxes < task.selection.floor
     }
 
 
-def _options(task: Task, variant: Variant, given: Drawn | None) -> dict[str, Any]:
-    """Everything about the task that decides the split: the manifest repeats it, since a task file can change.
+def _options(task: Task, variant: Variant, given: Selection | None) -> dict[str, Any]:
+    """Everything about the task that decides the split; recorded in the manifest, since a task file can change.
 
-    What is not used is left out, so that a new option does not change the digest of splits that do not use it.
+    Unused options are left out, so that a new option does not change the digest of splits that do not use it.
     """
-    draw = asdict(task.draw)
+    rule = asdict(task.selection)
     optional = {
-        "count": draw.pop("count"),
-        "stratify": draw.pop("stratify"),
+        "count": rule.pop("count"),
+        "stratify": rule.pop("stratify"),
         "minority_rule": asdict(task.minority_rule) if task.minority_rule else None,
         "group_limits": list(task.group_limits) if task.frequency_groups else None,
         "validation_fraction": task.validation_fraction,
         "fold": [variant.fold, variant.folds] if variant.folds else None,
         "imported": given is not None,
     }
-    return {**draw, **{name: value for name, value in optional.items() if value}}
+    return {**rule, **{name: value for name, value in optional.items() if value}}
 
 
-def _source(pools: Pools) -> dict[str, Any]:
+def _source(sources: Sources) -> dict[str, Any]:
     source: dict[str, Any] = {
-        "content": pools.train.content,
-        "images": pools.train.num_images,
-        "boxes": pools.train.num_boxes,
+        "content": sources.train.digest,
+        "images": sources.train.num_images,
+        "boxes": sources.train.num_boxes,
     }
-    if pools.majority is not None:
-        source["majority_content"] = pools.majority.content
+    if sources.majority is not None:
+        source["majority_content"] = sources.majority.digest
     return source

@@ -1,6 +1,6 @@
-"""The class distribution of a split as a picture: the original data against D_l (paper Fig. 4), and D_l against D_u.
+"""Plots of the class distribution of a split: the original data against D_l (paper Fig. 4), and D_l against D_u.
 
-The figures are drawn without a display and without dates or random ids, so the same split gives the same picture.
+They need no display and contain no dates or random ids, so that the same split gives the same picture.
 """
 
 import io
@@ -16,17 +16,15 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from cissod_bench.io import write_bytes
+from cissod_bench.splits.statistics import GROUP_TITLES
 
 # Okabe and Ito's colours, distinct with every common colour blindness; the markers differ as well.
-_GROUPS = {
-    "maj": ("#0072B2", "o", "majority"),
-    "min": ("#D55E00", "^", "minority"),
-    "f": ("#0072B2", "o", "frequent"),
-    "c": ("#009E73", "s", "common"),
-    "r": ("#D55E00", "^", "rare"),
-}
+GROUP_STYLES = {
+    "all": ("#000000", "s"), "maj": ("#0072B2", "o"), "min": ("#D55E00", "^"),
+    "f": ("#0072B2", "o"), "c": ("#009E73", "s"), "r": ("#D55E00", "^"),
+}  # fmt: skip
 _ORIGINAL = "#9a9a9a"
-_LOWEST = 0.6  # classes without any box lie on the lower border
+_LOWEST = 0.6  # classes without any box are drawn on the lower border
 _LEGEND_SIZE = 26
 
 
@@ -47,7 +45,7 @@ def plot_split(statistics: Mapping[str, Any], title: str) -> Figure:
 
 
 def plot_figure_4(splits: Sequence[tuple[str, Mapping[str, Any]]]) -> Figure:
-    """One panel a split: boxes per class in the original data against D_l, classes by frequency (paper Fig. 4).
+    """One panel per split: boxes per class in the original data against D_l, classes by frequency (paper Fig. 4).
 
     Args:
         splits: title and content of `statistics.json` of each split.
@@ -61,40 +59,45 @@ def plot_figure_4(splits: Sequence[tuple[str, Mapping[str, Any]]]) -> Figure:
     return figure
 
 
-def write_figure(figure: Figure, target: Path) -> None:
-    """Write a figure as PNG or SVG, by the suffix of the file's name."""
+def picture(figure: Figure, kind: str) -> bytes:
+    """A figure as "png" or "svg": the same bytes for the same figure."""
     content = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "cissod-bench"}):
-        metadata = {"Date": None} if target.suffix == ".svg" else {"Software": None}
-        figure.savefig(content, format=target.suffix.removeprefix("."), dpi=150, metadata=metadata)
-    write_bytes(target, content.getvalue())
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        figure.savefig(content, format=kind, dpi=150, metadata=metadata)
+    return content.getvalue()
+
+
+def write_figure(figure: Figure, target: Path) -> None:
+    """Write a figure as PNG or SVG, by the suffix of the file's name."""
+    write_bytes(target, picture(figure, target.suffix.removeprefix(".")))
 
 
 def _figure(panels: int) -> Figure:
     width, height = 5.2 * panels, 4.2
     figure = Figure(figsize=(width, height))
-    # Margins in inches; a layout engine would find about the same ones in as much time as the drawing takes.
+    # Margins in inches; a layout engine would find about the same and take as long as the plot itself.
     figure.subplots_adjust(0.68 / width, 0.52 / height, 1 - 0.1 / width, 1 - 0.36 / height, wspace=0.13)
     FigureCanvasAgg(figure)
     return figure
 
 
 def _panel(axes: Axes, statistics: Mapping[str, Any], reference: str, label: str) -> None:
-    """Reference counts as an area, D_l as one marker a class in its group's colour; classes by reference count."""
+    """Reference counts as an area, D_l as a marker per class in the colour of its group; classes by reference count."""
     classes = sorted(statistics["classes"], key=lambda row: (-row[reference], row["name"]))
     index = np.arange(1, len(classes) + 1)
     area = np.array([max(row[reference], _LOWEST) for row in classes], float)
     axes.fill_between(index, area, _LOWEST, step="mid", color=_ORIGINAL, alpha=0.45, linewidth=0, label=label)
-    # 80 classes deserve visible markers, 1,203 must not hide each other.
+    # Markers of 80 classes should be easy to see, those of 1,203 must not hide each other.
     size = float(np.clip(1800 / len(classes), 3, 26))
-    for group, (color, marker, name) in _GROUPS.items():
+    for group, (color, marker) in GROUP_STYLES.items():
         if group not in statistics["groups"]:
             continue
         rows = [position for position, row in enumerate(classes) if row["group"] == group]
         boxes = [max(classes[row]["labeled_boxes"], _LOWEST) for row in rows]
         axes.scatter(
             index[rows], boxes, s=size, color=color, marker=marker, linewidths=0, zorder=3,
-            label=f"$D_l$, {name} ({len(rows)})",
+            label=f"$D_l$, {GROUP_TITLES[group]} ({len(rows)})",
         )  # fmt: skip
     highest = 2 * max(area.max(), *(row["labeled_boxes"] for row in classes))
     axes.set_yscale("log")
@@ -111,4 +114,4 @@ def _panel(axes: Axes, statistics: Mapping[str, Any], reference: str, label: str
     legend = axes.legend(loc="upper right", frameon=True, framealpha=0.85, edgecolor="none", fontsize=8)
     for handle in legend.legend_handles:
         if isinstance(handle, PathCollection):
-            handle.set_sizes([_LEGEND_SIZE])  # the points of 1,203 classes are too small to tell their colours
+            handle.set_sizes([_LEGEND_SIZE])  # the markers of 1,203 classes are too small to tell their colours

@@ -1,8 +1,8 @@
-"""The draw: which training images are labelled. Pure functions on columns, no random number generator.
+"""Selection of the labelled images. Pure functions on columns, without a random number generator.
 
-Candidates are ordered by a keyed hash of their image id and taken from the front. So the result depends on nothing but
-the protocol version, the task, the seed and the images themselves: not on the order of a file, the version of Python
-or NumPy, or the number of processes; and a larger fraction only adds images.
+Candidates are ordered by a keyed hash of their image id and taken from the front. So the result depends only on the
+protocol version, the task, the seed and the images themselves: not on the order of a file, the version of Python or
+NumPy, or the number of processes. A larger fraction only adds images.
 
 Protocol: paper sec. 3.1 and 4.1. Scenario 1: D_m and D_s. Scenario 2: one long-tailed D_l that covers every class.
 """
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cissod_bench.coco.columns import Bool, Columns, Int32, Int64
-from cissod_bench.tasks.registry import Draw, MinorityDraw
+from cissod_bench.tasks.records import MinoritySelection, SelectionRule
 
 Counts = npt.NDArray[np.int64]
 
@@ -27,8 +27,8 @@ _CACHED = 1 << 16  # boxes whose intermediate results fit into the processor's c
 
 
 @dataclass(frozen=True)
-class DrawKey:
-    """What the order of candidates depends on beside their ids."""
+class SelectionKey:
+    """What the order of candidates depends on, apart from their ids."""
 
     protocol: int
     task: str
@@ -51,13 +51,13 @@ class DrawKey:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Which class is in which image: one entry per image and class that occur together, by image, then class.
+    """Which class is in which image: one entry for each image and class that occur together, by image, then class.
 
     Attributes:
         image: row of the image, int32 `[P]`.
         label: label of the class, int32 `[P]`.
-        boxes: boxes that count for a floor (not crowd), int32 `[P]`; 0 where the class is there as a crowd only.
-        num_images: number of images, those without any box included.
+        boxes: boxes that count for a floor (not crowd), int32 `[P]`; 0 if the class occurs only as a crowd.
+        num_images: number of images, including those without any box.
         num_classes: number of classes.
     """
 
@@ -78,11 +78,11 @@ class Pairs:
         return np.flatnonzero(found)
 
     def images_per_class(self) -> Counts:
-        """Number of images of each class, crowds included, as mmdet counts classes of an image, int64 `[C]`."""
+        """Number of images of each class, int64 `[C]`. Crowds count, as when mmdet counts the classes of an image."""
         return _summed(self.label, None, self.num_classes)
 
     def boxes_per_class(self) -> Counts:
-        """Number of boxes of each class that are no crowd, int64 `[C]`."""
+        """Number of boxes of each class, crowds excluded, int64 `[C]`."""
         return _summed(self.label, self.boxes, self.num_classes)
 
     def images_per_group(self, group_of_label: Int32, num_groups: int) -> Counts:
@@ -99,9 +99,9 @@ class Pairs:
 
 
 def _summed(cells: Int32, counts: Int32 | None, length: int) -> Counts:
-    """Sum of `counts`, or their number, in each of `length` cells.
+    """Sum of `counts` in each of `length` cells, or how often each cell occurs.
 
-    In blocks: NumPy converts cells to int64 and counts to float64 first, in which sums below 2**53 are exact.
+    In blocks, since NumPy first converts cells to int64 and counts to float64, in which sums below 2**53 are exact.
     """
     total = np.zeros(length, np.int64)
     for start in range(0, len(cells), _BLOCK):
@@ -115,7 +115,7 @@ def pairs_of(columns: Columns, use: Bool) -> Pairs:
     """Collect the pairs of image and class over the boxes where `use` is true."""
     num_classes = len(columns.categories)
     # Image, class and crowd flag in one number: sorting it in place takes a third of the memory of sorting by key, and
-    # half the time of that where 32 bits hold it.
+    # half the time if 32 bits are enough.
     small = 2 * columns.num_images * num_classes < 2**32
     keys: npt.NDArray[Any] = np.empty(np.count_nonzero(use), np.uint32 if small else np.uint64)
     used = 0
@@ -144,15 +144,15 @@ def pairs_of(columns: Columns, use: Bool) -> Pairs:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Selection:
     """Rows of the labelled images, ascending, int64.
 
     Attributes:
-        majority: D_m; an image in both draws counts as D_s. Scenario 2: all of D_l.
+        majority: D_m; an image selected for both counts as D_s. Scenario 2: all of D_l.
         minority: D_s; empty in scenario 2.
-        majority_drawn: number of images drawn for D_m before those of D_s were taken out.
-        majority_candidates: number of images that D_m was drawn from.
-        coverage: scenario 2: number of images of D_l that were taken for the floor of a class.
+        majority_drawn: number of images selected for D_m before those of D_s were removed.
+        majority_candidates: number of images that D_m was selected from.
+        coverage: scenario 2: number of images of D_l that were selected for the floor of a class.
     """
 
     majority: Int64
@@ -162,55 +162,61 @@ class Drawn:
     coverage: int = 0
 
 
-def draw_labeled(pairs: Pairs, image_ids: Int64, available: Bool, minority: Bool, draw: Draw, key: DrawKey) -> Drawn:
-    """Draw D_l by the rules of the task.
+def select_labeled(
+    pairs: Pairs, image_ids: Int64, available: Bool, minority: Bool, rule: SelectionRule, key: SelectionKey
+) -> Selection:
+    """SelectionRule D_l by the rules of the task.
 
     Args:
-        pairs: which class is in which image, over the images that may be drawn.
+        pairs: which class is in which image, over the images that may be selected.
         image_ids: ids of all images, int64 `[N]`.
-        available: images that may be drawn (not held out for validation), bool `[N]`.
+        available: images that may be selected (not held out for validation), bool `[N]`.
         minority: minority classes, bool `[C]`; unused in scenario 2.
-        draw: fraction or count, floor, and the way of drawing.
+        rule: fraction or count, floor, and how to select.
         key: protocol version, task and seed.
     """
-    if draw.coverage:
-        return _draw_covering(pairs, image_ids, available, draw, key)
+    if rule.coverage:
+        return _select_covering(pairs, image_ids, available, rule, key)
     candidates = pairs.images(~minority)
-    wanted = labeled_count(len(candidates), draw)
+    wanted = labeled_count(len(candidates), rule)
     majority = _NONE
     if wanted:
-        majority = _ordered(candidates, image_ids, key, "majority", pairs if draw.stratify else None)[:wanted]
+        majority = _ordered(candidates, image_ids, key, "majority", pairs if rule.stratify else None)[:wanted]
     rare = pairs.only(minority[pairs.label] & (pairs.boxes > 0))
-    if draw.floor > 0 and len(rare.image):
-        taken = draw_floor(rare, image_ids, draw.floor, draw.minority_draw, key, "minority")
+    if rule.floor > 0 and len(rare.image):
+        taken = select_floor(rare, image_ids, rule.floor, rule.minority_draw, key, "minority")
     else:
         taken = _NONE
-    return Drawn(np.setdiff1d(majority, taken), taken, len(majority), len(candidates))
+    return Selection(np.setdiff1d(majority, taken), taken, len(majority), len(candidates))
 
 
-def _draw_covering(pairs: Pairs, image_ids: Int64, available: Bool, draw: Draw, key: DrawKey) -> Drawn:
+def _select_covering(
+    pairs: Pairs, image_ids: Int64, available: Bool, rule: SelectionRule, key: SelectionKey
+) -> Selection:
     """Scenario 2: the images that cover every class, filled up in hash order to the fraction of all images."""
     candidates = np.flatnonzero(available)
-    ordered = _ordered(candidates, image_ids, key, "labeled", pairs if draw.stratify else None)
+    ordered = _ordered(candidates, image_ids, key, "labeled", pairs if rule.stratify else None)
     covering = _NONE
-    if draw.floor > 0 and pairs.boxes.any():
-        covering = draw_floor(pairs.only(pairs.boxes > 0), image_ids, draw.floor, "needed", key, "labeled")
+    if rule.floor > 0 and pairs.boxes.any():
+        covering = select_floor(pairs.only(pairs.boxes > 0), image_ids, rule.floor, "needed", key, "labeled")
     filling = ordered[~np.isin(ordered, covering)]
-    missing = max(0, labeled_count(len(candidates), draw) - len(covering))
+    missing = max(0, labeled_count(len(candidates), rule) - len(covering))
     labeled = np.sort(np.concatenate([covering, filling[:missing]]))
-    return Drawn(labeled, _NONE, len(labeled), len(candidates), len(covering))
+    return Selection(labeled, _NONE, len(labeled), len(candidates), len(covering))
 
 
-def labeled_count(candidates: int, draw: Draw) -> int:
-    """Images to draw: `count`, or the fraction of the candidates rounded half up, at most all of them."""
-    if draw.count is not None:
-        return min(draw.count, candidates)
-    # The fraction as it is written, 1/10, not the binary number next to it.
-    return min(candidates, int(candidates * Fraction(str(draw.fraction)) + Fraction(1, 2)))
+def labeled_count(candidates: int, rule: SelectionRule) -> int:
+    """Number of images to select: `count`, or the fraction of the candidates rounded half up, at most all of them."""
+    if rule.count is not None:
+        return min(rule.count, candidates)
+    # The fraction as written, 1/10, not the nearest binary number.
+    return min(candidates, int(candidates * Fraction(str(rule.fraction)) + Fraction(1, 2)))
 
 
-def draw_floor(pairs: Pairs, image_ids: Int64, floor: int, how: MinorityDraw, key: DrawKey, role: str) -> Int64:
-    """Walk over the images in hash order until every class has `floor` boxes, or all that it has.
+def select_floor(
+    pairs: Pairs, image_ids: Int64, floor: int, how: MinoritySelection, key: SelectionKey, role: str
+) -> Int64:
+    """Walk over the images in hash order until every class has `floor` boxes, or all the boxes there are.
 
     `needed` takes an image only if it holds a class that is still under the floor, `uniform` takes every image.
 
@@ -218,9 +224,9 @@ def draw_floor(pairs: Pairs, image_ids: Int64, floor: int, how: MinorityDraw, ke
         pairs: only classes that have a floor, only pairs with at least one box that counts.
         image_ids: ids of all images, int64 `[N]`.
         floor: boxes per class.
-        how: the way of walking.
+        how: which images to take.
         key: protocol version, task and seed.
-        role: what the images are drawn for, part of the hash.
+        role: what the images are selected for, part of the hash.
 
     Returns:
         Rows of the images taken, ascending.
@@ -241,16 +247,16 @@ def draw_floor(pairs: Pairs, image_ids: Int64, floor: int, how: MinorityDraw, ke
         taken: Int64 = images[position[images] <= place[wanted].max()]
         return taken
     # Every image that holds a class under its floor is taken, so the images wanted above are the only candidates.
-    # One of them is passed over when images taken for other classes have filled its class meanwhile.
+    # One of them is skipped if images taken for other classes have filled its class by then.
     return _walk_needed(image[wanted], place[wanted], pairs, floor)
 
 
 def _within_floor(pairs: Pairs, bucket: Int32, floor: int) -> Pairs:
-    """The pairs up to the bucket in which their class reaches the floor: of a frequent class, few.
+    """The pairs up to the bucket in which their class reaches the floor: few for a frequent class.
 
     Args:
         pairs: pairs of image and class.
-        bucket: which of `_BUCKETS` equal parts of the walk an image is in, int32 `[N]`.
+        bucket: the part of the walk, out of `_BUCKETS` equal ones, that an image is in, int32 `[N]`.
         floor: boxes per class.
     """
     bucket = bucket[pairs.image]
@@ -262,7 +268,7 @@ def _within_floor(pairs: Pairs, bucket: Int32, floor: int) -> Pairs:
 def _walk_needed(image: Int32, place: Int64, pairs: Pairs, floor: int) -> Int64:
     candidates = image[np.argsort(place, kind="stable")]
     have = [0] * pairs.num_classes
-    starts = np.searchsorted(pairs.image, candidates)  # of one type, else NumPy converts all of `pairs`
+    starts = np.searchsorted(pairs.image, candidates)  # of the same type, or NumPy converts all of `pairs`
     ends = np.searchsorted(pairs.image, candidates, side="right")
     labels, boxes = pairs.label, pairs.boxes
     taken = set()
@@ -277,8 +283,8 @@ def _walk_needed(image: Int32, place: Int64, pairs: Pairs, floor: int) -> Int64:
     return np.array(sorted(taken), np.int64)
 
 
-def _ordered(candidates: Int64, image_ids: Int64, key: DrawKey, role: str, strata: Pairs | None) -> Int64:
-    """Candidate rows in the order of drawing.
+def _ordered(candidates: Int64, image_ids: Int64, key: SelectionKey, role: str, strata: Pairs | None) -> Int64:
+    """Candidate rows in the order of selection.
 
     With `strata`, images are grouped by the rarest of their classes, and every group is spread evenly over the order:
     the j-th of n images of a group comes at the relative place (j + 1/2) / n. So each front part of the order holds
@@ -303,8 +309,8 @@ def _ordered(candidates: Int64, image_ids: Int64, key: DrawKey, role: str, strat
     return ordered[np.argsort((2 * within + 1) / (2 * sizes[group]), kind="stable")]
 
 
-def hold_out(image_ids: Int64, folds: int, fold: int, key: DrawKey) -> Bool:
-    """Images of one of `folds` equal parts, for validation where the data has no part of its own, bool `[N]`."""
+def hold_out(image_ids: Int64, folds: int, fold: int, key: SelectionKey) -> Bool:
+    """Images of one of `folds` equal parts, held out where the data has no validation part of its own, bool `[N]`."""
     part = np.empty(len(image_ids), np.int64)
     part[key.order(image_ids, "folds")] = np.arange(len(image_ids)) % folds
     held: Bool = part == fold

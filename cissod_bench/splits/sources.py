@@ -1,57 +1,105 @@
-"""The annotation files of a task as the images to draw from, with the quirks of each data set mended."""
+"""The sources of a split: the annotation files of a task, found, read and corrected for the quirks of each data set."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from cissod_bench.coco import objects365
 from cissod_bench.coco.checks import Flag
-from cissod_bench.coco.columns import Columns
-from cissod_bench.coco.reader import Source
+from cissod_bench.coco.columns import Bool, Columns
+from cissod_bench.coco.reader import Read, SourceFile
 from cissod_bench.errors import UserError, unknown_name
-from cissod_bench.splits.plan import Pools
-from cissod_bench.tasks.registry import Task
-
-Read = Callable[[Path], tuple[Columns, Source]]
+from cissod_bench.tasks.records import Task
 
 COCO_ID_OFFSET = 1_000_000_000
-"""Added to COCO's image ids where they stand beside those of Objects365, which run over the same numbers."""
+"""Added to COCO's image ids where they occur together with those of Objects365, which use the same numbers."""
 
 _O365_FOLDER = "objects365/train/"
 _COCO_FOLDER = "coco/train2017/"
 
 
-def read_pools(task: Task, train: Path, majority: Path | None, read: Read) -> tuple[Pools, list[Source]]:
-    """Read what a task draws from.
+@dataclass(frozen=True)
+class Sources:
+    """What the images of a split are selected from.
+
+    Attributes:
+        train: the training images: D_s and D_u come from them, and D_m as well unless `majority` is given.
+        majority: images of another data set that D_m comes from (`coco-o365`), else None.
+        absent: training images that the annotations list but the archives lack, bool `[N]`.
+    """
+
+    train: Columns
+    absent: Bool
+    majority: Columns | None = None
+
+
+def annotation_file(task: Task, given: Path | None, data_root: Path) -> Path:
+    """The training annotations of a task: the given file, else the one under the data root, also as .gz or .xz.
+
+    Raises:
+        UserError: there is no such file; the message says where it should be.
+    """
+    if given is not None:
+        return given
+    if task.files is None:
+        raise UserError(f"Task {task.name} does not say where its data is. Give the file with --annotations.")
+    return _found(task, data_root / task.files.train_annotations, "--annotations")
+
+
+def majority_file(task: Task, given: Path | None, data_root: Path) -> Path | None:
+    """The annotations that D_m comes from where that is another data set, else None.
+
+    Raises:
+        UserError: the task needs them and they do not exist, or they are given although the task needs none.
+    """
+    needed = task.files is not None and task.files.majority_annotations
+    if given is not None:
+        if not needed:
+            raise UserError(f"Task {task.name} takes all its images from one file: leave out --majority-annotations.")
+        return given
+    return _found(task, data_root / needed, "--majority-annotations") if needed else None
+
+
+def _found(task: Task, path: Path, option: str) -> Path:
+    for candidate in (path, path.with_name(path.name + ".gz"), path.with_name(path.name + ".xz")):
+        if candidate.is_file():
+            return candidate
+    remedy = "Put the data under the data root (--data-root or CISSOD_DATA_ROOT)"
+    if task.dataset == "custom":
+        remedy = "Put it there, correct [data] in the task file"
+    raise UserError(f"Task {task.name} needs {path}, which does not exist. {remedy}, or give the file with {option}.")
+
+
+def read_sources(task: Task, train: Path, majority: Path | None, read: Read) -> tuple[Sources, list[SourceFile]]:
+    """Read what the images of a task are selected from.
 
     Args:
         task: the task.
         train: its training annotations.
-        majority: annotations that D_m comes from, where they are another data set.
-        read: reads one file; a parameter so that a cache can stand before the reader.
+        majority: annotations that D_m comes from, where that is another data set.
+        read: reads one file: `read_coco`, or a cache in front of it.
 
     Raises:
         UserError: a file cannot be used, or is not of the data set that the task needs.
     """
-    columns, source = read(train)
+    columns, file = read(train)
     if task.dataset != "objects365":
-        return Pools(columns, np.zeros(columns.num_images, np.bool_)), [source]
+        return Sources(columns, np.zeros(columns.num_images, np.bool_)), [file]
     if majority is None:
         raise UserError(f"Task {task.name} needs the COCO annotations too: give them with --majority-annotations.")
     objects365.check_classes(columns.categories, str(train))
-    coco, coco_source = read(majority)
+    coco, coco_file = read(majority)
     located = columns.file_names.last_parts(2, _O365_FOLDER)  # as `objects365.unpacked_names`
     absent = np.zeros(columns.num_images, np.bool_)
     for name in objects365.ABSENT_FILES:
         absent[located.find(_O365_FOLDER + name)] = True
-    pools = Pools(replace(columns, file_names=located), absent, map_coco(coco, columns, str(majority)))
-    return pools, [source, coco_source]
+    sources = Sources(replace(columns, file_names=located), absent, map_coco(coco, columns, str(majority)))
+    return sources, [file, coco_file]
 
 
 def map_coco(coco: Columns, target: Columns, file: str) -> Columns:
-    """COCO's images with the classes of Objects365; boxes of a class without counterpart are left out.
+    """COCO's images with the classes of Objects365; boxes of a class without a counterpart are flagged.
 
     Raises:
         UserError: the file has other classes than COCO.
@@ -70,5 +118,5 @@ def map_coco(coco: Columns, target: Columns, file: str) -> Columns:
         file_names=coco.file_names.with_prefix(_COCO_FOLDER),
         categories=target.categories,
         box_label=box_label,
-        health=coco.health | unmapped,
+        flags=coco.flags | unmapped,
     )

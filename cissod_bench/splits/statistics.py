@@ -1,4 +1,4 @@
-"""How many images and boxes of each class and group there are before and after the draw."""
+"""The number of images and boxes of each class and group in every part of a split."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,21 +8,22 @@ import numpy as np
 from cissod_bench.coco.columns import Category
 from cissod_bench.splits.select import Counts, Pairs
 
-GROUP_ORDER = ("maj", "min", "f", "c", "r")
-"""In which order groups are shown; files have them by name."""
+GROUP_TITLES = {"maj": "majority", "min": "minority", "f": "frequent", "c": "common", "r": "rare"}
+GROUP_ORDER = tuple(GROUP_TITLES)
+"""The order in which groups are shown; in files they are sorted by name."""
 
 
 def split_statistics(
     categories: Sequence[Category],
     parts: Mapping[str, Sequence[Pairs]],
     groups: Mapping[str, Sequence[str]],
-    health: Sequence[Mapping[str, Any]],
+    faults: Sequence[Mapping[str, Any]],
     unmet_floors: Mapping[str, int],
 ) -> dict[str, Any]:
     """The content of `statistics.json`.
 
-    An image counts for a class that it holds, if only as a crowd, and once for each group of which it holds a class.
-    Boxes are those that are no crowd.
+    An image counts for every class that it holds, even if only as a crowd, and once for each group of these classes.
+    Crowds do not count as boxes.
 
     Args:
         categories: the classes in label order.
@@ -30,7 +31,7 @@ def split_statistics(
             data has them; for `coco-o365` those of Objects365), `labeled` (D_l as training sees it), `unlabeled` (D_u,
             hidden from training: for people, tables and plots only) and, where there is one, `validation` (held out).
         groups: class names by group.
-        health: what `health.report` found.
+        faults: what `checks.report` found.
         unmet_floors: classes that have fewer boxes than the floor in all images, with the number that they have.
     """
     group_of = {name: group for group, names in groups.items() for name in names}
@@ -60,24 +61,24 @@ def split_statistics(
             for group, number in numbers.items()
         },
         "imbalance_ratio": {part: _imbalance(images[part]) for part in parts},
-        "health": list(health),
+        "health": list(faults),
         "unmet_floors": dict(unmet_floors),
     }
 
 
 def _totals(parts: Mapping[str, Sequence[Pairs]], count: Callable[[Pairs], Counts]) -> dict[str, Counts]:
-    """A count of every part, over all data sets in it."""
+    """A count for every part, summed over its data sets."""
     return {part: np.sum([count(pairs) for pairs in counted], axis=0) for part, counted in parts.items()}
 
 
 def _imbalance(images: Counts) -> float | None:
-    """Images of the most frequent class over images of the least frequent one that has any."""
+    """Images of the most frequent class over images of the least frequent class that has any."""
     present = images[images > 0]
     return float(present.max() / present.min()) if len(present) else None
 
 
 def remarks(statistics: Mapping[str, Any]) -> list[str]:
-    """What somebody should know who uses the split, as sentences: faults of the annotations, classes too rare."""
+    """What users of the split should know, as phrases: faults of the annotations, classes that are too rare."""
     found = []
     for entry in statistics["health"]:
         where = " of COCO" if entry.get("data") == "coco" else ""

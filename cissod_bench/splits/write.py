@@ -1,4 +1,4 @@
-"""The files of a split folder, from columns and drawn rows."""
+"""Writing the COCO files of a split folder from columns and selected rows."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ class Part:
         columns: the source.
         rows: images to write, rows of the columns, int64 `[n]`.
         use: boxes to write, among those of these images, bool `[M]`.
-        ignore: boxes to write as ignored regions (`iscrowd` 1) although they are none, bool `[M]` or None.
+        ignore: boxes to turn into ignored regions (`iscrowd` 1), bool `[M]` or None.
     """
 
     columns: Columns
@@ -70,7 +70,7 @@ class _Extra(msgspec.Struct):
 def write_labeled(path: Path, parts: Sequence[Part], categories: Sequence[Category]) -> int:
     """Write images and their annotations as COCO JSON, sorted by id; returns the number of annotations.
 
-    Annotation ids are those of the source where they are unique, else 1, 2, ... by image, class and coordinates.
+    Annotation ids are those of the source if they are unique, else 1, 2, ... by image, class and coordinates.
     """
     columns = [_box_columns(part) for part in parts]
     ids, image_ids, category_ids, boxes, areas, crowd = map(np.concatenate, zip(*columns, strict=True))
@@ -92,7 +92,7 @@ def write_labeled(path: Path, parts: Sequence[Part], categories: Sequence[Catego
 def content_order(image_ids: Int64, category_ids: Int64, boxes: Float64, crowd: Int64, areas: Float64) -> Int64:
     """The order of boxes by image, class, coordinates, crowd flag and area, int64 `[n]`.
 
-    Few boxes share an image and a class; sorting all of them by all eight columns takes five times as long.
+    Few boxes share image and class; sorting all boxes by all eight columns would take five times as long.
     """
     order: Int64 = np.lexsort((category_ids, image_ids))
     images, classes = image_ids[order], category_ids[order]
@@ -108,7 +108,7 @@ def content_order(image_ids: Int64, category_ids: Int64, boxes: Float64, crowd: 
 def write_unlabeled(path: Path, parts: Sequence[Part], categories: Sequence[Category]) -> None:
     """Write an image list as COCO JSON without annotations, sorted by id.
 
-    LVIS's federated fields are left out: they say which classes an image holds or not, so they are labels.
+    LVIS's federated fields are left out: they say which classes an image holds or lacks, so they are labels.
     """
     with _coco_file(path, parts, categories, federated=False):
         pass
@@ -118,7 +118,7 @@ def write_unlabeled(path: Path, parts: Sequence[Part], categories: Sequence[Cate
 def _coco_file(
     path: Path, parts: Sequence[Part], categories: Sequence[Category], *, federated: bool
 ) -> Iterator[BinaryIO]:
-    """A COCO file up to the list of annotations, which the caller writes; the rest follows."""
+    """Write a COCO file; the caller writes the list of annotations in between."""
     with path.open("wb") as file:
         file.write(b'{"images":[')
         separator = b""
@@ -135,7 +135,7 @@ def _coco_file(
 
 
 def _image_blocks(parts: Sequence[Part], *, federated: bool) -> Iterator[list[_Image]]:
-    """The images of all parts, ascending by id; every source's ids ascend and no two sources' ids interleave."""
+    """The images of all parts, ascending by id: those of every source ascend, and two sources never interleave."""
     for part in sorted((part for part in parts if len(part.rows)), key=lambda part: int(part.columns.image_ids[0])):
         columns = part.columns
         rows = np.sort(part.rows)

@@ -1,1 +1,1 @@
-"""The embedded data sets, drawn from a seed."""
+"""The embedded data sets, rendered from a seed."""

@@ -1,9 +1,9 @@
-"""Painting small scenes with arithmetic that gives the same bits everywhere.
+"""Painting small scenes with arithmetic that gives the same bits on every machine.
 
-What differs between machines is left out: NumPy's distributions (they change between versions), transcendental
-functions (their last bit depends on libm and SIMD), and sums over arrays (their order depends on the build). What is
-used rounds the same on every IEEE machine: `+ - * /`, square root, minimum, maximum, floor, on float64, element by
-element. Random numbers are raw bits of Philox4x64-10 (Salmon et al. 2011), keyed by a BLAKE2b hash.
+Everything that differs between machines is avoided: NumPy's distributions (they change between versions),
+transcendental functions (their last bit depends on libm and SIMD) and sums over arrays (their order depends on the
+build). What is used rounds the same on every IEEE machine: `+ - * /`, square root, minimum, maximum and floor on
+float64, element by element. Random numbers are raw bits of Philox4x64-10 (Salmon et al. 2011), keyed by a BLAKE2b hash.
 
 Shapes are signed distances (negative inside), so that union is a minimum, intersection a maximum, subtraction a
 maximum with the negative, and a clipped distance in pixels is an anti-aliased coverage.
@@ -22,7 +22,7 @@ Colour = tuple[float, float, float]
 
 
 class Stream:
-    """Random numbers that depend on the key alone."""
+    """Random numbers that depend only on the key."""
 
     def __init__(self, *key: str | int) -> None:
         text = "/".join(str(part) for part in key)
@@ -53,14 +53,14 @@ class Stream:
     def field(self, *shape: int) -> Field:
         """An array of numbers in [0, 1), multiples of 1/256."""
         size = int(np.prod(shape))
-        # Bytes in little-endian order whatever the machine's own.
+        # Bytes in little-endian order on every machine.
         raw = np.asarray(self._bits.random_raw((size + 7) // 8), dtype="<u8").view(np.uint8)[:size]
         return raw.reshape(shape) / 256.0
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a shape of unit size goes: centre and size in pixels, stretch (1 = none), direction as a unit vector."""
+    """Where to put a shape of unit size: centre and size in pixels, stretch (1 = none), direction as a unit vector."""
 
     x: float
     y: float
@@ -78,18 +78,18 @@ class Pose:
         return along / (self.radius * self.stretch), aside / (self.radius / self.stretch)
 
     def window(self) -> "Window":
-        """Pixels that a shape within 1.5 units of the centre can touch, also those outside the image."""
+        """Pixels that a shape within 1.5 units of the centre can touch, including those outside the image."""
         reach = int(1.5 * self.radius * max(self.stretch, 1.0 / self.stretch)) + 2
         column, row = int(np.floor(self.x)), int(np.floor(self.y))
         return Window(column - reach, row - reach, column + reach + 1, row + reach + 1)
 
     def moved(self, across: float, down: float) -> "Pose":
-        """The same pose elsewhere."""
+        """The same pose, moved."""
         return Pose(self.x + across, self.y + down, self.radius, self.stretch, self.cosine, self.sine)
 
 
 def random_direction(stream: Stream) -> tuple[float, float]:
-    """Cosine and sine of a random angle by the rational parametrisation of the circle: no sine, no cosine."""
+    """Cosine and sine of a random angle, from the rational parametrisation of the circle."""
     # tan(a/2) within an eighth of a turn to either side, where the density is even to 17 %, then quarter turns.
     half = stream.uniform(-0.4142135623730951, 0.4142135623730951)
     cosine, sine = (1.0 - half * half) / (1.0 + half * half), 2.0 * half / (1.0 + half * half)
@@ -108,7 +108,7 @@ class Window:
     bottom: int
 
 
-# Shapes: signed distances in unit coordinates, exact or slightly too small near corners, which only rounds edges.
+# Shapes: signed distances in unit coordinates, exact or, near corners, slightly too small, which only rounds edges.
 
 
 def disc(x: Field, y: Field, radius: float) -> Field:
@@ -178,7 +178,7 @@ def colour(hue: float, saturation: float, value: float) -> Colour:
 
 
 class Canvas:
-    """A square image being painted, and which object is on top at each pixel.
+    """A square image that is being painted, and the topmost object of each pixel.
 
     Attributes:
         pixels: float64 (size, size, 3), about 0..1.
@@ -191,13 +191,13 @@ class Canvas:
         self.owner = np.full((self.size, self.size), -1, np.int16)
 
     def paint(self, window: Window, coverage: Field, paint: Field, owner: int | None = None) -> None:
-        """Lay paint over the part of a window that lies in the image.
+        """Apply paint to the part of a window that lies in the image.
 
         Args:
             window: where.
             coverage: (height, width) of the window, 0 = nothing, 1 = opaque.
             paint: RGB, broadcastable to (height, width, 3).
-            owner: object number that the pixels now show; None leaves them as they were.
+            owner: number of the object that the pixels now show; None leaves it unchanged.
         """
         left, top = max(window.left, 0), max(window.top, 0)
         right, bottom = min(window.right, self.size), min(window.bottom, self.size)

@@ -1,33 +1,31 @@
 """The embedded data sets `shapes` and `shapes-lt`: COCO-format detection data made from a seed, without a download.
 
-Twelve classes in six pairs that differ in one detail (a gap, a notch, a sixth point, dots for stripes). The first of a
-pair is the majority class, the second the minority class, and a pair shares its usual hue: colour helps to find an
-object and to tell pairs apart, never to tell majority from minority. Backgrounds are textured; clutter includes shapes
-of objects' size and colours that are no class; objects overlap, are crossed by bars, turned, stretched, shaded, cut by
-the image border.
+Twelve classes form six pairs whose members differ in one detail (a gap, a notch, a sixth point, dots for stripes). The
+first of a pair is a majority class, the second a minority class. A pair shares its usual hue: colour helps to find an
+object and to tell pairs apart, but never to tell majority from minority. Backgrounds are textured. Clutter includes
+shapes that have the size and colours of objects and belong to no class. Objects overlap, are crossed by bars, rotated,
+stretched, shaded and cut by the image border.
 
 * `shapes`, scenario 1 of the paper: in train and val alike, minority objects are as frequent as majority objects. Which
-  boxes are labelled is the draw's business. Scenes hold one group or both, as real scenes favour some classes.
-* `shapes-lt`, scenario 2: every train image follows one long-tailed distribution, so D_l and D_u do. Val images are
-  balanced, so that the AP of a rare class rests on as many boxes as that of a frequent one.
+  boxes are labelled is up to the split. Scenes hold one group or both, as real scenes favour some classes.
+* `shapes-lt`, scenario 2: every train image follows one long-tailed distribution, and so do D_l and D_u. Val images
+  are balanced, so that the AP of a rare class rests on as many boxes as that of a frequent one.
 
-Annotations: the box of an object is that of its visible pixels, those that the object covers at least half and nothing
-later painted covers, and `area` counts these pixels, as COCO's annotators outlined what is visible. Objects with less
-than `MIN_VISIBLE` of their pixels visible are not annotated; placement makes that rare.
+Annotations: the box of an object encloses its visible pixels, those that it covers by at least half and that nothing
+painted later covers; `area` counts these pixels. This follows COCO, whose annotators outlined what is visible. Objects
+of which less than `MIN_VISIBLE` is visible are not annotated; their placement makes that rare.
 """
 
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from cissod_bench.errors import UserError, unknown_name
-from cissod_bench.io import canonical_json
-from cissod_bench.synthetic.png import encode_png
+from cissod_bench.io import canonical_json, staged_folder, write_text
 from cissod_bench.synthetic.render import (
     Canvas,
     Colour,
@@ -47,21 +45,23 @@ from cissod_bench.synthetic.render import (
     wave,
 )
 
+Pixels = NDArray[np.uint8]
+
 SIZE = 128
 """Height and width of every image in pixels."""
 
 TRAIN_IMAGES, VAL_IMAGES = 1500, 300
 
 MIN_VISIBLE = 0.4
-"""Objects with a smaller visible part of their pixels get no annotation."""
+"""Objects of which a smaller part is visible are not annotated."""
 
 SHADOWS = 0.4
-"""Part of the objects that cast a shadow, which is no part of them."""
+"""Fraction of the objects that cast a shadow; the shadow is not part of the object."""
 
 MAJORITY = ("striped ball", "ring", "plus", "five-pointed star", "square", "triangle")
 MINORITY = ("dotted ball", "broken ring", "crutch cross", "six-pointed star", "notched square", "hollow triangle")
 CLASSES = MAJORITY + MINORITY
-"""Category ids are places in this tuple, counted from 1; class k of MAJORITY pairs with class k of MINORITY."""
+"""Category ids are positions in this tuple, counted from 1; class k of MAJORITY pairs with class k of MINORITY."""
 
 _TEXTURED = {"striped ball": "stripes", "dotted ball": "dots"}
 
@@ -123,45 +123,39 @@ def generate(
     val_images: int = VAL_IMAGES,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write a data set: `train.json`, `val.json`, `train/*.png`, `val/*.png`; the same bytes everywhere for a seed.
+    """Write a data set: `train.json`, `val.json`, `train/*.png`, `val/*.png`.
 
-    The folder appears whole or not at all. Image k does not depend on how many images there are.
+    A seed gives the same annotations, to the byte, and the same pixels on every machine; the bytes of a PNG depend on
+    zlib. The folder appears whole or not at all. Image k does not depend on how many images there are.
 
     Args:
         task: `shapes` or `shapes-lt`.
         folder: must not exist, or be empty.
-        seed: any whole number.
+        seed: any integer.
         train_images: images in train, 1500 by default.
         val_images: images in val, 300 by default.
-        progress: called with (images written, images in all) after every image.
+        progress: called after every image with the number of images written and the total.
 
     Raises:
-        UserError: an unknown task, or a folder that holds something.
+        UserError: the task is unknown, or the folder is not empty.
     """
     if task not in ("shapes", "shapes-lt"):
         raise unknown_name("embedded data set", task, ("shapes", "shapes-lt"))
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: is not an empty folder. Name a folder that does not exist yet.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        done, total = 0, train_images + val_images
+        raise UserError(f"{folder} is not an empty folder. Name a folder that does not exist yet.")
+    done, total = 0, train_images + val_images
+    with staged_folder(folder, sync=False) as staging:  # made again at any time
         for part, count in (("train", train_images), ("val", val_images)):
-            (temporary / part).mkdir()
+            (staging / part).mkdir()
             records = []
             for number in range(1, count + 1):
-                png, boxes = draw_image(task, part, seed, number)
-                (temporary / part / _file_name(number)).write_bytes(png)
+                pixels, boxes = draw_image(task, part, seed, number)
+                Image.fromarray(pixels).save(staging / part / _file_name(number))
                 records.append(boxes)
                 done += 1
                 if progress:
                     progress(done, total)
-            (temporary / f"{part}.json").write_text(canonical_json(_coco(task, part, seed, records)) + "\n", "utf-8")
-        temporary.chmod(0o755)
-        os.replace(temporary, folder)  # an empty folder of that name is replaced  # noqa: PTH105
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+            write_text(staging / f"{part}.json", canonical_json(_coco(task, part, seed, records)) + "\n")
 
 
 def _file_name(number: int) -> str:
@@ -169,7 +163,7 @@ def _file_name(number: int) -> str:
 
 
 def _coco(task: str, part: str, seed: int, records: list[list[dict[str, Any]]]) -> dict[str, Any]:
-    """COCO's file of one part: ids count from 1, boxes are whole pixels `[x, y, width, height]`."""
+    """The COCO file of one part: ids count from 1, boxes are whole pixels `[x, y, width, height]`."""
     annotations: list[dict[str, Any]] = []
     for number, boxes in enumerate(records, start=1):
         for record in boxes:
@@ -185,11 +179,11 @@ def _coco(task: str, part: str, seed: int, records: list[list[dict[str, Any]]]) 
     }
 
 
-def draw_image(task: str, part: str, seed: int, number: int) -> tuple[bytes, list[dict[str, Any]]]:
-    """One image as PNG bytes, and its annotations as dicts of `category_id`, `bbox` and `area`."""
+def draw_image(task: str, part: str, seed: int, number: int) -> tuple[Pixels, list[dict[str, Any]]]:
+    """One image, uint8 `[SIZE, SIZE, 3]`, and its annotations as dicts of `category_id`, `bbox` and `area`."""
     stream = Stream(task, part, seed, number)
     names = [CLASSES[place] for place in _scene_classes(stream, task, part)]
-    shade = stream.uniform(0.2, 0.8)  # the background's lightness: objects keep away from it
+    shade = stream.uniform(0.2, 0.8)  # lightness of the background, which objects avoid
     canvas = Canvas(_background(stream, shade))
     for _ in range(stream.integer(2, 7)):
         _clutter(stream, canvas, shade)
@@ -209,11 +203,11 @@ def draw_image(task: str, part: str, seed: int, number: int) -> tuple[bytes, lis
         left, top = int(columns.min()), int(rows.min())
         size = [int(columns.max()) - left + 1, int(rows.max()) - top + 1]
         records.append({"category_id": CLASSES.index(name) + 1, "bbox": [left, top, *size], "area": len(rows)})
-    return encode_png(_expose(stream, canvas)), records
+    return _expose(stream, canvas), records
 
 
 def _scene_classes(stream: Stream, task: str, part: str) -> list[int]:
-    """Places in CLASSES of the 2 to 5 objects of an image."""
+    """Positions in CLASSES of the 2 to 5 objects of an image."""
     count = 2 + stream.weighted((3, 4, 3, 1))
     half = len(MAJORITY)
     if task == "shapes-lt":
@@ -224,7 +218,7 @@ def _scene_classes(stream: Stream, task: str, part: str) -> list[int]:
 
 
 def _place(stream: Stream, taken: list[Pose]) -> Pose:
-    """A pose that leaves the earlier objects mostly visible, or the last of 30 tries."""
+    """A pose that leaves the earlier objects mostly visible, or the last of 30 attempts."""
     cosine, sine = random_direction(stream)
     for _ in range(30):
         radius = stream.uniform(11.0, 25.0)
@@ -277,7 +271,7 @@ def _whole() -> Window:
 
 
 def _clutter(stream: Stream, canvas: Canvas, shade: float) -> None:
-    """Something that is no object: a thin line, a small blot, or a quadrilateral or oval of an object's size."""
+    """Clutter: a thin line, a small blot, or a quadrilateral or oval of the size of an object."""
     kind = stream.weighted((3, 3, 2, 1))
     if kind == 0:
         _bar(stream, canvas, stream.uniform(0.6, 1.6), shade, hides=False)
@@ -311,7 +305,7 @@ def _coverage(distance: Field, pose: Pose) -> Field:
 
 
 def _object(stream: Stream, canvas: Canvas, name: str, pose: Pose, shade: float, owner: int) -> int:
-    """Paint an object; how many pixels it covers, hidden or outside the image or not."""
+    """Paint an object; returns how many pixels it covers, including hidden ones and those outside the image."""
     window = pose.window()
     x, y = pose.local(window)
     distance = OUTLINES[name](x, y)
@@ -327,7 +321,7 @@ def _object(stream: Stream, canvas: Canvas, name: str, pose: Pose, shade: float,
     paint = base + (other - base) * mix[..., None]
     if stream.chance(0.4):
         paint = np.where((distance * pose.radius > -1.5)[..., None], other, paint)
-    # Shading: one side lighter, whichever way the object is turned.
+    # Shading: one side is lighter, whatever the rotation of the object.
     tilt_x, tilt_y = stream.uniform(-0.2, 0.2), stream.uniform(-0.2, 0.2)
     paint = paint * (1.0 + tilt_x * x + tilt_y * y)[..., None]
     if stream.chance(SHADOWS):
@@ -338,7 +332,7 @@ def _object(stream: Stream, canvas: Canvas, name: str, pose: Pose, shade: float,
 
 
 def _texture(stream: Stream, kind: str, x: Field, y: Field) -> Field:
-    """How much of the second colour, 0 to 1, at every pixel."""
+    """Share of the second colour at every pixel, 0 to 1."""
     period = stream.uniform(0.42, 0.6)
     if kind == "stripes":
         return np.clip(6.0 * wave(x, period) - 2.5, 0.0, 1.0)
@@ -346,11 +340,11 @@ def _texture(stream: Stream, kind: str, x: Field, y: Field) -> Field:
         return np.clip(5.0 * wave(x, period) + 5.0 * wave(y, period) - 6.5, 0.0, 1.0)
     if stream.chance(0.5):
         return np.zeros(x.shape)
-    # Anything from flat to a run of the second colour across the object.
+    # Anything from flat to a gradient of the second colour across the object.
     return np.clip(0.3 + stream.uniform(-0.5, 0.5) * x + stream.uniform(-0.5, 0.5) * y, 0.0, 0.7)
 
 
-def _expose(stream: Stream, canvas: Canvas) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _expose(stream: Stream, canvas: Canvas) -> Pixels:
     """Light that falls off across the image, a tint, and sensor noise."""
     place = (np.arange(SIZE) + 0.5) / SIZE - 0.5
     slope = stream.uniform(-0.35, 0.35) * place + stream.uniform(-0.35, 0.35) * place[:, None]

@@ -21,9 +21,8 @@ from safetensors.torch import save_file
 
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation.groups import load_evaluation
-from cissod_bench.io import sha256_file, write_json, write_text
+from cissod_bench.io import sha256_file, staged_folder, write_json, write_text
 from cissod_bench.results.record import RESULT_FILE, Result, load_result
-from cissod_bench.splits.folder import staged_folder
 from cissod_bench.training.build_config import PlainConfig
 from cissod_bench.training.predict import Trained, check_free, load_trained
 

@@ -288,7 +288,7 @@ def check_draw(split: Split, task: Task) -> None:
     Raises:
         UserError: an option of the draw, or the minority classes, differ.
     """
-    wanted = asdict(task.draw)
+    wanted = asdict(task.selection)
     for name in () if split.options.get("imported") else wanted:
         if name in split.options and split.options[name] != wanted[name]:
             raise UserError(

@@ -15,9 +15,8 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from cissod_bench.errors import UserError
-from cissod_bench.io import write_bytes
+from cissod_bench.io import staged_folder, write_bytes
 from cissod_bench.results.record import RESULT_FILE
-from cissod_bench.splits.folder import staged_folder
 from cissod_bench.ssod.data.damaged import DamagedImage
 from cissod_bench.ssod.hooks.checkpoints import is_whole, newest_readable, read_config
 from cissod_bench.training import plugins

@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cissod_bench.coco.objects365 import unpacked_names
-from cissod_bench.coco.reader import read_coco
+from cissod_bench.coco.reader import read_columns
 from cissod_bench.tasks.registry import Task
 
 
@@ -18,8 +16,8 @@ def read_validation(task: Task, annotations: Path) -> tuple[list[dict[str, Any]]
     Raises:
         UserError: not an annotation file in COCO form.
     """
-    columns, _ = read_coco(annotations, file_names="coco_url" if task.dataset == "lvis" else "file_name")
-    names = columns.file_names.take(np.arange(columns.num_images))
+    columns = read_columns(annotations, file_names="coco_url" if task.dataset == "lvis" else "file_name")
+    names = columns.file_names.tolist()
     if task.dataset == "objects365":
         names = unpacked_names(names)
     images = [

@@ -22,7 +22,8 @@ from cissod_bench.splits.make import make_embedded_split, make_splits
 from cissod_bench.splits.plan import Variant
 from cissod_bench.ssod.hooks.iteration import frame_of
 from cissod_bench.synthetic import shapes
-from cissod_bench.tasks.registry import TASKS, VOC_CLASSES, Task, get_task
+from cissod_bench.tasks.records import TASKS, VOC_CLASSES, Task
+from cissod_bench.tasks.registry import get_task
 from cissod_bench.training import detectors
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.job import Job, resolve_job
@@ -76,8 +77,8 @@ def task_data(
             (root / "task.toml").write_text(TASK_FILE.format(minority=["person", "sheep"]))
         elif TASKS[request.param].frequency_groups:  # so few images that even frequent classes are in few
             task = TASKS[request.param]
-            draw = dataclasses.replace(task.draw, fraction=0.5)
-            patch.setitem(TASKS, task.name, dataclasses.replace(task, draw=draw, group_limits=(1, 2)))
+            selection = dataclasses.replace(task.selection, fraction=0.5)
+            patch.setitem(TASKS, task.name, dataclasses.replace(task, selection=selection, group_limits=(1, 2)))
         name = str(root / "task.toml") if request.param == "own" else request.param
         draw_split(get_task(name), root)
         yield name, root, root / "split"

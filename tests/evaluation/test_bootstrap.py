@@ -4,7 +4,6 @@ import copy
 
 import numpy as np
 import pytest
-from fuzzed import random_dataset
 
 from cissod_bench.evaluation import evaluate
 from cissod_bench.evaluation.bootstrap import (
@@ -16,6 +15,7 @@ from cissod_bench.evaluation.bootstrap import (
 )
 from cissod_bench.evaluation.inputs import read_detections, read_ground_truth
 from cissod_bench.evaluation.matches import Matches, match
+from tests.evaluation.fuzzed import random_dataset
 
 
 def matched(write, dataset, found, **rules):

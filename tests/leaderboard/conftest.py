@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import make_record
 
 from cissod_bench.results.record import write_result
+from tests.leaderboard.runs import make_record
 
 
 @pytest.fixture

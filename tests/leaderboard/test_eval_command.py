@@ -11,7 +11,7 @@ from cissod_bench.cli.main import app
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation import evaluate
 from cissod_bench.results.record import load_result
-from cissod_bench.tasks.registry import VOC_CLASSES
+from cissod_bench.tasks.records import VOC_CLASSES
 
 OTHERS = ("truck", "zebra", "fork")
 

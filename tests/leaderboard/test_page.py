@@ -9,7 +9,6 @@ from html.parser import HTMLParser
 
 import msgspec
 import pytest
-from runs import make_record
 
 from cissod_bench.evaluation import evaluate, load_evaluation
 from cissod_bench.leaderboard.plots import class_ap
@@ -18,6 +17,7 @@ from cissod_bench.leaderboard.series import class_series, run_curves
 from cissod_bench.results.curves import metric_curves, read_curves
 from cissod_bench.results.external import write_run
 from cissod_bench.results.record import load_result, write_result
+from tests.leaderboard.runs import make_record
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -127,7 +127,7 @@ found.open = run.open && run.querySelector("dd").getBoundingClientRect().height 
 found.charts = document.querySelectorAll(".chart .main-svg").length > 0;
 found.bars = document.querySelectorAll("#chart-0-0 .bars .point").length;
 found.errors = document.querySelectorAll("#chart-0-0 .errorbar").length;
-found.fetched = performance.getEntriesByType("resource").map(entry => entry.name).filter(name => /^https?:/.test(name));
+found.fetched = performance.getEntriesByType("resource").map(row => row.name).filter(name => /^https?:/.test(name));
 const result = document.createElement("pre");
 result.id = "result"; result.textContent = JSON.stringify(found); document.body.append(result);
 </script>
@@ -157,16 +157,16 @@ def test_in_a_real_browser(page, tmp_path):
 
 
 def test_series_of_classes_and_iterations(page):
-    section = make_report([page.parents[1] / "runs"]).sections[0]
-    found = class_series(section)
+    run_set = make_report([page.parents[1] / "runs"]).run_sets[0]
+    found = class_series(run_set)
     assert found.order == "AP of the first row"
     assert list(found.values) == ["gbs", "rfs", "soft-teacher"]
-    evaluations = [load_evaluation(run.path.parent / "per_class.npz") for run in section.entries[1].runs]
+    evaluations = [load_evaluation(run.path.parent / "per_class.npz") for run in run_set.rows[1].runs]
     for position, name in enumerate(found.names):
         index = evaluations[0].class_names.index(name)
         mean = sum(evaluation.per_class()["AP"][index] for evaluation in evaluations) / 2
         assert found.values["rfs"][position] == pytest.approx(mean)
-    lines = run_curves(section)
+    lines = run_curves(run_set)
     assert [(line.label, line.group, line.first) for line in lines[:2]] == [("gbs", "all", True), ("gbs", "all", False)]
     assert len(lines) == 6
 
@@ -177,10 +177,10 @@ def test_classes_stand_by_their_frequency_in_the_split(page):
     split.mkdir()
     rows = [("b", 90), ("c", 50), ("a", 2)]
     classes = [{"name": name, "group": "maj", "train_boxes": 100, "labeled_boxes": boxes} for name, boxes in rows]
-    (split / "statistics.json").write_text(json.dumps({"classes": classes}))
+    (split / "statistics.json").write_text(json.dumps({"classes": classes, "groups": {"maj": {}, "min": {}}}))
     for path in runs.glob("*/result.json"):
         write_result(path, msgspec.structs.replace(load_result(path), split=str(split)))
-    found = class_series(make_report([runs]).sections[0])
+    found = class_series(make_report([runs]).run_sets[0])
     assert (found.names, found.order) == (("b", "c", "a"), "boxes in D_l")
     axes = class_ap(found, "title").axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["b", "c", "a"]
@@ -190,4 +190,4 @@ def test_classes_stand_by_their_frequency_in_the_split(page):
 def test_a_row_without_arrays_is_left_out_of_the_classes(page):
     runs = page.parents[1] / "runs"
     (runs / "rfs-1" / "per_class.npz").write_bytes(b"damaged")
-    assert list(class_series(make_report([runs]).sections[0]).values) == ["gbs", "soft-teacher"]
+    assert list(class_series(make_report([runs]).run_sets[0]).values) == ["gbs", "soft-teacher"]

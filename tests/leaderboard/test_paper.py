@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cissod_bench.leaderboard.paper import INCONSISTENT, TABLES, comparison_table
-from cissod_bench.tasks.registry import COCO_SPLIT2_MINORITY, VOC_CLASSES
+from cissod_bench.tasks.records import COCO_SPLIT2_MINORITY, VOC_CLASSES
 
 PAPER = Path(__file__).parents[3] / "shared" / "spec" / "paper.txt"
 CLASSES = {"coco-split1": (60, 20), "coco-split2": (40, 40), "coco-o365": (78, 287)}

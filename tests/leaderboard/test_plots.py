@@ -2,23 +2,22 @@
 
 import numpy as np
 
-from cissod_bench.leaderboard.plots import distribution, render
+from cissod_bench.leaderboard.plots import class_ap, render
+from cissod_bench.leaderboard.series import ClassSeries
 
-CLASSES = [
-    {"name": "a", "group": "maj", "train_boxes": 10, "labeled_boxes": 3},
-    {"name": "b", "group": "min", "train_boxes": 1000, "labeled_boxes": 0},
-    {"name": "c", "group": "maj", "train_boxes": 100, "labeled_boxes": 20},
-]
+SERIES = ClassSeries(("a", "b", "c"), "boxes in D_l", {"gbs": (0.3, None, 0.1), "rfs": (0.2, 0.4, 0.0)})
 
 
-def test_distribution_sorts_by_frequency_and_keeps_groups_apart():
-    axes = distribution({"classes": CLASSES}, "title").axes[0]
-    points = {artist.get_label(): np.asarray(artist.get_offsets()).tolist() for artist in axes.collections[1:]}
-    assert points == {"D_l, min (1 classes)": [[1, 0.5]], "D_l, maj (2 classes)": [[2, 20], [3, 3]]}
-    assert axes.get_yscale() == "log"
+def test_classes_stand_at_their_rank_with_their_ap_in_percent():
+    axes = class_ap(SERIES, "title").axes[0]
+    points = {artist.get_label(): np.ma.filled(artist.get_offsets(), -1.0) for artist in axes.collections}
+    np.testing.assert_allclose(points["gbs"], [[1, 30], [-1, -1], [3, 10]])
+    np.testing.assert_allclose(points["rfs"], [[1, 20], [2, 40], [3, 0]])
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "c"]
 
 
 def test_rendering_twice_gives_the_same_bytes():
-    first, second = (render(distribution({"classes": CLASSES}, "title")) for _ in range(2))
+    first, second = (render(class_ap(SERIES, "title")) for _ in range(2))
     assert first == second
+    assert first["png"].startswith(b"\x89PNG")
     assert b"<dc:date>" not in first["svg"]

@@ -6,11 +6,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from runs import make_record
 
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation import METRICS, evaluate
 from cissod_bench.results import record as records
+from tests.leaderboard.runs import make_record
 
 STORED = Path(__file__).parent / "data"
 

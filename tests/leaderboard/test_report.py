@@ -4,12 +4,12 @@ import json
 import time
 
 import pytest
-from runs import make_record
 from typer.testing import CliRunner
 
 from cissod_bench.errors import UserError
 from cissod_bench.leaderboard.report import make_report, write_report
 from cissod_bench.results.record import write_result
+from tests.leaderboard.runs import make_record
 
 
 @pytest.fixture
@@ -38,7 +38,8 @@ def with_split(runs, tmp_path):
     statistics.parent.mkdir()
     rows = [("cat", "maj", 90, 20), ("dog", "maj", 1000, 100), ("cow", "min", 500, 0)]
     keys = ("name", "group", "train_boxes", "labeled_boxes")
-    statistics.write_text(json.dumps({"classes": [dict(zip(keys, row, strict=True)) for row in rows]}))
+    content = {"classes": [dict(zip(keys, row, strict=True)) for row in rows], "groups": {"maj": {}, "min": {}}}
+    statistics.write_text(json.dumps(content))
     record = make_record(task="other")
     record = type(record)(key=record.key, metrics=record.metrics, groups=record.groups, split=str(statistics.parent))
     write_result(runs / "x" / "result.json", record)

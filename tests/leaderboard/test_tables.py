@@ -8,14 +8,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from runs import make_record
 
 from cissod_bench.cli.report import paper_variants
-from cissod_bench.leaderboard.comparable import make_sections
+from cissod_bench.leaderboard.comparable import comparable_run_sets
 from cissod_bench.leaderboard.paper import TABLES
 from cissod_bench.leaderboard.table import Cell, Column, Table
-from cissod_bench.leaderboard.tables import paper_table, section_table, tidy_table
+from cissod_bench.leaderboard.tables import paper_table, run_set_table, tidy_table
 from cissod_bench.leaderboard.writers import WRITERS, comma_separated, html_table, json_text, latex, markdown
+from tests.leaderboard.runs import make_record
 
 TABLE = Table(
     name="t",
@@ -97,7 +97,7 @@ def test_every_writer_gives_the_same_bytes_twice_and_shows_every_row(writer):
 
 
 def sections_of(*records):
-    return make_sections((Path(f"runs/{index}/result.json"), record) for index, record in enumerate(records))
+    return comparable_run_sets((Path(f"runs/{index}/result.json"), record) for index, record in enumerate(records))
 
 
 def full(**key):
@@ -111,7 +111,7 @@ def values(table, row, kind):
 
 
 def test_the_paper_and_the_difference_stand_beside_ours():
-    table = section_table(sections_of(full(method="gbs"))[0])
+    table = run_set_table(sections_of(full(method="gbs"))[0])
     assert values(table, 0, "metric") == pytest.approx([27.01, 31.0, 15.0])
     assert values(table, 0, "reference") == [26.5, 30.7, 13.9]
     assert values(table, 0, "difference") == pytest.approx([0.51, 0.3, 1.1])
@@ -119,32 +119,32 @@ def test_the_paper_and_the_difference_stand_beside_ours():
 
 @pytest.mark.parametrize("change", [{"shortened": True}, {"detector": "r18-quarter"}])
 def test_no_difference_where_the_run_is_not_the_papers(change):
-    table = section_table(sections_of(full(method="gbs", **change))[0])
+    table = run_set_table(sections_of(full(method="gbs", **change))[0])
     assert values(table, 0, "reference") == [26.5, 30.7, 13.9]
     assert values(table, 0, "difference") == []
 
 
 def test_a_variant_with_other_options_is_not_the_papers_row():
-    table = section_table(sections_of(full(method="gbs", method_options={"beta": 1}))[0])
+    table = run_set_table(sections_of(full(method="gbs", method_options={"beta": 1}))[0])
     assert values(table, 0, "reference") == [None, None, None]
 
 
 def test_shortened_rows_are_marked():
-    table = section_table(sections_of(full(shortened=True))[0])
+    table = run_set_table(sections_of(full(shortened=True))[0])
     assert table.rows[0][1].value == "soft-teacher†"
     assert "shortened" in table.title
     assert any("Shortened schedule" in note for note in table.notes)
 
 
 def test_tables_of_a_task_say_why_they_are_apart():
-    sections = sections_of(full(), full(schedule="short", iterations=100, shortened=True))
-    notes = section_table(sections[1], sections).notes
+    run_sets = sections_of(full(), full(schedule="short", iterations=100, shortened=True))
+    notes = run_set_table(run_sets[1], run_sets).notes
     assert any("Not comparable" in note and "schedule: short here, paper there" in note for note in notes)
 
 
 def test_the_paper_in_its_form_with_embedded_rows_beside():
-    sections = sections_of(make_record(method="rfs"), make_record(method="gbs", train_seed=0), full(method="gbs"))
-    table = paper_table(1, sections)
+    run_sets = sections_of(make_record(method="rfs"), make_record(method="gbs", train_seed=0), full(method="gbs"))
+    table = paper_table(1, run_sets)
     assert [cells[0].value for cells in table.rows] == [
         "Soft teacher", "RFS", "EqLv2", "C2AM Loss", "CReST", "DASO", "DeFRCN", "Ours",
     ]  # fmt: skip
@@ -162,8 +162,8 @@ def test_the_other_tables_of_the_paper(number, rows, columns):
 
 
 def test_every_number_is_in_the_tidy_table():
-    sections = sections_of(full(method="gbs"), full(method="gbs", train_seed=1), full(), full(train_seed=1))
-    rows = json.loads(json_text(tidy_table(sections)))["rows"]
+    run_sets = sections_of(full(method="gbs"), full(method="gbs", train_seed=1), full(), full(train_seed=1))
+    rows = json.loads(json_text(tidy_table(run_sets)))["rows"]
     assert len(rows) == 2 * 3 * 7
     row = next(row for row in rows if (row["method"], row["group"], row["metric"]) == ("gbs", "min", "AP"))
     assert (row["mean"], row["std"], row["paper"]) == (pytest.approx(15.0), 0.0, 13.9)
@@ -206,7 +206,7 @@ def test_a_variant_that_lacks_a_seed_is_said_to_be_left_out():
     assert said in table.notes
     assert not any(note.startswith("GbR") for note in table.notes)
     alone = paper_table(4, sections_of(make_record(train_seed=1), runs[-1]), variants)
-    assert said in alone.notes, "also where no row of the section is in the table"
+    assert said in alone.notes, "also where no row of the run_set is in the table"
 
 
 def test_ablations_differ_from_the_defaults_as_the_records_say():

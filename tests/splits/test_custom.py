@@ -154,7 +154,7 @@ def test_images_that_do_not_exist(task_file: Path, tmp_path: Path) -> None:
 
 def test_annotations_of_a_task_file_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "blood.toml").write_text(TASK.format(data=tmp_path))
-    with pytest.raises(UserError, match=r"bccd_coco\.json, which is not there\. .*correct \[data\] in the task file"):
+    with pytest.raises(UserError, match=r"bccd_coco\.json, which does not exist\. .*correct \[data\] in the task file"):
         command("make-splits", "--from-task", tmp_path / "blood.toml", "--out", tmp_path / "out")
 
 
@@ -180,8 +180,8 @@ def test_an_embedded_task_makes_its_own_data(tmp_path: Path, monkeypatch: pytest
     split = load_split(tmp_path / "out")
     labeled = json.loads(split.labeled_file.read_text())
     assert all((tmp_path / "out" / "data" / "train" / image["file_name"]).is_file() for image in labeled["images"])
-    sums = (tmp_path / "out" / "data" / "SHA256SUMS").read_text().splitlines()
-    assert len(sums) == 64
+    digests = (tmp_path / "out" / "data" / "PIXELS.sha256").read_text().splitlines()
+    assert len(digests) == 64
     assert "unchanged" in command("make-splits", "--task", "shapes", "--out", tmp_path / "out")
     with pytest.raises(UserError, match="another split"):
         command("make-splits", "--task", "shapes", "--out", tmp_path / "out", "--seed", "1")

@@ -12,10 +12,10 @@ import pytest
 from cissod_bench.coco.columns import Columns
 from cissod_bench.coco.reader import read_coco
 from cissod_bench.splits.make import write_plan
-from cissod_bench.splits.plan import Plan, Pools, Variant, minority_labels, plan_split
-from cissod_bench.splits.select import DrawKey, draw_labeled, pairs_of
-from cissod_bench.splits.sources import read_pools
-from cissod_bench.tasks.registry import TASKS, Draw
+from cissod_bench.splits.plan import Plan, Variant, minority_labels, plan_split
+from cissod_bench.splits.select import SelectionKey, pairs_of, select_labeled
+from cissod_bench.splits.sources import Sources, read_sources
+from cissod_bench.tasks.records import TASKS, SelectionRule
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -33,7 +33,7 @@ def coco() -> Columns:
 
 
 def plan(columns: Columns, task: str, seed: int = 0) -> Plan:
-    return plan_split(TASKS[task], Pools(columns, np.zeros(columns.num_images, np.bool_)), Variant(seed))
+    return plan_split(TASKS[task], Sources(columns, np.zeros(columns.num_images, np.bool_)), Variant(seed))
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,9 @@ def test_stratification_brings_every_class_near_its_share(coco: Columns) -> None
     minority = minority_labels(TASKS["coco-split1"], coco, pairs)
     deviation = {}
     for stratify in (False, True):
-        how = Draw(fraction=0.1, floor=0, stratify=stratify)
+        how = SelectionRule(fraction=0.1, floor=0, stratify=stratify)
         everything = np.ones(coco.num_images, np.bool_)
-        drawn = draw_labeled(pairs, coco.image_ids, everything, minority, how, DrawKey(1, "any", 0))
+        drawn = select_labeled(pairs, coco.image_ids, everything, minority, how, SelectionKey(1, "any", 0))
         taken = set(drawn.majority.tolist())
         labeled = Counter(label for image, label in holding if image in taken)
         shares = [labeled[label] / total[label] / 0.1 for label in np.flatnonzero(~minority).tolist()]
@@ -116,8 +116,8 @@ def test_coco_to_objects365(coco: Columns) -> None:
     path = real_file("objects365/o365_sample1000_coco.json")
     task = TASKS["coco-o365"]
     cached: dict[str, Any] = {"coco.json": (coco, None)}
-    pools, _ = read_pools(task, path, Path("coco.json"), lambda file: cached.get(file.name) or read_coco(file))
-    made = plan_split(task, pools, Variant())
+    sources, _ = read_sources(task, path, Path("coco.json"), lambda file: cached.get(file.name) or read_coco(file))
+    made = plan_split(task, sources, Variant())
     groups = made.record.groups
     assert (len(groups["maj"]), len(groups["min"])) == (78, 287)
     content = json.loads(path.read_text())
@@ -151,7 +151,7 @@ def test_coco_to_objects365(coco: Columns) -> None:
 def test_groups_and_floor_follow_the_options(coco: Columns) -> None:
     from dataclasses import replace
 
-    task = replace(TASKS["coco-split2"], draw=Draw(count=500, floor=3))
-    counts = plan_split(task, Pools(coco, np.zeros(coco.num_images, np.bool_)), Variant(4)).record.counts
+    task = replace(TASKS["coco-split2"], selection=SelectionRule(count=500, floor=3))
+    counts = plan_split(task, Sources(coco, np.zeros(coco.num_images, np.bool_)), Variant(4)).record.counts
     assert counts["majority_drawn"] == 500
     assert counts["minority_images"] < 120

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from test_make import TOY_TASK, toy_data
 
 from cissod_bench.splits.folder import load_split
+from tests.toy import TOY_TASK, toy_data
 
 PROGRAM = [sys.executable, "-m", "cissod_bench.cli.main"]
 

@@ -11,70 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cissod_bench.coco.columns import Strings
 from cissod_bench.errors import UserError
 from cissod_bench.splits.folder import load_split
-from cissod_bench.splits.make import Made, make_splits
-from cissod_bench.splits.plan import Variant
 from cissod_bench.splits.write import content_order
-from cissod_bench.tasks.registry import Draw, Task
-
-TOY_TASK = """
-name = "toy"
-[data]
-train_annotations = "toy.json"
-train_images = "."
-validation_fraction = 0.1
-[groups]
-minority = ["rare", "scarce"]
-"""
-"""Task file of the toy data in `toy.json`."""
-
-
-def toy_data(seed: int = 0, images: int = 200) -> dict[str, Any]:
-    """`images` images with up to six boxes of four classes; `rare` and `scarce` in about one image in ten."""
-    generator = random.Random(seed)
-    content: dict[str, Any] = {
-        "images": [
-            {"id": 7 * number + 3, "file_name": f"{number:04}.jpg", "width": 64, "height": 48}
-            for number in range(images)
-        ],
-        "annotations": [],
-        "categories": [
-            {"id": 9, "name": "common"},
-            {"id": 2, "name": "usual"},
-            {"id": 5, "name": "rare"},
-            {"id": 4, "name": "scarce"},
-        ],
-    }
-    for image in content["images"]:
-        for _ in range(generator.randrange(6)):
-            content["annotations"].append(
-                {
-                    "id": len(content["annotations"]) + 1,
-                    "image_id": image["id"],
-                    "category_id": generator.choices([9, 2, 5, 4], [10, 8, 1, 1])[0],
-                    "bbox": [generator.randrange(40), generator.randrange(30), 8.5, 9],
-                    "area": 76.5,
-                    "iscrowd": int(generator.random() < 0.05),
-                }
-            )
-    return content
-
-
-TOY = Task(
-    name="toy",
-    title="toy",
-    version=1,
-    dataset="custom",
-    files=None,
-    minority=("rare", "scarce"),
-    draw=Draw(fraction=0.1, floor=3),
-)
-
-
-def make_split(task: Task, annotations: Path, out: Path, *, seed: int = 0, force: bool = False) -> Made:
-    return make_splits(task, annotations, [(out, Variant(seed))], force=force)[0]
+from cissod_bench.tasks.records import SelectionRule
+from tests.toy import TOY, make_split, toy_data
 
 
 @pytest.fixture
@@ -118,7 +59,7 @@ def test_the_files_say_what_the_manifest_says(annotations: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("rule", ["drop", "ignore", "keep"])
 def test_minority_objects_in_majority_images(annotations: Path, tmp_path: Path, rule: Any) -> None:
-    task = replace(TOY, draw=Draw(fraction=0.5, floor=3, minority_objects=rule))
+    task = replace(TOY, selection=SelectionRule(fraction=0.5, floor=3, minority_objects=rule))
     make_split(task, annotations, tmp_path / "out")
     split = load_split(tmp_path / "out")
     labeled = json.loads(split.labeled_file.read_text())
@@ -179,13 +120,6 @@ def test_a_class_that_the_data_lacks(annotations: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'rate'\. Did you mean 'rare'"):
         make_split(task, annotations, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["toy.json"]
-
-
-def test_strings_of_any_text_come_back() -> None:
-    for strings in ([], [""], ["", ""], ["a", "", "é\ud800"], ["a\0b", "\0", ""], ["\0"]):
-        packed = Strings.of(strings)
-        assert packed.take(np.arange(len(strings))) == strings
-        assert packed.take(np.arange(len(strings))[::-1]) == strings[::-1]
 
 
 def test_the_files_load_in_pycocotools(annotations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

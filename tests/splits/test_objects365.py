@@ -10,7 +10,7 @@ from cissod_bench.coco.columns import Category
 from cissod_bench.coco.objects365 import ABSENT_FILES, FROM_COCO, NAMES, check_classes, unpacked_names
 from cissod_bench.coco.reader import read_coco
 from cissod_bench.errors import UserError
-from cissod_bench.splits.sources import COCO_ID_OFFSET, read_pools
+from cissod_bench.splits.sources import COCO_ID_OFFSET, read_sources
 from cissod_bench.tasks.registry import TASKS
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "objects365"
@@ -67,22 +67,22 @@ def test_both_data_sets_side_by_side(tmp_path: Path) -> None:
     target = write(tmp_path / "o.json", [(3, "images/v1/patch8/a.jpg"), (5, f"images/v2/{absent}")], list(NAMES))
     coco_names = sorted([*FROM_COCO, "sports ball"])
     coco = write(tmp_path / "c.json", [(number, f"{number}.jpg") for number in range(80)], coco_names)
-    pools, sources = read_pools(TASKS["coco-o365"], target, coco, read_coco)
-    assert [source.name for source in sources] == ["o.json", "c.json"]
-    assert pools.absent.tolist() == [False, True]
-    assert pools.train.file_names.take(np.array([0])) == ["objects365/train/patch8/a.jpg"]
-    assert pools.majority is not None
-    assert pools.majority.image_ids.tolist() == [COCO_ID_OFFSET + number for number in range(80)]
-    assert pools.majority.file_names.take(np.array([7])) == ["coco/train2017/7.jpg"]
+    sources, files = read_sources(TASKS["coco-o365"], target, coco, read_coco)
+    assert [file.name for file in files] == ["o.json", "c.json"]
+    assert sources.absent.tolist() == [False, True]
+    assert sources.train.file_names.take(np.array([0])) == ["objects365/train/patch8/a.jpg"]
+    assert sources.majority is not None
+    assert sources.majority.image_ids.tolist() == [COCO_ID_OFFSET + number for number in range(80)]
+    assert sources.majority.file_names.take(np.array([7])) == ["coco/train2017/7.jpg"]
     for number in range(80):
         name = coco_names[number]
-        assert pools.majority.box_label[number] == FROM_COCO.get(name, 0) - 1
-        assert bool(pools.majority.health[number]) == (name == "sports ball")
+        assert sources.majority.box_label[number] == FROM_COCO.get(name, 0) - 1
+        assert bool(sources.majority.flags[number]) == (name == "sports ball")
 
 
 def test_what_the_task_needs_is_said(tmp_path: Path) -> None:
     target = write(tmp_path / "o.json", [(3, "a/b.jpg")], list(NAMES))
     with pytest.raises(UserError, match="--majority-annotations"):
-        read_pools(TASKS["coco-o365"], target, None, read_coco)
+        read_sources(TASKS["coco-o365"], target, None, read_coco)
     with pytest.raises(UserError, match="is not COCO"):
-        read_pools(TASKS["coco-o365"], target, target, read_coco)
+        read_sources(TASKS["coco-o365"], target, target, read_coco)

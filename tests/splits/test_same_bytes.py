@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from test_make import TOY_TASK, toy_data
+from tests.toy import TOY_TASK, toy_data
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "same_bytes.py"
 TASK = f"{TOY_TASK}[labeled]\nstratify = true\n"

@@ -1,18 +1,28 @@
 """`splits verify`: what it finds beside the folder itself: validation images, doubled files, the annotations."""
 
+import hashlib
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from test_make import TOY, make_split, toy_data
+from PIL import Image
 
-from cissod_bench.coco.reader import read_coco
+from cissod_bench.coco.columns import Columns
+from cissod_bench.coco.reader import read_coco, read_columns
 from cissod_bench.errors import UserError
-from cissod_bench.splits.folder import STATISTICS
-from cissod_bench.splits.verify import CocoFile, CocoImage, _trained_on, verify_split
-from cissod_bench.tasks.registry import Draw
+from cissod_bench.io import sha256_file
+from cissod_bench.splits.folder import STATISTICS, manifest_digest
+from cissod_bench.splits.images import pixels_sha256
+from cissod_bench.splits.make import make_embedded_split
+from cissod_bench.splits.plan import Variant
+from cissod_bench.splits.verify import _trained_on, verify_split
+from cissod_bench.synthetic import shapes
+from cissod_bench.tasks.records import TASKS, SelectionRule
+from tests.toy import TOY, make_split, toy_data
 
 
 def broken(folder: Path, **options: Any) -> list[str]:
@@ -41,11 +51,16 @@ def made(folder: Path, content: dict[str, Any], task: Any = TOY) -> Path:
     ],
 )
 def test_validation_images_are_known_by_every_name(
-    trained: dict[str, str], held_out: dict[str, str], same: bool
+    tmp_path: Path, trained: dict[str, str], held_out: dict[str, str], same: bool
 ) -> None:
-    file = CocoFile([CocoImage(5, **trained), CocoImage(6, "other.jpg")], [])
-    assert bool(_trained_on(CocoFile([CocoImage(5, **held_out)], []), file)) == same
-    assert not _trained_on(CocoFile([CocoImage(7, **held_out)], []), file)
+    def columns(*images: dict[str, Any]) -> Columns:
+        content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "a"}]}
+        (tmp_path / "a.json").write_text(json.dumps(content))
+        return read_columns(tmp_path / "a.json")
+
+    part = columns({"id": 5, **trained}, {"id": 6, "file_name": "other.jpg"})
+    assert bool(_trained_on(columns({"id": 5, **held_out}), part)) == same
+    assert not _trained_on(columns({"id": 7, **held_out}), part)
 
 
 def test_one_file_under_two_ids(tmp_path: Path) -> None:
@@ -63,7 +78,7 @@ def test_one_file_under_two_ids(tmp_path: Path) -> None:
 def test_against_the_annotations(tmp_path: Path) -> None:
     content = toy_data()
     # `scarce` has 15 boxes or so: with this floor it is exhausted.
-    split = made(tmp_path, content, replace(TOY, draw=Draw(fraction=0.1, floor=60)))
+    split = made(tmp_path, content, replace(TOY, selection=SelectionRule(fraction=0.1, floor=60)))
     columns = read_coco(tmp_path / "toy.json")[0]
     statistics = json.loads((split / STATISTICS).read_text())
     assert statistics["unmet_floors"]
@@ -81,6 +96,45 @@ def test_against_the_annotations(tmp_path: Path) -> None:
         "the annotations are those of the split",
         "D_l, D_u and held-out images are all images of the annotations",
     ]
+
+
+@pytest.mark.parametrize("listed", ["PIXELS.sha256", "SHA256SUMS"])
+def test_images_of_an_embedded_task_are_those_that_were_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: str
+) -> None:
+    """By their pixels; in a folder of an older version by the bytes of their files."""
+    monkeypatch.setattr(shapes, "generate", partial(shapes.generate, train_images=60, val_images=4))
+    split = tmp_path / "split"
+    make_embedded_split(TASKS["shapes"], split, Variant())
+    images = sorted((split / "data").rglob("*.png"))
+    if listed == "SHA256SUMS":
+        (split / "data" / "PIXELS.sha256").unlink()
+        sums = [f"{sha256_file(image)}  {image.relative_to(split)}\n" for image in images]
+        (split / "data" / listed).write_text("".join(sums))
+        content = json.loads((split / "split.json").read_text())
+        del content["outputs"]["data/PIXELS.sha256"]
+        content["outputs"][f"data/{listed}"] = sha256_file(split / "data" / listed)
+        content["digest"] = manifest_digest(content)
+        (split / "split.json").write_text(json.dumps(content))
+    assert broken(split) == []
+    with Image.open(images[0]) as image:
+        image.save(images[0], compress_level=0)
+    promise = "the images of data/ are those that were made"
+    assert broken(split) == ([] if listed == "PIXELS.sha256" else [promise])
+    for damage in (lambda path: path.write_bytes(path.read_bytes()[:200]), Path.unlink):
+        damage(images[0])
+        assert broken(split) == [promise]
+
+
+def test_one_changed_pixel_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+    before = pixels_sha256(path)
+    assert before == hashlib.sha256(b"7 5\n" + pixels.tobytes()).hexdigest()
+    pixels[4, 6, 2] ^= 1
+    Image.fromarray(pixels).save(path)
+    assert pixels_sha256(path) != before
 
 
 def test_statistics_that_are_gone(tmp_path: Path) -> None:

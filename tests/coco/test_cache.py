@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_make import toy_data
 
 from cissod_bench.coco import cache
 from cissod_bench.coco.columns import Columns
-from cissod_bench.coco.reader import Source, read_coco
-from cissod_bench.io import sha256_text
-from cissod_bench.splits.sources import Read
+from cissod_bench.coco.reader import Read, SourceFile, read_coco
+from cissod_bench.io import sha256_file
+from tests.toy import toy_data
 
 
 class Counting:
@@ -27,12 +26,12 @@ class Counting:
     def __init__(self) -> None:
         self.count = 0
 
-    def __call__(self, path: Path) -> tuple[Columns, Source]:
+    def __call__(self, path: Path) -> tuple[Columns, SourceFile]:
         self.count += 1
         return read_coco(path)
 
 
-def reading(read: Read, path: Path) -> tuple[Columns, Source]:
+def reading(read: Read, path: Path) -> tuple[Columns, SourceFile]:
     """Read, and wait until the columns are kept."""
     found = read(path)
     for thread in threading.enumerate():
@@ -55,7 +54,7 @@ def same(first: Columns, second: Columns) -> bool:
     rows = np.arange(first.num_images)
     for name in cache._STRINGS:
         assert getattr(first, name).take(rows) == getattr(second, name).take(rows)
-    return first.categories == second.categories and first.content == second.content
+    return first.categories == second.categories and first.digest == second.digest
 
 
 def test_the_second_reading_comes_from_the_cache(annotations: Path, tmp_path: Path) -> None:
@@ -114,8 +113,7 @@ def test_a_damaged_entry_is_made_again(annotations: Path, tmp_path: Path, damage
 def test_a_half_written_entry_of_a_killed_process_is_cleared(annotations: Path, tmp_path: Path) -> None:
     read = cache.cached(read_coco, tmp_path / "cache", smallest=0)
     columns, _ = read_coco(annotations)
-    note = sha256_text(str(annotations.resolve()))[:32]
-    staging = tmp_path / "cache" / f".v{cache.VERSION}-{note}.partial"
+    staging = tmp_path / "cache" / f".v{cache.VERSION}-{sha256_file(annotations)}.partial"
     staging.mkdir(parents=True)
     (staging / "boxes.npy").write_text("half")
     assert same(reading(read, annotations)[0], columns)
@@ -135,7 +133,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(
     monkeypatch.setattr(np, "save", full)
     read = cache.cached(read_coco, tmp_path / "full", smallest=0)
     assert same(reading(read, annotations)[0], read_coco(annotations)[0])
-    assert not list((tmp_path / "full").glob("*v1*"))
+    assert not list((tmp_path / "full").glob("*v2*"))
 
 
 CACHED = """
@@ -153,7 +151,7 @@ else:
         if path.name == "boxes.npy":
             os.kill(os.getpid(), signal.SIGKILL)
     np.save = save_and_die
-print(cached(read_coco, Path(sys.argv[2]), smallest=0)(Path(sys.argv[1]))[0].content)
+print(cached(read_coco, Path(sys.argv[2]), smallest=0)(Path(sys.argv[1]))[0].digest)
 """
 
 
@@ -164,7 +162,7 @@ def run_cached(annotations: Path, folder: Path, how: str) -> subprocess.Complete
 
 def test_a_disk_that_is_full_keeps_nothing_and_the_file_is_read_once(annotations: Path, tmp_path: Path) -> None:
     result = run_cached(annotations, tmp_path / "cache", "full")
-    assert result.stdout.strip() == read_coco(annotations)[0].content, result.stderr
+    assert result.stdout.strip() == read_coco(annotations)[0].digest, result.stderr
     assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {".lock"}
 
 
@@ -198,12 +196,12 @@ def test_killed_while_it_is_kept(annotations: Path, tmp_path: Path) -> None:
 
 def _read_in_process(arguments: tuple[str, str]) -> str:
     annotations, folder = map(Path, arguments)
-    return cache.cached(read_coco, folder, smallest=0)(annotations)[0].content
+    return cache.cached(read_coco, folder, smallest=0)(annotations)[0].digest
 
 
 def test_two_processes_at_once(annotations: Path, tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         found = pool.map(_read_in_process, [(str(annotations), str(tmp_path / "cache"))] * 4, chunksize=1)
-    assert set(found) == {read_coco(annotations)[0].content}
-    assert len(list((tmp_path / "cache").glob("v1-*"))) == 1
+    assert set(found) == {read_coco(annotations)[0].digest}
+    assert len(list((tmp_path / "cache").glob("v2-*"))) == 1
     assert not list((tmp_path / "cache").glob(".*"))

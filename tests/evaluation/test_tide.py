@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from fuzzed import random_dataset
 
 from cissod_bench.evaluation.backends import hotcoco_eval
 from cissod_bench.evaluation.inputs import read_detections, read_ground_truth
 from cissod_bench.evaluation.tide import ERROR_TYPES, group_confusion, tide_errors
+from tests.evaluation.fuzzed import random_dataset
 
 
 @pytest.mark.parametrize("seed", range(10))

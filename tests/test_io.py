@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cissod_bench.io import atomic_path, write_bytes
+from cissod_bench import io
+from cissod_bench.errors import UserError
+from cissod_bench.io import atomic_path, staged_folder, write_bytes
 
 WRITE = "import sys; from pathlib import Path; from cissod_bench.io import write_bytes; "
 
@@ -83,3 +86,63 @@ def test_files_have_the_usual_permissions(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_staged_folder_takes_the_place_of_an_empty_one_only(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with staged_folder(tmp_path / "a") as staging:
+        (staging / "b.txt").write_text("new")
+        assert names(tmp_path / "a") == []
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a" / "b.txt").read_text() == "new"
+
+    def again(**options: Any) -> None:
+        with staged_folder(tmp_path / "a", **options) as staging:
+            (staging / "b.txt").write_text("other")
+
+    with pytest.raises(UserError, match="is not empty"):
+        again()
+    again(replaces=lambda staging: (staging / "b.txt").read_text() != "other")
+    assert (tmp_path / "a" / "b.txt").read_text() == "new"
+    again(replaces=lambda staging: (staging / "b.txt").read_text() == "other")
+    assert (tmp_path / "a" / "b.txt").read_text() == "other"
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_folder_is_replaced_in_one_step_where_the_system_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    for name in ("x", "y"):
+        (tmp_path / name).mkdir()
+    if at_once and not io._exchange(tmp_path / "x", tmp_path / "y"):
+        pytest.skip("this file system cannot exchange two folders")
+    for name in ("x", "y"):
+        (tmp_path / name).rmdir()
+    if not at_once:
+        monkeypatch.setattr(io, "_exchange", lambda one, other: False)
+    renamed = []
+    rename = Path.rename
+    monkeypatch.setattr(Path, "rename", lambda path, new: renamed.append((path.name, new.name)) or rename(path, new))
+    for text in ("old", "new"):
+        with staged_folder(tmp_path / "a", replaces=lambda _: True) as staging:
+            (staging / "b.txt").write_text(text)
+    assert (tmp_path / "a" / "b.txt").read_text() == "new"
+    assert names(tmp_path) == ["a"]
+    moved_away = (("a", ".a.previous") in renamed, (".a.partial", ".a.previous") in renamed)
+    assert moved_away == ((False, True) if at_once else (True, False))
+
+
+def test_an_error_while_a_folder_is_staged_keeps_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.txt").write_text("old")
+
+    def fail() -> None:
+        with staged_folder(tmp_path / "a", replaces=lambda _: True) as staging:
+            (staging / "b.txt").write_text("half")
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        fail()
+    assert (tmp_path / "a" / "b.txt").read_text() == "old"
+    assert names(tmp_path) == ["a"]

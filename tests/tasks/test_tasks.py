@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from cissod_bench.errors import UserError
-from cissod_bench.tasks.registry import TASKS, Draw, MinorityRule, get_task
+from cissod_bench.tasks.records import TASKS, MinorityRule, SelectionRule
+from cissod_bench.tasks.registry import get_task
 from cissod_bench.tasks.task_file import TEMPLATE
 
 MINIMAL = """
@@ -49,7 +50,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert task.files.train_images == str(tmp_path / "images")
     assert task.files.val_annotations == ""
     assert (task.name, task.version, task.dataset, task.validation_fraction) == ("mine", 1, "custom", 0.25)
-    assert task.draw == Draw()
+    assert task.selection == SelectionRule()
 
 
 def test_every_entry_arrives(tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_every_entry_arrives(tmp_path: Path) -> None:
         '[training]\ndetector = "r18-small"\niterations = 5\nrfs_threshold = 0.5\nmax_detections = 9\ncrs_gamma = 0.1\n'
     )
     task = read(tmp_path, text)
-    assert task.draw == Draw(count=7, floor=2, coverage=True, stratify=True)
+    assert task.selection == SelectionRule(count=7, floor=2, coverage=True, stratify=True)
     assert (task.frequency_groups, task.group_limits, task.minority) == (True, (3, 30), ())
     assert (task.detector, task.iterations, task.rfs_threshold, task.max_detections, task.crs_gamma) == (
         "r18-small", 5, 0.5, 9, 0.1,
@@ -78,12 +79,12 @@ def test_minority_by_rule(tmp_path: Path, entry: str, rule: MinorityRule) -> Non
 
 def test_frequency_groups_need_one_box_a_class_unless_told_otherwise(tmp_path: Path) -> None:
     task = read(tmp_path, MINIMAL.replace('minority = ["rare"]', "frequency = [10, 100]"))
-    assert task.draw == Draw(floor=1, coverage=True)
+    assert task.selection == SelectionRule(floor=1, coverage=True)
 
 
 def test_the_template_is_a_valid_task_with_and_without_its_comments(tmp_path: Path) -> None:
     task = read(tmp_path, TEMPLATE)
-    assert task.draw == Draw()
+    assert task.selection == SelectionRule()
     assert task.minority == ("a rare class", "another one")
     # Every commented default must be what happens without it.
     uncommented = "\n".join(
@@ -106,21 +107,33 @@ def test_the_template_is_a_valid_task_with_and_without_its_comments(tmp_path: Pa
         (("minority =", "minorty ="), "Did you mean 'minority'"),
         (('minority = ["rare"]', ""), "exactly one of"),
         (('minority = ["rare"]', 'minority = ["rare"]\nrandom = 3'), "exactly one of"),
-        (('minority = ["rare"]', "minority = [3]"), "must be names"),
-        (('minority = ["rare"]', "minority = []"), "minority is empty"),
+        (('minority = ["rare"]', "minority = [3]"), r"\[groups\] minority\[0\] must be a text, not 3"),
+        (('minority = ["rare"]', "minority = []"), r"\[groups\] minority is empty"),
         (('minority = ["rare"]', "frequency = [100, 10]"), "ascending"),
-        (('minority = ["rare"]', "frequency = [0.5, 10]"), "whole numbers"),
-        (('minority = ["rare"]', "random = true"), "whole number"),
+        (('minority = ["rare"]', "frequency = [0.5, 10]"), r"frequency\[0\] must be a whole number, not 0\.5"),
+        (('minority = ["rare"]', "random = true"), "random must be a whole number, not True"),
         (("validation_fraction = 0.25", ""), "val_annotations, or validation_fraction"),
-        (("validation_fraction = 0.25", "validation_fraction = 1.5"), "below 1"),
+        (
+            ("validation_fraction = 0.25", "validation_fraction = 1.5"),
+            r"must be a number below 1, not 1\.5",
+        ),
         (("validation_fraction = 0.25", 'val_annotations = "v.json"'), "val_images is missing"),
-        (('train_images = "images"', ""), "train_images is missing"),
-        (("[groups]", "[labeled]\nfraction = 0\n[groups]"), "fraction must be above 0"),
+        (('train_images = "images"', ""), r"\[data\] train_images is missing"),
+        (
+            ("[groups]", "[labeled]\nfraction = 0\n[groups]"),
+            r"\[labeled\] fraction must be above 0 and at most 1, not 0",
+        ),
         (("[groups]", "[labeled]\nfraction = 0.5\ncount = 3\n[groups]"), "both fraction and count"),
-        (("[groups]", "[labeled]\nfloor = -1\n[groups]"), "floor must not be negative"),
-        (("[groups]", '[labeled]\nminority_draw = "some"\n[groups]'), "needed, uniform"),
+        (("[groups]", "[labeled]\nfloor = -1\n[groups]"), "floor must be a whole number of at least 0, not -1"),
+        (
+            ("[groups]", '[labeled]\nminority_draw = "some"\n[groups]'),
+            "one of needed, uniform, not 'some'",
+        ),
         (("[groups]", '[labeled]\nminority_objects = "hide"\n[groups]'), "drop, ignore, keep"),
-        (("[groups]", "[training]\niterations = 0\n[groups]"), "iterations must be positive"),
+        (
+            ("[groups]", "[training]\niterations = 0\n[groups]"),
+            "must be a whole number of at least 1, not 0",
+        ),
         (("[groups]", "[groups"), "not a TOML file"),
     ],
 )

@@ -1,14 +1,16 @@
 """Bad ground truth and bad detections: refused whole, with the file and the entry named."""
 
+import gzip
 import json
+import lzma
 import math
 
 import numpy as np
 import pytest
-from fuzzed import random_dataset
 
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation import evaluate, inputs
+from tests.evaluation.fuzzed import random_dataset
 
 IMAGE = {"id": 1}
 CLASS = {"id": 3, "name": "a"}
@@ -64,16 +66,17 @@ def test_files_that_are_no_results(write, tmp_path, text):
 @pytest.mark.parametrize(
     ("truth", "message"),
     [
-        (dataset(categories=[]), "no classes"),
+        (dataset(categories=[]), "list 'categories' is empty"),
         (dataset(images=[]), "no images"),
-        (dataset(images=[IMAGE, IMAGE]), "image id 1 occurs twice"),
-        (dataset(categories=[CLASS, CLASS]), "category id 3 occurs twice"),
-        (dataset(categories=[CLASS, {"id": 4, "name": "a"}]), "two classes have the name 'a'"),
-        (dataset(annotations=[BOX | {"image_id": 2}]), "annotation 0 is on an image"),
-        (dataset(annotations=[BOX | {"category_id": 2}]), "annotation 0 is of a class"),
+        (dataset(images=[IMAGE, IMAGE]), "image id 1 occurs more than once"),
+        (dataset(categories=[CLASS, CLASS]), "class id 3 occurs more than once"),
+        (dataset(categories=[CLASS, {"id": 4, "name": "a"}]), "class name 'a' occurs more than once"),
+        (dataset(categories=[CLASS, {"id": 4, "name": "a "}]), "two classes have the name 'a'"),
+        (dataset(annotations=[BOX | {"image_id": 2}]), r"annotations\[0\] \(id 1\) is of an image"),
+        (dataset(annotations=[BOX | {"category_id": 2}]), r"annotations\[0\] \(id 1\) is of a class"),
         (dataset(annotations=[BOX | {"bbox": [0, 0, 3, -3]}]), "negative width or height"),
-        ({"images": [IMAGE]}, "not an annotation file"),
-        ([FOUND], "not an annotation file"),
+        ({"images": [IMAGE]}, "not a COCO annotation file: it has no list"),
+        ([FOUND], "not a COCO annotation file"),
     ],
 )
 def test_bad_ground_truth_is_named(write, truth, message):
@@ -92,6 +95,9 @@ def test_groups_must_name_classes_of_the_data(write):
 def test_federated_rules_need_their_fields(write):
     with pytest.raises(UserError, match="neg_category_ids"):
         evaluate(write("gt.json", dataset()), [], {}, lvis=True)
+    half = IMAGE | {"neg_category_ids": []}
+    with pytest.raises(UserError, match="not_exhaustive_category_ids"):
+        evaluate(write("gt.json", dataset(images=[half])), [], {}, lvis=True)
 
 
 @pytest.mark.parametrize("chunk", [1, 100, 999, 10_000])
@@ -117,6 +123,30 @@ def test_a_file_cut_short_is_refused_in_chunks_too(write, tmp_path, monkeypatch)
     path.write_text(json.dumps(found)[:-40])
     with pytest.raises(UserError, match="not a list of detections"):
         evaluate(write("gt.json", truth_dict), path, {})
+
+
+def test_ground_truth_is_read_as_the_splits_read_annotations(write, tmp_path):
+    """Compressed, with a byte order mark, with null for what may be missing: the same ground truth."""
+    boxes = [BOX | {"area": 50.0}, BOX | {"id": 2, "bbox": [1, 2, 3, 4], "iscrowd": 1}]
+    plain = inputs.read_ground_truth(write("gt.json", dataset(annotations=boxes)))
+    assert plain.areas.tolist() == [50, 12]
+    assert plain.crowd.tolist() == [False, True]
+    odd = [
+        BOX | {"area": 50.0, "iscrowd": None},
+        {**BOX, "id": None, "bbox": [1, 2, 3, 4], "iscrowd": True, "area": None},
+    ]
+    text = json.dumps(dataset(annotations=odd)).encode()
+    for name, content in (
+        ("odd.json", text),
+        ("bom.json", b"\xef\xbb\xbf" + text),
+        ("gt.json.gz", gzip.compress(text)),
+        ("gt.json.xz", lzma.compress(text)),
+    ):
+        (tmp_path / name).write_bytes(content)
+        assert inputs.read_ground_truth(tmp_path / name).digest() == plain.digest()
+    missing = write("missing.json", dataset(annotations=[BOX | {"bbox": None}]))
+    with pytest.raises(UserError, match="has a box that is not finite"):
+        inputs.read_ground_truth(missing)
 
 
 def test_area_of_the_file_decides_the_size(write):

@@ -174,7 +174,7 @@ def test_missing_and_odd_values_become_flags_not_errors(tmp_path: Path) -> None:
     columns = read_text(tmp_path, text)
     assert columns.box_ids.tolist() == [1, 2, 3, 4, 5, -1]
     assert columns.crowd.tolist() == [False, False, True, False, False, False]
-    assert columns.health.tolist() == [1, 1, 1, 17, 1, 0]  # of two without a box the second is a duplicate, too
+    assert columns.flags.tolist() == [1, 1, 1, 17, 1, 0]  # of two without a box the second is a duplicate, too
     assert columns.boxes[5].tolist() == [1, 2, 3, 4]
     assert columns.areas[5] == 12
 
@@ -189,9 +189,11 @@ def change(key: str, number: int, **fields: Any) -> dict[str, Any]:
     ("content", "message"),
     [
         (change("images", 1, id=5), "image id 5 occurs more than once"),
-        (change("images", 1, id="x"), r"images\[1\]\.id: Expected float, got str"),
-        (change("images", 1, id=2**60), r"images\[1\]\.id is no whole number below"),
-        (change("images", 1, id=1.5), r"images\[1\]\.id is no whole number"),
+        (change("images", 1, id="x"), r"images\[1\]\.id: Expected int \| float, got str"),
+        (change("images", 1, id=2**63), r"images\[1\]\.id must be a whole number below"),
+        (change("annotations", 1, image_id=2**63), r"annotations\[1\]\.image_id must be a whole number below"),
+        (change("annotations", 1, image_id=1e17 + 0.5), r"annotations\[1\]\.image_id must be a whole number below"),
+        (change("images", 1, id=1.5), r"images\[1\]\.id must be a whole number"),
         (change("images", 1, id=...), r"images\[1\]: .*missing required field id"),
         (change("images", 1, file_name=...), r"images\[1\] has neither file_name"),
         (change("images", 1, width=-4), r"images\[1\]\.width or height"),
@@ -199,7 +201,7 @@ def change(key: str, number: int, **fields: Any) -> dict[str, Any]:
         (change("annotations", 1, image_id="3"), r"annotations\[1\]\.image_id: Expected float, got str"),
         (change("annotations", 1, image_id=...), r"annotations\[1\]: .*missing required field image_id"),
         (change("annotations", 1, image_id=10**400), "annotations|out of range"),
-        (change("annotations", 1, category_id=2**40), r"annotations\[1\]\.category_id is no whole number below"),
+        (change("annotations", 1, category_id=2**40), r"annotations\[1\]\.category_id must be a whole number below"),
         (change("annotations", 1, bbox=[1, 2, 3]), r"annotations\[1\]\.bbox must be four numbers"),
         (change("annotations", 1, bbox="1 2 3 4"), r"annotations\[1\]\.bbox: Expected"),
         (change("annotations", 1, bbox=[1, 2, 3, "4"]), r"annotations\[1\]\.bbox must be four numbers"),
@@ -276,7 +278,7 @@ BOX = st.fixed_dictionaries(
         "bbox": st.tuples(*[st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9)] * 4),
     },
     optional={
-        "id": st.integers(0, 2**53 - 1),
+        "id": st.integers(-(2**63) + 2, 2**63 - 2),
         "iscrowd": st.sampled_from([0, 1]),
         "area": st.floats(allow_nan=False, allow_infinity=False),
         "segmentation": JSON,

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import make_record
 from typer.testing import CliRunner
 
 from cissod_bench.cli.main import app
@@ -16,6 +15,7 @@ from cissod_bench.leaderboard.intervals import image_intervals
 from cissod_bench.leaderboard.report import make_report
 from cissod_bench.results.external import write_run
 from cissod_bench.results.record import RESULT_FILE
+from tests.leaderboard.runs import make_record
 
 IMAGES = 60
 
@@ -112,10 +112,10 @@ def test_missing_and_other_ground_truth(make_run, tmp_path):
     truth = json.loads((tmp_path / "gt.json").read_text())
     truth["annotations"][0]["bbox"][0] += 1
     (tmp_path / "other.json").write_text(json.dumps(truth))
-    with pytest.raises(UserError, match=r"other\.json: not the ground truth"):
+    with pytest.raises(UserError, match=r"other\.json is not the ground truth"):
         compare_runs(one, two, annotations=tmp_path / "other.json")
     (tmp_path / "gt.json").unlink()
-    with pytest.raises(UserError, match="ground truth of the run is not there"):
+    with pytest.raises(UserError, match="ground truth of the run does not exist"):
         compare_runs(one, two)
     with pytest.raises(UserError, match=r"nowhere.*result\.json"):
         compare_runs(one, tmp_path / "nowhere")
@@ -126,7 +126,7 @@ def test_rows_of_a_report_are_resampled_like_a_comparison(make_run):
     one, two = make_run("soft-teacher", 5.0), make_run("rfs", 4.8)
     report = make_report([one, two], samples=40)
     pair = compare_runs(one, two, samples=40).groups
-    rows = {row.label: row for row in image_intervals(report.sections[0], samples=40)}
+    rows = {row.label: row for row in image_intervals(report.run_sets[0], samples=40)}
     assert rows["rfs"].differences == {group: found[2] for group, found in pair.items()}
     assert rows["rfs"].values == {group: found[1] for group, found in pair.items()}
     assert rows["soft-teacher"].differences == {}
@@ -152,7 +152,7 @@ def test_seeds_of_a_row_are_averaged_before_they_are_resampled(make_run):
         content = json.loads((run / RESULT_FILE).read_text())
         content["key"] |= {"method": "a", "train_seed": seed}
         (run / RESULT_FILE).write_text(json.dumps(content))
-    row = image_intervals(make_report(runs).sections[0], samples=25)[0]
+    row = image_intervals(make_report(runs).run_sets[0], samples=25)[0]
     assert row.values["all"].value == pytest.approx((single[0].value + single[1].value) / 2)
     assert row.values["all"].std < max(found.std for found in single)
 

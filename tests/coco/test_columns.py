@@ -27,3 +27,10 @@ def test_strings_as_a_list(names: list[str], prefix: str, data: st.DataObject) -
     assert unpack(chosen) == [names[row] for row in rows]
     packed = Strings.of([names[row] for row in rows])
     assert (chosen.data.tolist(), chosen.ends.tolist()) == (packed.data.tolist(), packed.ends.tolist())
+
+
+def test_strings_of_any_text_come_back() -> None:
+    for strings in ([], [""], ["", ""], ["a", "", "é\ud800"], ["a\0b", "\0", ""], ["\0"]):
+        packed = Strings.of(strings)
+        assert packed.take(np.arange(len(strings))) == strings
+        assert packed.take(np.arange(len(strings))[::-1]) == strings[::-1]

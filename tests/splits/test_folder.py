@@ -17,7 +17,7 @@ from cissod_bench.splits.folder import (
     load_split,
     read_manifest,
     seal_split,
-    staged_folder,
+    staged_split,
     write_ids,
 )
 
@@ -34,7 +34,7 @@ RECORD = SplitRecord(
 
 
 def write_toy(folder: Path, *, replace: bool = False, seed: int = 3) -> None:
-    with staged_folder(folder, replace=replace) as staging:
+    with staged_split(folder, replace=replace) as staging:
         (staging / "labeled.json").write_text('{"images": []}')
         (staging / "unlabeled.json").write_text('{"images": [], "annotations": []}')
         (staging / "source.json").write_text("{}")
@@ -120,7 +120,7 @@ def test_files_of_the_user_are_never_replaced(tmp_path: Path) -> None:
 
 def test_an_error_while_writing_leaves_nothing(tmp_path: Path) -> None:
     def write_to_a_full_disk() -> None:
-        with staged_folder(tmp_path / "split") as staging:
+        with staged_split(tmp_path / "split") as staging:
             (staging / "labeled.json").write_text("half")
             raise OSError(28, "No space left on device")
 
@@ -132,8 +132,8 @@ def test_an_error_while_writing_leaves_nothing(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-from cissod_bench.splits.folder import staged_folder
-with staged_folder(Path(sys.argv[1]), replace=True) as staging:
+from cissod_bench.splits.folder import staged_split
+with staged_split(Path(sys.argv[1]), replace=True) as staging:
     (staging / "labeled.json").write_text("half")
     print("writing", flush=True)
     time.sleep(60)

@@ -1,4 +1,4 @@
-"""What may stand in one table and what may be averaged; every refusal has its case."""
+"""Which runs share a table and which are averaged; every refusal has its case."""
 
 import math
 import statistics
@@ -6,15 +6,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from runs import make_record
 from scipy import stats
 
-from cissod_bench.leaderboard.comparable import differences, make_sections, spread
+from cissod_bench.leaderboard.comparable import comparable_run_sets, differences, spread
 from cissod_bench.results.record import Group
+from tests.leaderboard.runs import make_record
 
 
 def sections_of(*records):
-    return make_sections((Path(f"runs/{index}/result.json"), record) for index, record in enumerate(records))
+    return comparable_run_sets((Path(f"runs/{index}/result.json"), record) for index, record in enumerate(records))
 
 
 def ap(value):
@@ -64,9 +64,9 @@ def test_what_is_not_comparable_stands_apart_and_says_why(change, named):
     here, there = make_record(), make_record(train_seed=1, **change)
     found = sections_of(here, there)
     assert len(found) == 2
-    assert all(len(section.entries) == 1 and len(section.entries[0].runs) == 1 for section in found)
-    one = next(section for section in found if section.fields == sections_of(here)[0].fields)
-    other = next(section for section in found if section is not one)
+    assert all(len(run_set.rows) == 1 and len(run_set.rows[0].runs) == 1 for run_set in found)
+    one = next(run_set for run_set in found if run_set.fields == sections_of(here)[0].fields)
+    other = next(run_set for run_set in found if run_set is not one)
     assert any(named in difference for difference in differences(one, other))
 
 
@@ -84,7 +84,7 @@ def test_replicates_are_averaged_and_rows_ranked():
         *(make_record(ap(value), train_seed=seed, method="rfs") for seed, value in enumerate((0.3, 0.3, 0.36))),
     )
     assert len(found) == 1
-    rfs, teacher = found[0].entries
+    rfs, teacher = found[0].rows
     assert (rfs.method, teacher.method) == ("rfs", "soft-teacher")
     assert teacher.seeds == (0, 1, 2)
     assert teacher.spread("min", "AP").mean == pytest.approx(0.2)
@@ -97,41 +97,41 @@ def test_a_missing_seed_is_never_averaged_over():
         *(make_record(ap(0.1), train_seed=seed) for seed in (0, 1, 2)),
         *(make_record(ap(0.9), train_seed=seed, method="rfs") for seed in (0, 2)),
     )
-    entries = found[0].entries
-    assert [entry.label for entry in entries] == ["soft-teacher", "rfs, seed 0", "rfs, seed 2"]
-    assert [bool(entry.problem) for entry in entries] == [False, True, True]
+    rows = found[0].rows
+    assert [row.label for row in rows] == ["soft-teacher", "rfs, seed 0", "rfs, seed 2"]
+    assert [bool(row.problem) for row in rows] == [False, True, True]
     assert "training seed 1 is missing" in found[0].notes[0]
 
 
 def test_an_unknown_seed_is_not_averaged():
     found = sections_of(make_record(train_seed=None), make_record(train_seed=None, method="rfs"))
-    assert all("not known" in entry.problem and len(entry.runs) == 1 for entry in found[0].entries)
+    assert all("not known" in row.problem and len(row.runs) == 1 for row in found[0].rows)
 
 
 def test_two_runs_of_one_seed_with_other_numbers_are_not_averaged():
     found = sections_of(make_record(ap(0.1)), make_record(ap(0.2)), make_record(ap(0.3), train_seed=1))
-    assert [len(entry.runs) for entry in found[0].entries] == [1, 1, 1]
+    assert [len(row.runs) for row in found[0].rows] == [1, 1, 1]
     assert "two runs with training seed 0" in found[0].notes[0]
 
 
 def test_a_copied_run_counts_once():
     found = sections_of(make_record(), make_record(), make_record(train_seed=1))
-    assert len(found[0].entries) == 1
-    assert found[0].entries[0].seeds == (0, 1)
+    assert len(found[0].rows) == 1
+    assert found[0].rows[0].seeds == (0, 1)
     assert "counted once" in found[0].notes[0]
 
 
 def test_other_options_are_another_row():
     found = sections_of(make_record(method="rfs"), make_record(method="rfs", method_options={"threshold": 0.2}))
-    assert sorted(entry.label for entry in found[0].entries) == ["rfs", "rfs (threshold=0.2)"]
+    assert sorted(row.label for row in found[0].rows) == ["rfs", "rfs (threshold=0.2)"]
 
 
 def test_a_metric_that_one_seed_lacks_has_no_mean():
     whole, lacking = make_record(), make_record(train_seed=1)
     lacking.metrics["min"]["AP"] = None
-    entry = sections_of(whole, lacking)[0].entries[0]
-    assert entry.spread("min", "AP") is None
-    assert math.isclose(entry.spread("maj", "AP").mean, 0.25)
+    row = sections_of(whole, lacking)[0].rows[0]
+    assert row.spread("min", "AP") is None
+    assert math.isclose(row.spread("maj", "AP").mean, 0.25)
 
 
 def test_order_does_not_depend_on_the_order_of_reading():
@@ -139,7 +139,7 @@ def test_order_does_not_depend_on_the_order_of_reading():
                (("rfs", "paper"), ("gbs", "short"), ("gbs", "paper"))]  # fmt: skip
     paths = [Path(f"runs/{index}/result.json") for index in range(len(records))]
     pairs = list(zip(paths, records, strict=True))
-    assert make_sections(pairs) == make_sections(pairs[::-1])
+    assert comparable_run_sets(pairs) == comparable_run_sets(pairs[::-1])
 
 
 def test_full_and_longer_schedules_come_first():
@@ -148,4 +148,4 @@ def test_full_and_longer_schedules_come_first():
         make_record(schedule="paper", iterations=9000),
         make_record(schedule="short"),
     )
-    assert [section.fields["schedule"] for section in found] == ["paper", "short", "smoke"]
+    assert [run_set.fields["schedule"] for run_set in found] == ["paper", "short", "smoke"]

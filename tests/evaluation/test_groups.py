@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fuzzed import random_dataset
 
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation import METRICS, evaluate, load_evaluation, save_evaluation
+from tests.evaluation.fuzzed import random_dataset
 
 REFERENCE = "results/cocoapi_val2014_100/"
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_make import TOY, TOY_TASK, make_split, toy_data
 from typer.testing import CliRunner
 
 from cissod_bench.cli.main import app
@@ -17,6 +16,7 @@ from cissod_bench.errors import UserError
 from cissod_bench.splits.folder import MANIFEST, load_split, manifest_digest
 from cissod_bench.splits.interop import detectron2_images, read_ids, supervision_percentage
 from cissod_bench.splits.verify import verify_split
+from tests.toy import TOY, TOY_TASK, make_split, toy_data
 
 UNITS = ("images", "boxes")
 
@@ -203,9 +203,9 @@ def test_positions_go_out_and_come_back(split: Path, tmp_path: Path) -> None:
         back = load_split(tmp_path / f"back{seed}")
         assert (back.labeled_ids.tolist(), back.seed) == (ids, seed)
         assert broken(tmp_path / f"back{seed}") == []
-    with pytest.raises(UserError, match=r"--percentage; there are "):
+    with pytest.raises(UserError, match=r"several lists. Choose one with --percentage: "):
         command("import", *arguments, "--out", tmp_path / "back")
-    with pytest.raises(UserError, match=r"are there already"):
+    with pytest.raises(UserError, match=r"two splits have"):
         command(
             "export", split, split, "--form", "unbiased-teacher", "--annotations", annotations, "--out", tmp_path / "x"
         )
@@ -241,8 +241,8 @@ def test_yolo_lists_go_out_and_come_back(split: Path, tmp_path: Path) -> None:
         ("b/1.jpg\na/1.jpg\n", [0, 1]),
         ("\n  /data/set/a/1.jpg  \nC:\\set\\a\\2 b.jpg\r\n", [0, 2]),
         ("2 b.jpg", [2]),
-        ("1.jpg", "fits 2 images"),
-        ("c/1.jpg", "is no image"),
+        ("1.jpg", "matches 2 images"),
+        ("c/1.jpg", "matches no image"),
         ("a/1.jpg\nx/a/1.jpg", "more than once"),
     ],
 )

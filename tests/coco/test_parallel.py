@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from test_cache import same
-from test_make import toy_data
-from test_reader import BOX, JSON, SMALL, as_lists, naive
 
 from cissod_bench.coco import parallel as workers
 from cissod_bench.coco import reader
-from cissod_bench.coco.decode import Pieces
+from cissod_bench.coco.decode import Decoder
 from cissod_bench.coco.parallel import Workers, decode_part
 from cissod_bench.coco.reader import read_coco
 from cissod_bench.errors import UserError
+from tests.coco.test_cache import same
+from tests.coco.test_reader import BOX, JSON, SMALL, as_lists, naive
+from tests.toy import toy_data
 
 TRAPS = (
     "}, {",
@@ -42,7 +42,7 @@ class InProcess:
 
     def __init__(self, file: int, path: Path, file_names: Any, processes: int, part: int) -> None:
         self.file, self.part, self.size = file, part, os.fstat(file).st_size
-        self.pieces = Pieces(path, file_names)
+        self.decoder = Decoder(path, file_names)
         self.parts = 0
 
     def __enter__(self) -> "InProcess":
@@ -55,7 +55,7 @@ class InProcess:
         return True
 
     def decoded(self, key: str, start: int) -> Iterator[tuple[Any, int]]:
-        decode = {"images": self.pieces.images, "annotations": self.pieces.boxes}[key]
+        decode = {"images": self.decoder.images, "annotations": self.decoder.boxes}[key]
         expected = start
         for first in range(start, self.size, self.part):
             found = decode_part(self.file, decode, first, first + self.part, exact=first == start, buffer=bytearray())
@@ -139,7 +139,7 @@ def test_every_place_of_a_damaged_file_gives_the_message_of_one_process(tmp_path
             found = []
             for processes in (1, 2):
                 try:
-                    found.append(read_coco(path, processes=processes, piece=700)[0].content)
+                    found.append(read_coco(path, processes=processes, piece=700)[0].digest)
                 except UserError as error:
                     found.append(str(error))
             assert found[0] == found[1]
@@ -163,7 +163,7 @@ def test_a_wrong_cut_is_never_taken(tmp_path: Path) -> None:
     gaps = [1]
     for box in content[:-1]:
         gaps.append(gaps[-1] + len(json.dumps(box)) + 2)
-    decode = Pieces(path, "file_name").boxes
+    decode = Decoder(path, "file_name").boxes
     with path.open("rb") as file:
         for start in gaps:
             for end in range(start, len(text)):
@@ -205,7 +205,7 @@ def test_a_killed_worker_is_one_sentence_and_leaves_no_process(tmp_path: Path) -
         for pid in children() - before:
             os.kill(pid, signal.SIGKILL)
 
-    with pytest.raises(UserError, match=r"was not read: a process that helps reading it was killed by signal 9"):
+    with pytest.raises(UserError, match=r"was not read: a worker process was killed by signal 9"):
         read_coco(path, processes=2, piece=5_000, progress=kill)
     assert children() == before
     assert read_coco(path, processes=2, piece=5_000)[0].num_images == 3_000

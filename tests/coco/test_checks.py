@@ -1,4 +1,4 @@
-"""The healthcheck: every fault found, counted and handled as documented, on made-up and real data."""
+"""Annotation checks: every fault is found, counted and handled as documented, on made-up and real data."""
 
 import json
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def columns_of(folder: Path, boxes: list[dict[str, Any]]) -> Any:
 )
 @pytest.mark.filterwarnings("error")
 def test_each_fault_has_its_flag(tmp_path: Path, box: dict[str, Any], flag: int) -> None:
-    assert columns_of(tmp_path, [{"id": 1, **box}]).health.tolist() == [int(flag)]
+    assert columns_of(tmp_path, [{"id": 1, **box}]).flags.tolist() == [int(flag)]
 
 
 def test_of_equal_boxes_the_one_with_the_lowest_id_is_kept(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_of_equal_boxes_the_one_with_the_lowest_id_is_kept(tmp_path: Path) -> No
         {"id": 4, "bbox": [1, 2, 3, 4.001]},
     ]
     columns = columns_of(tmp_path, boxes)
-    assert columns.health.tolist() == [16, 0, 16, 0, 0, 0]
+    assert columns.flags.tolist() == [16, 0, 16, 0, 0, 0]
     assert usable(columns, "custom").tolist() == [False, True, False, True, True, True]
     assert usable(columns, "coco").all()  # published numbers rest on the official annotations as they are
     assert report(columns, "objects365") == [
