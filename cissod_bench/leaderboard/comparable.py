@@ -1,7 +1,7 @@
 """Which runs may stand in one table, which may be averaged, and why the others may not.
 
 Rules:
-1. One table holds runs with an equal `records.comparison_key`, equal class groups and the same ground truth. Tables
+1. One table holds runs with an equal `comparison_key`, equal class groups and the same ground truth. Tables
    of the same task name the fields in which they differ.
 2. A row's mean is over training seeds, of runs that agree in everything else. The seeds of a table are those that any
    of its rows has. A row that lacks one of them is not averaged: its runs stand there one by one.
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from cissod_bench.io import canonical_json
-from cissod_bench.results.record import Key, Result, comparison_fields, replicate_key
+from cissod_bench.results.record import Result
+from cissod_bench.results.run_key import RunKey, comparison_fields, replicate_key
 
 GROUP_TITLES = {"maj": "majority", "min": "minority", "f": "frequent", "c": "common", "r": "rare"}
 
@@ -188,7 +189,7 @@ def _section(runs: Sequence[Run]) -> Section:
     return Section(fields, groups, (*regular, *apart), tuple(notes))
 
 
-def _method_name(key: Key) -> str:
+def _method_name(key: RunKey) -> str:
     """The method's name; a user's own file carries its digest, since another file may have the same name."""
     return key.method if key.method_digest is None else f"{key.method}@{key.method_digest[:8]}"
 
@@ -220,7 +221,7 @@ def _without_copies(members: Sequence[Run]) -> tuple[list[Run], list[Run]]:
     return kept, copies
 
 
-def _seed_order(key: Key) -> tuple[bool, int]:
+def _seed_order(key: RunKey) -> tuple[bool, int]:
     return (key.train_seed is None, key.train_seed or 0)
 
 

@@ -79,7 +79,7 @@ def test_an_error_is_one_sentence_and_exit_code_2(
 
 def test_devices_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     from cissod_bench.errors import UserError
-    from cissod_bench.training.runner import default_threads, pick_device
+    from cissod_bench.training.device import default_threads, pick_device
 
     assert pick_device("cpu") == "cpu"
     with pytest.raises(UserError, match=r"Unknown device 'gpu'"):
@@ -91,8 +91,8 @@ def test_devices_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_option_without_a_value_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cissod_bench.cli.run import parse_options
     from cissod_bench.errors import UserError
+    from cissod_bench.training.spec import parse_options
 
     assert parse_options(["a=1", "b=x=y"]) == {"a": "1", "b": "x=y"}
     with pytest.raises(UserError, match="write NAME=VALUE"):

@@ -277,8 +277,8 @@ def test_a_run_of_another_split_is_refused_with_the_difference(tiny: Path, tmp_p
     job = tiny_job(tiny, tmp_path / "run")
     assert run_until(job, 1) == -signal.SIGKILL
     config = job.out / "config.py"
-    config.write_text(config.read_text().replace(job.split.digest, "0" * 64).replace("'classes': 12", "'classes': 80"))
-    with pytest.raises(UserError, match=r"holds another run: classes: 80 there, 12 asked for; split_digest: '0000"):
+    config.write_text(config.read_text().replace(job.split.digest, "0" * 64))
+    with pytest.raises(UserError, match=r"holds another run: split_digest: '0000"):
         run_job(job)
 
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from runs import make_record
 
-from cissod_bench.cli.report import paper_variants
+from cissod_bench.api.results import paper_variants
 from cissod_bench.leaderboard.comparable import make_sections
 from cissod_bench.leaderboard.paper import TABLES
 from cissod_bench.leaderboard.table import Cell, Column, Table
