@@ -6,7 +6,7 @@ The names below are loaded when they are first used (PEP 562), so that importing
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from cissod_bench.version import __version__
 
 _FROM_API = (
     "RunSpec",

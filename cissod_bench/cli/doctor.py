@@ -29,8 +29,8 @@ def doctor(data_root: DataRoot = Path("data"), as_json: Json = False) -> None:
 
 def software() -> dict[str, str]:
     """Versions of this program and of what it stands on; "missing" for what is not installed."""
-    from cissod_bench import __version__
     from cissod_bench.results.record import describe_environment
+    from cissod_bench.version import __version__
 
     found = {"cissod-bench": __version__, **describe_environment()}
     for package in ("torch", "torchvision", "onedl-mmdetection", "onedl-mmengine", "onedl-mmcv", "hotcoco"):

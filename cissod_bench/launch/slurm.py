@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cissod_bench.errors import UserError
+from cissod_bench.launch.failure import reason_of
 
 CLUSTERS = ("slurm", "local")
 _STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT)
@@ -43,8 +44,6 @@ class RunTask:
             RuntimeError: the run failed; with the reason.
         """
         from submitit import JobEnvironment
-
-        from cissod_bench.launch.status import reason_of
 
         environment = JobEnvironment()
         nodes = environment.num_nodes

@@ -12,12 +12,12 @@ import msgspec
 
 from cissod_bench.errors import Stopped, UserError
 from cissod_bench.launch.arguments import run_arguments
+from cissod_bench.launch.failure import reason_of
 from cissod_bench.launch.grid import Values, spec_of, varied
 from cissod_bench.launch.status import (
     Member,
     Note,
     SweepRun,
-    reason_of,
     standing,
     submit_member,
     with_state,

@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
-from cissod_bench import __version__
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation import METRICS, Evaluation
 from cissod_bench.io import write_json
 from cissod_bench.results.run_key import RunKey
+from cissod_bench.version import __version__
 
 SCHEMA_VERSION = 2
 """1: without `key.validation_digest`."""

@@ -1,5 +1,6 @@
 """Runs that version 0.1 of the program left (`stored/run_v1`) are read, compared and shown as today's."""
 
+import pickle
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from cissod_bench.launch.status import Member, Standing, standing
 from cissod_bench.results.collection import collect_results
 from cissod_bench.results.run_folder import RunFolder
 from cissod_bench.results.run_key import key_differences
+from cissod_bench.ssod.data.sampler import Segment
+from cissod_bench.ssod.hooks import checkpoints  # noqa: F401  what reads them knows the old name
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.config_diff import differences
 from cissod_bench.training.job import resolve_job
@@ -65,6 +68,11 @@ def test_the_configuration_says_it_in_other_names(out: Path, tiny: Path) -> None
     assert standing(Member("run", out.parent, asked(tiny, out))) == Standing("waiting"), "it continues"
     assert standing(Member("run", out.parent, asked(tiny, out, iterations=3))).state == "another run"
     assert key_differences(held, {"iterations": 3, "compile": True}) == ["iterations: 2 there, 3 asked for"]
+
+
+def test_what_its_checkpoints_hold_is_found() -> None:
+    """Objects of a class that has moved since; PyTorch reads them by pickle."""
+    assert pickle.loads(b"ccissod_bench.engine.sampler\nSegment\n.") is Segment
 
 
 def test_a_run_of_today_is_the_same_run(out: Path, tiny: Path) -> None:

@@ -20,7 +20,8 @@ from cissod_bench.cli.options import cluster_options, slurm_options
 from cissod_bench.errors import UserError
 from cissod_bench.launch import slurm as cluster
 from cissod_bench.launch.arguments import run_arguments
-from cissod_bench.launch.status import Member, Note, Standing, reason_of, standing, write_note
+from cissod_bench.launch.failure import reason_of
+from cissod_bench.launch.status import Member, Note, Standing, standing, write_note
 from cissod_bench.launch.sweep import watched
 from cissod_bench.results.run_folder import RunFolder
 from cissod_bench.training.spec import RunSpec
