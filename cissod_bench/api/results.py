@@ -126,7 +126,7 @@ def report(
 def paper_variants() -> dict[tuple[int, str], tuple[str, dict[str, Any]]]:
     """(table, row) of the paper's ablations -> method and the options in which it differs from the method's defaults.
 
-    The last row of Table 4 is gbs with its defaults, so an ablation's options that equal that row's are no change.
+    The last row of Table 4 is gbs with its defaults, so options that equal that row's do not count as changed.
     """
     from cissod_bench.methods.gbs.ablations import ABLATIONS
 

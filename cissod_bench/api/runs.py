@@ -73,7 +73,7 @@ def prepare(
     """Look up and check everything that a run needs, before anything is written.
 
     Args:
-        spec: what is asked for.
+        spec: the run.
         nodes: the machines, where there are several.
         look_for_images: whether to look for every image on disk.
         device: where the run is for another machine than this one, its device.
@@ -133,7 +133,7 @@ def run(spec: RunSpec, *, progress: bool = False) -> "RunFolder":
     An unfinished run of the same spec continues from its newest checkpoint; a finished one is left as it is.
 
     Args:
-        spec: what is asked for.
+        spec: the run.
         progress: show bars on standard error.
 
     Returns:

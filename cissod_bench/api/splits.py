@@ -37,7 +37,7 @@ def make_splits(
         task: a built-in task, or a task file (.toml).
         out: folder to make; several seeds make out/seed0, ..., several folds out/fold0, ...
         seeds: seed of the split, or several.
-        folds: hold out one of so many parts for validation in turn; 0 for none.
+        folds: number of parts, each held out for validation in turn; 0 for none.
         annotations: training annotations in COCO form, plain, .gz or .xz. Default: under `data_root`.
         majority_annotations: of coco-o365, the COCO annotations. Default: under `data_root`.
         images: folder of the training images, to check that every image is there.

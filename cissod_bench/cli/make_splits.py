@@ -33,7 +33,7 @@ def make_splits(
         str, typer.Option("--seed", "--seeds", help="Seed of the draw; several as 0,1,2 or 0-4 make OUT/seed0, ...")
     ] = "0",
     folds: Annotated[
-        int, typer.Option(min=0, help="Hold out one of so many parts for validation in turn: OUT/fold0, ...")
+        int, typer.Option(min=0, help="Number of parts, each held out for validation in turn: OUT/fold0, ...")
     ] = 0,
     data_root: DataRoot = Path("data"),
     force: Annotated[bool, typer.Option("--force", help="Replace another split in the output folder.")] = False,

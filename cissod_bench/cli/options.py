@@ -26,7 +26,7 @@ Slurm = Annotated[
     typer.Option(
         "--slurm",
         rich_help_panel="Machine",
-        help="Submit to Slurm (submitit); it goes on by itself after its time is up.",
+        help="Submit to Slurm (submitit); it continues by itself after its time is up.",
     ),
 ]
 SlurmOptions = Annotated[

@@ -21,12 +21,12 @@ def report(
     baseline: Annotated[str, typer.Option(help="Method that the marks of difference refer to.")] = "soft-teacher",
     ablation: Annotated[
         bool,
-        typer.Option("--ablation", help="Print the paper's ablations, Tables 4 and 5, with our rows beside theirs."),
+        typer.Option("--ablation", help="Print the paper's ablations, Tables 4 and 5, with our rows next to theirs."),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files of an earlier report.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Make tables from finished runs, with the paper's numbers beside them.
+    """Make tables from finished runs, with the paper's numbers next to them.
 
     Only runs that agree in task and protocol, split, schedule, detector and evaluator stand in one table; tables say
     why they are apart. A mean is over training seeds, and only where no seed is missing. Damaged or foreign records

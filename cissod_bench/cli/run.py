@@ -78,7 +78,7 @@ def run(
         typer.Option(
             min=0,
             rich_help_panel=DATA,
-            help="So many unreadable training images are replaced; with more the run stops.",
+            help="Largest number of unreadable training images that are replaced before the run stops.",
         ),
     ] = 10,
     evaluator: Annotated[str, typer.Option(rich_help_panel=DATA, help="hotcoco or pycocotools.")] = "hotcoco",

@@ -31,7 +31,7 @@ def sweep(
     ] = None,
     task: Annotated[list[str] | None, typer.Option(help="Task; repeatable, as are the next four.")] = None,
     method: Annotated[list[str] | None, typer.Option(help="Method.")] = None,
-    ablation: Annotated[list[str] | None, typer.Option(help="Ablation, beside the methods.")] = None,
+    ablation: Annotated[list[str] | None, typer.Option(help="Ablation, in addition to the methods.")] = None,
     schedule: Annotated[list[str] | None, typer.Option(help="Schedule.")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Training seed.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run folders. Default: the file's, or runs.")] = None,

@@ -1,6 +1,6 @@
 """The state of each run of a sweep: from its folder, and from what was noted when it was last started.
 
-Notes and logs lie in `sweep/` beside the run folders, by the name of the run: `sweep/TASK/RUN.json` and `RUN.log`.
+Notes and logs lie in `sweep/` next to the run folders, named after the run: `sweep/TASK/RUN.json` and `RUN.log`.
 """
 
 from collections.abc import Mapping
@@ -144,7 +144,7 @@ def _differences(held: Mapping[str, Any], spec: RunSpec) -> str:
 
 
 def _job_standing(note: Note, state: Standing, spec: RunSpec) -> Standing:
-    """The state of a job, unless it was submitted for another run than the one that is asked for."""
+    """The state of a job, unless it was submitted for another run than this one."""
     try:
         found = _differences(note.asked, spec) if note.asked else ""
     except UserError as error:

@@ -1,7 +1,7 @@
 """Start a run's processes on this machine and watch over them, by torchrun's own agent.
 
 When one of them dies the agent stops the others; what is said then is the error of the one that died first, not of
-those that lost their partner. A signal to this process goes on to all of them.
+those that lost their partner. A signal to this process is passed on to all of them.
 """
 
 import contextlib
@@ -47,7 +47,6 @@ def launch(spec: RunSpec, out: Path, nodes: Nodes, *, progress: bool = True) -> 
         ProcessDied: a process died; the others were stopped.
     """
     check_port(nodes)
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # all of it is said here
     before = {number: signal.getsignal(number) for number in _HANDLED}
     with tempfile.TemporaryDirectory(prefix="cissod-bench-") as folder:
         request = Path(folder) / "spec.json"
@@ -66,7 +65,7 @@ def launch(spec: RunSpec, out: Path, nodes: Nodes, *, progress: bool = True) -> 
             signals_to_handle=",".join(number.name for number in _HANDLED),
         )
         try:
-            with _stopping_time():
+            with _quiet_agent():
                 words = [str(request), *([] if progress else ["quiet"])]
                 elastic_launch(config, sys.executable)("-u", "-m", "cissod_bench.launch.worker", *words)
         except ChildFailedError as failed:
@@ -86,14 +85,19 @@ def launch(spec: RunSpec, out: Path, nodes: Nodes, *, progress: bool = True) -> 
 
 
 @contextlib.contextmanager
-def _stopping_time() -> Iterator[None]:
-    """Give processes the time for a last checkpoint, unless the user has said how much; torchrun reads it there."""
-    name = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
-    given = name in os.environ
+def _quiet_agent() -> Iterator[None]:
+    """Keep the agent quiet, since all of it is said here, and leave processes the time for a last checkpoint.
+
+    torchrun reads the time from the environment, where the user may have set it.
+    """
+    name, log = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT", logging.getLogger("torch.distributed.elastic")
+    given, level = name in os.environ, log.level
     os.environ.setdefault(name, str(STOPPING_SECONDS))
+    log.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
+        log.setLevel(level)
         if not given:
             del os.environ[name]
 

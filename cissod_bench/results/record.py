@@ -12,7 +12,7 @@ import msgspec
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation import METRICS, Evaluation
 from cissod_bench.io import write_json
-from cissod_bench.results.run_key import RunKey
+from cissod_bench.results.run_key import RunKey, known_facts
 from cissod_bench.version import __version__
 
 SCHEMA_VERSION = 2
@@ -76,7 +76,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """A file that was found but is no usable record."""
+    """A file that was found but cannot be used as a record."""
 
     path: Path
     reason: str
@@ -202,8 +202,9 @@ def _checked(path: Path, content: Any) -> Result:
             f"{path}: schema version {content['schema_version']}, but this program reads versions 1 to "
             f"{SCHEMA_VERSION}; use the version of the program that wrote it."
         )
+    key = content["key"]
     try:
-        result = msgspec.convert(content, Result)
+        result = msgspec.convert({**content, "key": known_facts(key) if isinstance(key, dict) else key}, Result)
     except msgspec.ValidationError as error:
         raise UserError(f"{path}: not a valid result ({error}).") from None
     problem = _problem(result)

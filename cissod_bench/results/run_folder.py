@@ -157,8 +157,8 @@ def configured_facts(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         KeyError: it does not say.
     """
-    beside = {"method_digest": config["method_digest"]} if "method_digest" in config else {}  # as in version 0.1
-    return known_facts({**beside, **config["run"]})
+    digest = {"method_digest": config["method_digest"]} if "method_digest" in config else {}  # as in version 0.1
+    return known_facts({**digest, **config["run"]})
 
 
 def parse_config(text: str) -> dict[str, Any]:

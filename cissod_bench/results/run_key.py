@@ -87,7 +87,7 @@ def known_facts(content: Facts) -> dict[str, Any]:
 
 
 def key_differences(there: Facts, asked: Facts) -> list[str]:
-    """Where a run differs from the one that is asked for, in words; what either does not say is not compared."""
+    """How the run that is there differs from the requested one, in words; facts that only one has are skipped."""
     common = [name for name in asked if name in there]
     old = dict(_flat("", {name: there[name] for name in common}))
     new = dict(_flat("", {name: asked[name] for name in common}))

@@ -46,7 +46,7 @@ def build_config(job: Job) -> Config:
 
 
 def export_config(job: Job, file: Path) -> None:
-    """Write a run's configuration, and beside it the list of its validation images, for mmdet's own Runner.
+    """Write a run's configuration and, next to it, the list of its validation images, for mmdet's own Runner.
 
     Raises:
         UserError: the name is none that mmengine reads, or one of the files exists with another content.

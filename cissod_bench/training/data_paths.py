@@ -32,7 +32,7 @@ class DataPaths:
 
 
 def read_split(folder: Path, task: Task) -> Split:
-    """Load and verify a split, and hold it against the task.
+    """Load and verify a split, and check that it fits the task.
 
     Raises:
         UserError: no split, a damaged one, or one of another task or protocol version.
@@ -52,7 +52,7 @@ def read_split(folder: Path, task: Task) -> Split:
 
 
 def check_draw(split: Split, task: Task) -> None:
-    """Hold the options of a split against the task, whose file may have been edited since.
+    """Check the options of a split against the task, whose file may have been edited since.
 
     Raises:
         UserError: an option of the draw, or the minority classes, differ.
@@ -75,7 +75,7 @@ def find_data(task: Task, split: Split, data_root: Path, hidden: Path | None = N
     Args:
         task, split: what is trained on.
         data_root: folder that the task's paths are relative to.
-        hidden: full training annotations, if given; the embedded tasks have them beside their images.
+        hidden: full training annotations, if given; the embedded tasks have them next to their images.
 
     Raises:
         UserError: one of them does not exist.
@@ -105,7 +105,7 @@ def find_data(task: Task, split: Split, data_root: Path, hidden: Path | None = N
 
 
 def check_classes(split: Split, val_annotations: Path, known: Sequence[str]) -> None:
-    """Hold the split's classes against those that the validation annotations know, by name.
+    """Check that the validation annotations know the split's classes, by name.
 
     Raises:
         UserError: a class that the validation annotations lack.

@@ -15,7 +15,7 @@ def pick_device(name: str, processes: int = 1) -> str:
         processes: training processes on this machine, each of which needs a GPU of its own.
 
     Raises:
-        UserError: not a device, or more GPUs are asked for than there are.
+        UserError: not a device, or more GPUs than there are.
     """
     if name not in ("auto", "cuda", "cpu"):
         raise unknown_name("device", name, ("auto", "cuda", "cpu"))

@@ -1,4 +1,4 @@
-"""A run before it runs: everything that was asked for, looked up, read and checked."""
+"""A run before it runs: everything it needs looked up, read and checked."""
 
 import os
 from collections import Counter
@@ -34,7 +34,7 @@ class Job:
     """One run: task x method x schedule x seed, with everything looked up.
 
     Attributes:
-        spec: what was asked for.
+        spec: what the user asks for.
         key: what the run is.
         task, method, schedule, detector: the records.
         options: the method's options.
@@ -48,7 +48,7 @@ class Job:
         amp: mixed precision, see `precision.py`; None for single precision.
         backbone_prefix: what the names of the backbone's weights begin with, None for nothing.
         validation_images: images to evaluate on, see `validation.py`.
-        loggers: where scalars go beside the run folder, see `loggers.py`.
+        loggers: where scalars go besides the run folder, see `loggers.py`.
     """
 
     spec: RunSpec
@@ -121,7 +121,7 @@ def resolve_job(spec: RunSpec, *, look_for_images: bool = True, device: str | No
     """Look up and check everything a run needs, before anything is written.
 
     Args:
-        spec: what is asked for.
+        spec: what the user asks for.
         look_for_images: whether to look for every image on disk: once a run is enough, however many processes it has.
         device: "cuda" or "cpu" where the run is for another machine than this one, None for this one.
 

@@ -103,9 +103,9 @@ class Predictor:
     ) -> tuple[int, int]:
         """Detections on the images in a folder and those below it.
 
-        Writes `detections.json` (COCO's results with `file_name` and `category` beside the ids), `images.json` (the
-        images and classes that the ids stand for) and, if asked for, `pictures/` with the boxes drawn in: all of it or
-        nothing.
+        Writes `detections.json` (COCO's results with `file_name` and `category` in addition to the ids), `images.json`
+        (the images and classes that the ids stand for) and, with `drawn`, `pictures/` with the boxes drawn in: all of
+        it or nothing.
 
         Args:
             images: folder of images.
@@ -210,7 +210,7 @@ def newest_checkpoint(folder: RunFolder) -> Path:
 
 
 def given_checkpoint(checkpoint: Path) -> Path:
-    """A checkpoint that was asked for.
+    """The checkpoint that the user named.
 
     Raises:
         UserError: it cannot be used.

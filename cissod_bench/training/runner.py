@@ -68,7 +68,7 @@ def run_job(job: Job, *, progress: bool = True) -> Result:
 
     Raises:
         UserError: the run folder holds something else, or another job's run; no space is left on the disk.
-        Stopped: a signal asked the run to stop; it goes on when the job is run again.
+        Stopped: a signal asked the run to stop; it continues when the job is run again.
     """
     with isolated(job.threads), process_group(job.processes, job.device):
         config = build_config(job)
@@ -202,7 +202,7 @@ def prepare_folder(folder: RunFolder, config: str) -> str | None:
 
 
 def check_same(folder: RunFolder, config: str) -> None:
-    """Hold the configuration of the run in a folder against another one.
+    """Compare the configuration of the run in a folder with another one.
 
     Raises:
         UserError: there is no run in the folder, or its configuration differs; the differences are shown.

@@ -1,6 +1,6 @@
 """What the user asks for: a typed, immutable, serialisable `RunSpec`; and from it, in milliseconds, what the run is.
 
-Neither torch nor mmdet is loaded here, so that hundreds of run folders can be compared with what is asked for. A new
+Neither torch nor mmdet is loaded here, so that hundreds of run folders can be compared with their specs. A new
 flag is a field here, a fact in `run_key` where it changes the result (`results/run_key.py`), and the place that obeys.
 """
 
@@ -60,7 +60,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         gpus: training processes on a machine, one GPU each; or processes on the CPU. `nodes`: machines.
         overrides: settings of the resolved configuration by dotted name.
         loggers: "tensorboard", "wandb", "mlflow"; None for TensorBoard where it is installed.
-        damaged_images: at most so many unreadable training images are replaced.
+        damaged_images: largest number of unreadable training images that are replaced.
 
     Raises:
         UserError: a value of the wrong type or out of range.
