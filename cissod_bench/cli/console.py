@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 if TYPE_CHECKING:
+    from cissod_bench.launch.status import SweepRun
     from cissod_bench.leaderboard.table import Table
 
 T = TypeVar("T")
@@ -64,3 +65,14 @@ def print_rows(title: str, caption: str, titles: Mapping[str, str], rows: Sequen
     body = tuple((Cell(row["run"]), *(Cell(text(row[name])) for name in titles)) for row in rows)
     reasons = tuple(f"{row['run']}: {row['reason']}" for row in rows if row["reason"])
     print_table(Table("sweep", title, caption, columns, body, ranked=0, notes=reasons))
+
+
+def print_states(runs: "Sequence[SweepRun]", as_json: bool) -> None:
+    """One table of states."""
+    rows = [{"run": run.name, "out": str(run.out), "state": run.state, "reason": run.reason} for run in runs]
+    if as_json:
+        print_json(rows)
+        return
+    names = [run.state for run in runs]
+    caption = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
+    print_rows(f"Runs in {runs[0].root}", caption, {"state": "State"}, rows)

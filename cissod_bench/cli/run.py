@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cissod_bench.cli.console import print_states
 from cissod_bench.cli.options import DataRoot, Json, Slurm, SlurmOptions, cluster_options
 
 WHAT, DATA, LENGTH, MACHINE, OUTPUT = "What is trained", "Data", "Length and detector", "Machine", "Output"
@@ -213,9 +214,7 @@ def run(
     if plan_only or exported is not None:
         return
     if cluster is not None:
-        from cissod_bench.cli.sweep import show_states
-
-        show_states([api.submit(prepared, cluster)], as_json=False)
+        print_states([api.submit(prepared, cluster)], as_json=False)
         return
     folder = prepared.run(progress=True)
     if not speaks:

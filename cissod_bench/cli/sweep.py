@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from cissod_bench.cli.console import print_json, print_rows
+from cissod_bench.cli.console import print_json, print_rows, print_states
 from cissod_bench.cli.options import Json, Slurm, SlurmOptions, cluster_options
 from cissod_bench.cli.run import run
 from cissod_bench.errors import UserError
 
 if TYPE_CHECKING:
     from cissod_bench.launch.grid import Grid
-    from cissod_bench.launch.status import Member, SweepRun
+    from cissod_bench.launch.status import Member
 
 # Of the errors in a command line Typer exports this one alone; its base stands in click, from Typer 0.26 on in Typer.
 _USAGE_ERROR: Any = typer.BadParameter.__base__
@@ -69,7 +69,7 @@ def sweep(
             typer.secho(f"  failed: {reason}", fg=typer.colors.RED)
 
     runs = sweeps.make_members(members, start=not status, cluster=cluster, starts=starts, fails=fails)
-    show_states(runs, as_json)
+    print_states(runs, as_json)
     sweeps.refuse_other_runs([run.state for run in runs])
     if any(run.state == "failed" for run in runs):
         raise typer.Exit(1)
@@ -141,17 +141,6 @@ def show_plan(rows: list[dict[str, Any]], as_json: bool) -> None:
     refuse_other_runs([row["state"] for row in rows])
     if any(row["state"] == "cannot run" for row in rows):
         raise typer.Exit(1)
-
-
-def show_states(runs: "Sequence[SweepRun]", as_json: bool) -> None:
-    """One table of states."""
-    rows = [{"run": run.name, "out": str(run.out), "state": run.state, "reason": run.reason} for run in runs]
-    if as_json:
-        print_json(rows)
-        return
-    names = [run.state for run in runs]
-    caption = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
-    print_rows(f"Runs in {runs[0].root}", caption, {"state": "State"}, rows)
 
 
 @contextlib.contextmanager
