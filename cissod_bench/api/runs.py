@@ -152,7 +152,8 @@ def run(spec: RunSpec, *, progress: bool = False) -> "RunFolder":
         >>> finished.result().key.method
         'soft-teacher'
     """
-    return prepare(spec).run(progress=progress)
+    spec, main = among_started(spec)
+    return prepare(spec, look_for_images=main).run(progress=progress)
 
 
 def load_detector(run: AnyPath, checkpoint: AnyPath | None = None, device: str = "cpu") -> "Predictor":
