@@ -128,3 +128,13 @@ def test_mistakes_on_the_command_line_are_named(file: Path, tmp_path: Path) -> N
     twins = Grid(None, expand("test", {}, [axes]))
     with pytest.raises(UserError, match="Two runs would have the folder"):
         members(twins, tmp_path)
+
+
+def test_options_that_run_repeats_are_gathered_in_the_spec() -> None:
+    given = {"task": "shapes", "method": "gbs", "option": "beta=0.7", "settings": ["a.b=0.5"], "set": ["c=x"]}
+    spec = spec_of({**given, "logger": ["none"], "gpus": 2, "compile": True})
+    assert spec.options == {"beta": "0.7"}
+    assert spec.overrides == {"a.b": 0.5, "c": "x"}
+    assert (spec.loggers, spec.processes, spec.compile) == (("none",), 2, True)
+    with pytest.raises(UserError, match="--set c is given twice"):
+        spec_of({**given, "settings": ["c=1"]})
