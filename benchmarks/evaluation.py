@@ -120,11 +120,12 @@ def report(folder: Path) -> None:
 
 def make_records(folder: Path) -> None:
     from cissod_bench.evaluation import METRICS
-    from cissod_bench.results.record import Group, Key, Result, write_result
+    from cissod_bench.results.record import Group, Result, write_result
+    from cissod_bench.results.run_key import RunKey
 
     rng = np.random.default_rng(0)
     for index in range(1000):
-        key = Key(
+        key = RunKey(
             task=f"task-{index % 4}", protocol=1, split_digest="d" * 64, split_seed=0, train_seed=index // 200,
             method=f"method-{index // 4 % 50}", method_options={}, schedule="short", iterations=800, shortened=False,
             detector="small", evaluator="hotcoco", max_detections=100,

@@ -43,6 +43,7 @@ from cissod_bench.tasks.registry import get_task
 from cissod_bench.training import detectors
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.job import Job, resolve_job
+from cissod_bench.training.spec import RunSpec
 
 REFERENCE = "soft-teacher"
 GPU_PRESET, CPU_PRESET = "r50-fpn-torchvision", "r18-small"
@@ -107,10 +108,11 @@ def busy(preset: detectors.Detector) -> detectors.Detector:
 
 def resolve(folder: Path, method: str, device: str, amp: str | None) -> Job:
     """The job of a method at the paper's length."""
-    return resolve_job(
+    spec = RunSpec(
         task=str(folder / "task.toml"), method=method, split=folder / "split", out=folder / f"run-{Path(method).stem}",
-        data_root=folder, detector="busy", iterations=ITERATIONS, workers=0, device=device, amp=amp,
+        data_root=folder, detector="busy", iterations=ITERATIONS, workers=0, threads=1, device=device, amp=amp,
     )  # fmt: skip
+    return resolve_job(spec)
 
 
 def stepper(job: Job, batches: list[Any]) -> tuple[Step, Callable[[], int]]:

@@ -79,6 +79,7 @@ def start(work: Path, method: str, launched: float) -> None:
     from cissod_bench.ssod.hooks.progress import ProgressHook
     from cissod_bench.training.job import resolve_job
     from cissod_bench.training.runner import run_job
+    from cissod_bench.training.spec import RunSpec
 
     steps["imports"] = time.time() - launched
 
@@ -91,14 +92,17 @@ def start(work: Path, method: str, launched: float) -> None:
 
     ProgressHook.before_train = begun  # type: ignore[method-assign]
     ProgressHook.after_train_iter = iterated  # type: ignore[method-assign]
-    job = resolve_job(
+    spec = RunSpec(
         task=str(work / "task.toml"),
         method=method,
         split=work / "split",
         out=work / f"run-{method}",
         data_root=work,
+        device="cpu",
         workers=0,
+        threads=1,
     )
+    job = resolve_job(spec)
     steps["everything checked"] = time.time() - launched
     try:
         run_job(job)

@@ -1,3 +1,87 @@
-"""Benchmark suite and split toolkit for class-imbalanced semi-supervised object detection (CI-SSOD)."""
+"""Benchmark suite and split toolkit for class-imbalanced semi-supervised object detection (CI-SSOD).
 
-__version__ = "0.1.0"
+The names below are loaded when they are first used (PEP 562), so that importing the package stays fast.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from cissod_bench.version import __version__
+
+_FROM_API = (
+    "RunSpec",
+    "compare",
+    "evaluate",
+    "export",
+    "load_detector",
+    "load_results",
+    "load_split",
+    "make_splits",
+    "prepare",
+    "report",
+    "run",
+    "sweep",
+)
+_MODULES = {
+    "api": "cissod_bench.api",
+    "detectors": "cissod_bench.training.detectors",
+    "methods": "cissod_bench.methods",
+    "tasks": "cissod_bench.tasks",
+}
+
+if TYPE_CHECKING:
+    from cissod_bench import api, methods, tasks
+    from cissod_bench.api import (
+        RunSpec,
+        compare,
+        evaluate,
+        export,
+        load_detector,
+        load_results,
+        load_split,
+        make_splits,
+        prepare,
+        report,
+        run,
+        sweep,
+    )
+    from cissod_bench.errors import UserError
+    from cissod_bench.training import detectors
+
+__all__ = [
+    "RunSpec",
+    "UserError",
+    "__version__",
+    "api",
+    "compare",
+    "detectors",
+    "evaluate",
+    "export",
+    "load_detector",
+    "load_results",
+    "load_split",
+    "make_splits",
+    "methods",
+    "prepare",
+    "report",
+    "run",
+    "sweep",
+    "tasks",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        value: Any = importlib.import_module(_MODULES[name])
+    elif name in _FROM_API:
+        value = getattr(importlib.import_module("cissod_bench.api"), name)
+    elif name == "UserError":
+        value = importlib.import_module("cissod_bench.errors").UserError
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

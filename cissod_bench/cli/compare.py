@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cissod_bench.cli.console import print_table, resampling
 from cissod_bench.cli.options import Json
 
 
@@ -24,19 +25,17 @@ def compare(
     The interval says what another validation set would change. It says nothing about other training seeds: for these,
     make several runs of each and see `report`. Runs that are not comparable are refused.
     """
-    from rich.progress import track
-
-    from cissod_bench.cli.report import print_table
-    from cissod_bench.leaderboard.comparison import compare_runs, comparison_table
+    from cissod_bench import api
+    from cissod_bench.leaderboard.comparison import comparison_table
     from cissod_bench.leaderboard.writers import json_text
 
-    found = compare_runs(
+    found = api.compare(
         first,
         second,
         annotations=annotations,
         samples=samples,
         seed=seed,
-        progress=iter if as_json else lambda drawn: track(drawn, "Resampling images", transient=True),
+        progress=iter if as_json else resampling,
     )
     if as_json:
         tables = [json_text(comparison_table(found, classes=each)).strip() for each in (False, True)]

@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from cissod_bench.cli.options import DataRoot, Json, split_folder
+from cissod_bench.cli.options import DataRoot, Json
 
 
 def doctor(data_root: DataRoot = Path("data"), as_json: Json = False) -> None:
@@ -29,8 +29,8 @@ def doctor(data_root: DataRoot = Path("data"), as_json: Json = False) -> None:
 
 def software() -> dict[str, str]:
     """Versions of this program and of what it stands on; "missing" for what is not installed."""
-    from cissod_bench import __version__
     from cissod_bench.results.record import describe_environment
+    from cissod_bench.version import __version__
 
     found = {"cissod-bench": __version__, **describe_environment()}
     for package in ("torch", "torchvision", "onedl-mmdetection", "onedl-mmengine", "onedl-mmcv", "hotcoco"):
@@ -72,10 +72,11 @@ def _holds_something(path: Path) -> bool:
 def task_data(data_root: Path) -> dict[str, list[dict[str, Any]]]:
     """For each built-in task the files it needs and whether they are there."""
     from cissod_bench.tasks.registry import TASKS
+    from cissod_bench.training.spec import default_split
 
     report = {}
     for task in TASKS.values():
-        split = split_folder(data_root, task.name, 0)
+        split = default_split(data_root, task.name)
         files = {}
         if task.files is not None:
             files = {

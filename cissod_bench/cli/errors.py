@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cissod_bench.cli.console import print_json, print_table
 from cissod_bench.cli.options import Json
 from cissod_bench.errors import UserError
 
@@ -26,56 +27,16 @@ def errors(
     Cls: wrong class, Loc: wrong place, Both, Dupe: found twice, Bkg: nothing there, Miss: not found. The share of
     minority objects taken for a majority class or for background is the paper's first confirmation bias as a number.
     """
-    from cissod_bench.cli.report import print_table
-    from cissod_bench.evaluation.groups import load_evaluation
-    from cissod_bench.evaluation.inputs import read_detections
-    from cissod_bench.evaluation.tide import ERROR_TYPES, group_confusion, tide_errors
-    from cissod_bench.leaderboard.intervals import ground_truth
-    from cissod_bench.leaderboard.table import Cell, Column, Table
-    from cissod_bench.results.record import RESULT_FILE, load_result
+    from cissod_bench.leaderboard.errors import confusion_table, error_table, errors_of
 
-    record = load_result(run / RESULT_FILE)
-    if record.key.rules != "coco":
-        raise UserError(f"{run}: scored by LVIS's rules, for which TIDE's error types are not defined.")
-    if not {"detections", "per_class"} <= record.files.keys():
-        raise UserError(f"{run}: the record names no detections or no per-class arrays.")
-    truth = ground_truth(record, run, annotations)
-    detections = read_detections(run / record.files["detections"], truth)
-    groups = load_evaluation(run / record.files["per_class"]).groups
-    found = tide_errors(truth, detections, max_detections=record.key.max_detections)
-    position = {name: index for index, name in enumerate(truth.class_names)}
-    counts = {
-        group: {name: int(found.by_class[name][[position[member] for member in names]].sum()) for name in ERROR_TYPES}
-        for group, names in groups.items()
-    }
-    shares = group_confusion(
-        truth, detections, {group: names for group, names in groups.items() if group != "all"}, min_score=min_score
-    )
+    found = errors_of(run, annotations=annotations, min_score=min_score)
     if out is not None:
-        _write_plots(out, run.name, counts, shares, overwrite)
+        _write_plots(out, run.name, found.counts, found.confusion, overwrite)
     if as_json:
-        import json
-
-        content = {"errors": counts, "gain": found.gain, "confusion": shares, "min_score": min_score}
-        typer.echo(json.dumps(content, indent=2))
+        print_json({"errors": found.counts, "gain": found.gain, "confusion": found.confusion, "min_score": min_score})
         return
-    columns = (Column("group", "Group"), *(Column(name, name) for name in ERROR_TYPES))
-    rows = [(Cell(group), *(Cell(f"{value:,}") for value in row.values())) for group, row in counts.items()]
-    rows.append((Cell("AP50 gained"), *(Cell(f"{100 * found.gain[name]:.1f}") for name in ERROR_TYPES)))
-    caption = "Number of errors; last row: points of AP50 (all classes) if the errors of a type were mended."
-    print_table(Table("errors", f"{run}: errors", caption, columns, tuple(rows), ranked=0))
-    outcomes = ["correct", "within", *shares, "background"]
-    titles = {"correct": "right class", "within": "same group"}
-    columns = (Column("group", "Objects of"), *(Column(name, titles.get(name, name)) for name in outcomes))
-    body = tuple(
-        (
-            Cell(group),
-            *(Cell(f"{100 * row[name] / max(sum(row.values()), 1):.1f}" if name in row else None) for name in outcomes),
-        )
-        for group, row in shares.items()
-    )
-    caption = f"What objects are taken for, in percent of the group's objects; scores of {min_score} and more."
-    print_table(Table("confusion", f"{run}: confusion of groups", caption, columns, body, ranked=0))
+    print_table(error_table(found))
+    print_table(confusion_table(found))
 
 
 def _write_plots(

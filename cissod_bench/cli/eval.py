@@ -1,18 +1,16 @@
 """`cissod-bench eval`: score detections of any framework, without torch."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cissod_bench.cli.console import print_json, print_table
 from cissod_bench.cli.options import DataRoot, Json
 from cissod_bench.errors import UserError
 
 if TYPE_CHECKING:
     from cissod_bench.evaluation import Evaluation
-    from cissod_bench.splits.folder import Split
-    from cissod_bench.tasks.registry import Task
 
 
 def evaluate_predictions(
@@ -53,7 +51,7 @@ def evaluate_predictions(
 
     Example: cissod-bench eval --predictions results.json --task coco-split1 --annotations instances_val2017.json
     """
-    from cissod_bench.evaluation import evaluate
+    from cissod_bench.results import external
 
     if out is not None and (split is None or method is None or iterations is None or detector is None):
         raise UserError(
@@ -61,83 +59,22 @@ def evaluate_predictions(
         )
     if out is not None and out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: the folder is not empty. Give another --out, or remove it first.")
-    chosen, drawn = _task_and_split(task, split)
-    truth = annotations or _annotations(chosen, drawn, data_root)
-    evaluation = evaluate(
-        truth,
+    scored = external.score(
         predictions,
-        drawn.groups if drawn else _task_groups(chosen, truth),
+        task,
+        split,
+        annotations=annotations,
+        data_root=data_root,
         evaluator=evaluator,
-        max_detections=max_detections or chosen.max_detections,
-        lvis=chosen.dataset == "lvis",
+        max_detections=max_detections,
     )
-    if out is not None and drawn is not None and method and iterations and detector:
-        from cissod_bench.results.record import Key
-
-        key = Key(
-            task=chosen.name,
-            protocol=chosen.version,
-            split_digest=drawn.digest,
-            split_seed=drawn.seed,
-            train_seed=seed,
-            method=method,
-            method_options={},
-            schedule=schedule,
-            iterations=iterations,
-            shortened=iterations < chosen.iterations,
-            detector=detector,
-            evaluator=evaluator,
-            max_detections=evaluation.max_detections,
-            rules="lvis" if evaluation.lvis else "coco",
+    if out is not None and method and iterations and detector:
+        external.record_scores(
+            scored, out, method=method, detector=detector, iterations=iterations, schedule=schedule, seed=seed
         )
-        from cissod_bench.results.external import write_run
-
-        write_run(out, key, evaluation, predictions, split=str(drawn.folder))
-    _show(evaluation, chosen.name, as_json)
+    _show(scored.evaluation, scored.task.name, as_json)
     if out is not None and not as_json:
         typer.echo(f"Written: {out}")
-
-
-def _task_and_split(task: str | None, split: Path | None) -> tuple["Task", "Split | None"]:
-    from cissod_bench.splits.folder import load_split
-    from cissod_bench.tasks.registry import TASKS, get_task
-
-    # The manifest's own digest is checked; the images' lists and annotations of D_l do not matter here.
-    drawn = load_split(split, verify=False) if split else None
-    if task is None and drawn is None:
-        raise UserError("Give --task, or --split with a split folder: they say which classes form which group.")
-    if task is None and drawn is not None and drawn.task not in TASKS:
-        raise UserError(f"{split}: a split of the custom task {drawn.task!r}; give its task file as --task.")
-    chosen = get_task(task or (drawn.task if drawn else ""))
-    if drawn is not None and (drawn.task, drawn.protocol) != (chosen.name, chosen.version):
-        raise UserError(
-            f"{split}: a split of task {drawn.task!r}, protocol {drawn.protocol}, not of {chosen.name!r}, protocol "
-            f"{chosen.version}."
-        )
-    return chosen, drawn
-
-
-def _annotations(task: "Task", split: "Split | None", data_root: Path) -> Path:
-    if split is not None and split.validation_file is not None:
-        return split.validation_file
-    if task.files is not None:
-        path = data_root / task.files.val_annotations
-    elif split is not None:
-        path = split.folder / "data" / "val.json"
-    else:
-        raise UserError(f"Task {task.name!r} keeps its validation annotations in its split folder: give --split.")
-    if not path.is_file():
-        raise UserError(f"{path}: the validation annotations are not there. Give them as --annotations.")
-    return path
-
-
-def _task_groups(task: "Task", annotations: Path) -> Mapping[str, Sequence[str]]:
-    from cissod_bench.evaluation.inputs import read_ground_truth
-
-    if task.frequency_groups:
-        raise UserError(f"Task {task.name!r} groups its classes by their images in D_l: give --split.")
-    names = read_ground_truth(annotations).class_names
-    return {"maj": [name for name in names if name not in task.minority], "min": task.minority}
 
 
 def _show(evaluation: "Evaluation", task: str, as_json: bool) -> None:
@@ -145,14 +82,11 @@ def _show(evaluation: "Evaluation", task: str, as_json: bool) -> None:
 
     metrics = evaluation.metrics()
     if as_json:
-        import json
-
         sizes = {group: len(names) for group, names in evaluation.groups.items()}
         content = {"task": task, "metrics": metrics, "classes": sizes, "evaluator": evaluation.evaluator}
         without = {"without_ground_truth": evaluation.without_ground_truth}
-        typer.echo(json.dumps(content | without | {"max_detections": evaluation.max_detections}, indent=2))
+        print_json(content | without | {"max_detections": evaluation.max_detections})
         return
-    from cissod_bench.cli.report import print_table
     from cissod_bench.leaderboard.table import Cell, Column, Table
 
     columns = (

@@ -14,12 +14,9 @@ def export(
 
     The bundle's README.md says how mmdet loads it.
     """
-    from cissod_bench.cli.run import quiet_imports
+    from cissod_bench import api
 
-    with quiet_imports():
-        from cissod_bench.training.export import export_bundle
-
-    checkpoint, needs = export_bundle(run, out)
+    checkpoint, needs = api.export(run, out)
     size = sum(path.stat().st_size for path in out.iterdir()) / 2**20
     loads = f"needs cissod_bench for {', '.join(needs)}" if needs else "loads in mmdet alone"
     typer.echo(f"{out}: {size:.1f} MiB from {checkpoint}; {loads}.")

@@ -1,10 +1,12 @@
 """`cissod-bench list`: what there is to choose from."""
 
+import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from cissod_bench.cli.console import print_json
 from cissod_bench.cli.options import Json
 
 app = typer.Typer(
@@ -13,11 +15,19 @@ app = typer.Typer(
 
 
 @app.command("methods")
-def methods(as_json: Json = False) -> None:
-    """Methods that `run --method` takes, besides method files."""
+def methods(
+    name: Annotated[
+        str | None, typer.Argument(help="A method or a method file: show its options.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Methods that `run --method` takes, besides method files; with NAME, the options of one."""
     from cissod_bench.methods import user
     from cissod_bench.methods.registry import METHODS
 
+    if name is not None:
+        show_method(name, as_json)
+        return
     rows = [
         {"name": method.name, "family": method.family, "title": method.title, "citation": method.citation}
         for method in METHODS.values()
@@ -28,6 +38,20 @@ def methods(as_json: Json = False) -> None:
             title = f"NOT USED, the name is a built-in method's: {title}"
         rows.append({"name": name, "family": "installed", "title": title, "citation": ""})
     show(rows, ("name", "family", "title"), as_json)
+
+
+def show_method(name: str, as_json: bool) -> None:
+    """Print a method and its options with types, defaults and where these are from."""
+    from cissod_bench.methods import describe
+
+    method = describe(name)
+    if as_json:
+        print_json(method)
+        return
+    typer.echo(f"{method['name']}: {method['title']}\n{method['citation']}\n")
+    for option in method["options"]:
+        typer.echo(f"-o {option['name']}={option['default']}    {option['type']}")
+        typer.echo(textwrap.fill(option["about"], 100, initial_indent="    ", subsequent_indent="    "))
 
 
 @app.command("tasks")
@@ -87,9 +111,7 @@ def detectors(as_json: Json = False) -> None:
 def show(rows: Sequence[dict[str, Any]], columns: Sequence[str], as_json: bool) -> None:
     """Print rows as a table of some columns, or all of it as JSON."""
     if as_json:
-        import json
-
-        typer.echo(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     widths = [max(len(str(row[column])) for row in [*rows, {column: column}]) for column in columns]
     for row in [{column: column for column in columns}, *rows]:

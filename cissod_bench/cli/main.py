@@ -13,6 +13,7 @@ from cissod_bench.cli.errors import errors
 from cissod_bench.cli.eval import evaluate_predictions
 from cissod_bench.cli.export import export
 from cissod_bench.cli.make_splits import make_splits
+from cissod_bench.cli.panels import PanelCommand
 from cissod_bench.cli.predict import predict
 from cissod_bench.cli.report import report
 from cissod_bench.cli.run import run
@@ -30,7 +31,7 @@ app = typer.Typer(
 )
 app.command("make-splits")(make_splits)
 app.add_typer(splits_app, name="splits")
-app.command("run")(run)
+app.command("run", cls=PanelCommand)(run)
 app.command("sweep", context_settings={"ignore_unknown_options": True})(sweep)
 app.command("predict")(predict)
 app.command("export")(export)

@@ -9,10 +9,7 @@ import typer
 from cissod_bench.cli.options import DataRoot
 
 if TYPE_CHECKING:
-    from cissod_bench.coco.reader import Read
     from cissod_bench.splits.make import Made
-    from cissod_bench.splits.plan import Variant
-    from cissod_bench.tasks.registry import Task
 
 
 def make_splits(
@@ -36,7 +33,7 @@ def make_splits(
         str, typer.Option("--seed", "--seeds", help="Seed of the draw; several as 0,1,2 or 0-4 make OUT/seed0, ...")
     ] = "0",
     folds: Annotated[
-        int, typer.Option(min=0, help="Hold out one of so many parts for validation in turn: OUT/fold0, ...")
+        int, typer.Option(min=0, help="Number of parts, each held out for validation in turn: OUT/fold0, ...")
     ] = 0,
     data_root: DataRoot = Path("data"),
     force: Annotated[bool, typer.Option("--force", help="Replace another split in the output folder.")] = False,
@@ -60,59 +57,34 @@ def make_splits(
     # Before NumPy is loaded: a virtual machine gets huge pages from its host, which takes longer than many small ones
     # (6 % of the time for Objects365).
     os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")
+    from cissod_bench import api
     from cissod_bench.errors import UserError
-    from cissod_bench.splits import make, sources
-    from cissod_bench.tasks.registry import get_task
 
     if template is not None:
         _write_template(template)
         return
     if not task or out is None:
         raise UserError("make-splits needs --task and --out; or --template FILE for a task file to fill in.")
-    chosen = get_task(task)
-    folders = [(out / name, variant) for name, variant in _variants(seeds, folds)]
-    if chosen.files is None and annotations is None:
-        made = [_make_embedded(chosen, folder, variant, force=force, plot=plot) for folder, variant in folders]
-    else:
-        kept = cached_reader(chosen.dataset, cache, off=no_cache)
-        train = sources.annotation_file(chosen, annotations, data_root)
-        if images is None and annotations is None and chosen.dataset == "custom" and chosen.files is not None:
-            images = Path(chosen.files.train_images)
-        made = make.make_splits(
-            chosen,
-            train,
-            folders,
-            majority_annotations=sources.majority_file(chosen, majority_annotations, data_root),
-            images=images,
-            read=kept,
-            force=force,
-            plot=plot,
-        )
+    made = api.make_splits(
+        task,
+        out,
+        seeds=_numbers(seeds),
+        folds=folds,
+        annotations=annotations,
+        majority_annotations=majority_annotations,
+        images=images,
+        data_root=data_root,
+        cache=False if no_cache else cache or True,
+        force=force,
+        plot=plot,
+        progress=True,
+    )
     print_made(made, as_json=as_json)
 
 
-def cached_reader(dataset: str, folder: Path | None = None, *, off: bool = False) -> "Read":
-    """A reader of this data set's files with a progress bar and, unless it is off, a cache in the folder."""
-    from cissod_bench.coco.cache import cached, default_folder
-    from cissod_bench.coco.reading_progress import read_with_bar
-
-    read = read_with_bar(dataset)
-    variant = "lvis" if dataset == "lvis" else ""
-    return read if off else cached(read, folder or default_folder(), variant)
-
-
-def _make_embedded(task: "Task", folder: Path, variant: "Variant", *, force: bool, plot: bool) -> "Made":
-    from cissod_bench.coco.reading_progress import counting_bar
-    from cissod_bench.splits.make import make_embedded_split
-
-    with counting_bar("Making images") as progress:
-        return make_embedded_split(task, folder, variant, progress=progress, force=force, plot=plot)
-
-
-def _variants(seeds: str, folds: int) -> "list[tuple[str, Variant]]":
-    """Sub-folder and variant of every split asked for; a single one needs no sub-folder."""
+def _numbers(seeds: str) -> list[int]:
+    """The seeds in a list such as 0,1,2 or 0-4."""
     from cissod_bench.errors import UserError
-    from cissod_bench.splits.plan import Variant
 
     numbers: list[int] = []
     for part in seeds.split(","):
@@ -120,18 +92,7 @@ def _variants(seeds: str, folds: int) -> "list[tuple[str, Variant]]":
         if not first.strip().isdecimal() or (dash and not last.strip().isdecimal()):
             raise UserError(f"--seed {seeds}: write a whole number, several as 0,1,2 or a range as 0-4.")
         numbers += range(int(first), int(last if dash else first) + 1)
-    if not numbers or len(set(numbers)) < len(numbers):
-        raise UserError(f"--seed {seeds}: seeds must be different, a range must ascend.")
-    if folds == 1:
-        raise UserError("--folds 1 would hold out every image. Use at least 2.")
-    many = len(numbers) > 1
-    if not folds:
-        return [(f"seed{seed}" if many else "", Variant(seed)) for seed in numbers]
-    return [
-        ((f"seed{seed}/" if many else "") + f"fold{fold}", Variant(seed, folds, fold))
-        for seed in numbers
-        for fold in range(folds)
-    ]
+    return numbers
 
 
 def _write_template(path: Path) -> None:

@@ -12,20 +12,29 @@ DataRoot = Annotated[
     typer.Option(
         "--data-root",
         envvar="CISSOD_DATA_ROOT",
+        rich_help_panel="Data",
         help="Folder that holds the data sets and the splits (coco/, lvis/, objects365/, splits/).",
         show_default=True,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text.")]
+Json = Annotated[
+    bool, typer.Option("--json", rich_help_panel="Output", help="Print JSON for programs instead of text.")
+]
 
 Slurm = Annotated[
-    bool, typer.Option("--slurm", help="Submit to Slurm (submitit); it goes on by itself after its time is up.")
+    bool,
+    typer.Option(
+        "--slurm",
+        rich_help_panel="Machine",
+        help="Submit to Slurm (submitit); it continues by itself after its time is up.",
+    ),
 ]
 SlurmOptions = Annotated[
     list[str] | None,
     typer.Option(
         "--slurm-option",
         metavar="NAME=VALUE",
+        rich_help_panel="Machine",
         help="time=MINUTES, and what else sbatch is to be told: partition=gpu, account, mem, ...; repeatable. "
         "cluster=local makes the jobs processes of this machine.",
     ),
@@ -68,8 +77,3 @@ def slurm_options(given: list[str] | None) -> dict[str, str]:
     if not options.get("time", "").isdecimal():
         raise UserError("--slurm needs --slurm-option time=MINUTES: when Slurm may take the machine away.")
     return options
-
-
-def split_folder(data_root: Path, task: str, seed: int) -> Path:
-    """Where a built-in task's split lies unless the user says otherwise."""
-    return data_root / "splits" / task / f"seed-{seed}"

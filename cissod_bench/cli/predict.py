@@ -28,17 +28,13 @@ def predict(
     Writes `detections.json` (COCO's results format with file and class names beside the ids), `images.json` (what the
     ids stand for) and, with --draw, `pictures/`.
     """
-    from cissod_bench.cli.run import quiet_imports
+    from cissod_bench import api
     from cissod_bench.io import canonical_json
 
-    with quiet_imports():
-        from cissod_bench.training.predict import load_trained, predict_folder
-        from cissod_bench.training.runner import pick_device
-
-    trained = load_trained(run, checkpoint, pick_device(device))
-    seen, found = predict_folder(trained, images, out, min_score=min_score, drawn=draw)
+    predictor = api.load_detector(run, checkpoint, device)
+    seen, found = predictor.predict_folder(images, out, min_score=min_score, drawn=draw)
     if as_json:
-        facts = {"out": str(out), "images": seen, "detections": found, "checkpoint": str(trained.checkpoint)}
+        facts = {"out": str(out), "images": seen, "detections": found, "checkpoint": str(predictor.checkpoint)}
         typer.echo(canonical_json(facts))
     else:
-        typer.echo(f"{found:,} detections on {seen:,} images with {trained.checkpoint}; they are in {out}.")
+        typer.echo(f"{found:,} detections on {seen:,} images with {predictor.checkpoint}; they are in {out}.")

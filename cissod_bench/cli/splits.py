@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cissod_bench.cli.make_splits import cached_reader, print_made
+from cissod_bench.cli.make_splits import print_made
 
 app = typer.Typer(help="Look at, check, compare, export and import splits.", no_args_is_help=True)
 
@@ -29,12 +29,13 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check every promise of a split: digests, disjoint parts, floors, no hidden label. A broken one: exit code 2."""
+    from cissod_bench.api.splits import reader
     from cissod_bench.errors import UserError
     from cissod_bench.splits.folder import read_manifest
     from cissod_bench.splits.verify import verify_split
     from cissod_bench.tasks.registry import dataset_of
 
-    columns = cached_reader(dataset_of(read_manifest(folder).task))(annotations)[0] if annotations else None
+    columns = reader(dataset_of(read_manifest(folder).task), progress=True)(annotations)[0] if annotations else None
     checks = verify_split(folder, images=images, validation=validation, annotations=columns)
     if as_json:
         _print_json([{"promise": check.promise, "problem": check.problem} for check in checks])
@@ -120,6 +121,7 @@ def export(
     images: Annotated[str, typer.Option(help="yolo: folder put before each file name.")] = "",
 ) -> None:
     """Write a split as other code bases read it: plain ids, Unbiased Teacher's JSON, YOLO's image lists."""
+    from cissod_bench.api.splits import reader
     from cissod_bench.errors import UserError, unknown_name
     from cissod_bench.splits import interop as exchange
     from cissod_bench.splits.folder import load_split
@@ -135,7 +137,7 @@ def export(
             raise UserError(
                 "unbiased-teacher lists positions in the training annotations: give them with --annotations."
             )
-        columns = cached_reader(dataset_of(splits[0].task))(annotations)[0]
+        columns = reader(dataset_of(splits[0].task), progress=True)(annotations)[0]
         for percentage, seed in exchange.export_unbiased_teacher(splits, out, columns):
             typer.echo(f"DATALOADER.SUP_PERCENT {percentage} DATALOADER.RANDOM_DATA_SEED {seed}")
     elif len(splits) > 1:
@@ -177,6 +179,7 @@ def import_split(
 
     import numpy as np
 
+    from cissod_bench.api.splits import reader
     from cissod_bench.coco.columns import Columns
     from cissod_bench.errors import UserError
     from cissod_bench.splits.interop import given_selection, read_ids
@@ -204,7 +207,7 @@ def import_split(
         annotations,
         [(out, variant)],
         images=images,
-        read=cached_reader(chosen.dataset),
+        read=reader(chosen.dataset, progress=True),
         given=given,
         force=force,
         plot=True,

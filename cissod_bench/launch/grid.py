@@ -1,4 +1,4 @@
-"""The grid of a sweep: which runs there are, as options of `run`.
+"""The grid of a sweep: which runs there are.
 
 A sweep file::
 
@@ -19,31 +19,25 @@ A sweep file::
 
 import itertools
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cissod_bench.errors import UserError, unknown_name
+from cissod_bench.training.overrides import parse_overrides
+from cissod_bench.training.spec import RunSpec, parse_options
 
 Values = Mapping[str, Any]
 _ONE_OF = ("method", "ablation")
 """What is trained: named by one of these, so that both together are one axis."""
-
-
-@dataclass(frozen=True)
-class Known:
-    """An option of `run`, as a sweep may set it.
-
-    Attributes:
-        flag: what it is called on the command line.
-        switch: whether it is given without a value.
-        repeated: whether it may be given more than once.
-    """
-
-    flag: str
-    switch: bool
-    repeated: bool
+REPEATED = {"option": "options", "set": "overrides", "settings": "overrides", "logger": "loggers"}
+"""Options that `run` takes more than once -> the field of a spec that they are gathered in."""
+OPTIONS = (
+    *REPEATED,
+    *(name for name in RunSpec.__struct_fields__ if name not in ("out", *REPEATED.values())),
+)
+"""What a sweep may set of its runs."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +45,7 @@ class Grid:
     """Runs to be made.
 
     Attributes:
-        out: folder of their folders, None to leave that to the command line.
+        out: folder of their folders, None to leave that to the caller.
         runs: options of each.
     """
 
@@ -59,13 +53,12 @@ class Grid:
     runs: tuple[Values, ...]
 
 
-def read_grid(path: Path, known: Mapping[str, Known], shared: Values) -> Grid:
+def read_grid(path: Path, shared: Values) -> Grid:
     """The runs of a sweep file.
 
     Args:
         path: TOML file, see the head of this module.
-        known: name -> option of `run`.
-        shared: options from the command line, which go before those of the file.
+        shared: options from elsewhere, which go before those of the file.
 
     Raises:
         UserError: no such file, not TOML, or an entry that means nothing.
@@ -83,20 +76,17 @@ def read_grid(path: Path, known: Mapping[str, Known], shared: Values) -> Grid:
     tables = [tables] if isinstance(tables, dict) else tables
     if not isinstance(base, dict) or not all(isinstance(table, dict) for table in tables) or not tables:
         raise UserError(f"{path}: write [run] as a table and [[grid]] as tables of lists.")
-    runs = expand(str(path), {**base, **shared}, tables, known)
+    runs = expand(str(path), {**base, **shared}, tables)
     return Grid(Path(content["out"]) if "out" in content else None, runs)
 
 
-def expand(
-    source: str, shared: Values, tables: Sequence[Mapping[str, Any]], known: Mapping[str, Known]
-) -> tuple[Values, ...]:
+def expand(source: str, shared: Values, tables: Sequence[Mapping[str, Any]]) -> tuple[Values, ...]:
     """Every combination of the values of each table, each run once, in the order of the tables.
 
     Args:
         source: where they come from, for messages.
-        shared: options of all runs; those of the tables go before them, and beside them where `run` repeats an option.
+        shared: options of all runs; those of the tables go before them, or after them where `run` repeats an option.
         tables: name -> a value or a list of values.
-        known: name -> option of `run`.
 
     Raises:
         UserError: a name that `run` does not have, or an empty list.
@@ -104,8 +94,8 @@ def expand(
     runs: list[Values] = []
     for table in tables:
         for name, values in (*shared.items(), *table.items()):
-            if name.replace("-", "_") not in known:
-                raise UserError(f"{source}: {unknown_name('option of run', name, known)}")
+            if name.replace("-", "_") not in OPTIONS:
+                raise UserError(f"{source}: {unknown_name('option of run', name, OPTIONS)}")
             if values == []:
                 raise UserError(f"{source}: {name} has an empty list of values.")
         axes: dict[str, list[tuple[str, Any]]] = {}
@@ -117,27 +107,31 @@ def expand(
             run = {name.replace("-", "_"): value for name, value in shared.items() if not (named and name in _ONE_OF)}
             for name, value in chosen:
                 name = name.replace("-", "_")
-                both = known[name].repeated and name in run
+                both = name in REPEATED and name in run
                 run[name] = [*_listed(run[name]), *_listed(value)] if both else value
             if run not in runs:
                 runs.append(run)
     return tuple(runs)
 
 
-def arguments(run: Values, known: Mapping[str, Known]) -> list[str]:
-    """A run's options as arguments of the command line."""
-    return list(_arguments(run, known))
+def spec_of(run: Values) -> RunSpec:
+    """The spec that a run's options stand for.
 
-
-def _arguments(run: Values, known: Mapping[str, Known]) -> Iterator[str]:
-    for name, value in run.items():
-        option = known[name]
-        if option.switch:
-            if value:
-                yield option.flag
-            continue
-        for single in _listed(value) if option.repeated else [value]:
-            yield from (option.flag, str(single))
+    Raises:
+        UserError: a value of the wrong type or out of range, or no task.
+    """
+    fields: dict[str, Any] = {name: value for name, value in run.items() if name not in REPEATED}
+    given = {name: [str(value) for value in _listed(run[name])] for name in REPEATED if name in run}
+    if "option" in given:
+        fields["options"] = parse_options(given["option"])
+    if "set" in given or "settings" in given:
+        fields["overrides"] = parse_overrides([*given.get("settings", ()), *given.get("set", ())])
+    if "logger" in given:
+        fields["loggers"] = tuple(given["logger"])
+    if "task" not in fields:
+        said = " ".join(f"--{name} {value}" for name, value in run.items())
+        raise UserError(f"{said or 'sweep'}: no task. Give one with --task, or as `task` in the file.")
+    return RunSpec(**fields)
 
 
 def varied(runs: Sequence[Values]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 A job is one task on each node, which starts `cissod-bench run` there: a job is what a user would type. Before its time
 is up or its place is taken, the task asks the run to stop, which leaves a checkpoint, and Slurm starts it anew; the run
-folder says where it goes on.
+folder says where it continues.
 """
 
 import os
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cissod_bench.errors import UserError
+from cissod_bench.launch.failure import reason_of
 
 CLUSTERS = ("slurm", "local")
 _STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT)
@@ -43,8 +44,6 @@ class RunTask:
             RuntimeError: the run failed; with the reason.
         """
         from submitit import JobEnvironment
-
-        from cissod_bench.launch.status import reason_of
 
         environment = JobEnvironment()
         nodes = environment.num_nodes
@@ -74,7 +73,7 @@ class RunTask:
 
 
 def _wait(process: "subprocess.Popen[bytes]") -> None:
-    """Wait for a process, also where a signal has interrupted the waiting for it; its code is there to be asked for."""
+    """Wait for a process, even if a signal interrupts the wait; its exit code can still be read."""
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 

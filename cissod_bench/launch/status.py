@@ -1,9 +1,9 @@
-"""Where each run of a sweep stands: from its folder, and from what was noted when it was last started.
+"""The state of each run of a sweep: from its folder, and from what was noted when it was last started.
 
-Notes and logs lie in `sweep/` beside the run folders, by the name of the run: `sweep/TASK/RUN.json` and `RUN.log`.
+Notes and logs lie in `sweep/` next to the run folders, named after the run: `sweep/TASK/RUN.json` and `RUN.log`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,10 +11,12 @@ from typing import Any, Literal
 import msgspec
 
 from cissod_bench.errors import UserError
-from cissod_bench.io import in_use, write_bytes
-from cissod_bench.launch.held import differences, held_run
+from cissod_bench.io import write_bytes
+from cissod_bench.launch.arguments import run_arguments
 from cissod_bench.launch.slurm import job_state, submit
-from cissod_bench.results.record import IN_USE, RESULT_FILE
+from cissod_bench.results.run_folder import RunFolder
+from cissod_bench.results.run_key import facts_of, key_differences
+from cissod_bench.training.spec import RunSpec, run_key
 
 State = Literal["done", "running", "queued", "failed", "waiting", "another run"]
 
@@ -26,19 +28,22 @@ class Member:
     Attributes:
         name: its folder, relative to the sweep's.
         root: the sweep's folder.
-        arguments: of `run`, without --out.
-        given: the same, parsed: options of `run` by name, those with their defaults too.
+        spec: the run, with its folder.
     """
 
     name: str
     root: Path
-    arguments: tuple[str, ...]
-    given: Mapping[str, Any]
+    spec: RunSpec
 
     @property
     def out(self) -> Path:
         """The run folder."""
         return self.root / self.name
+
+    @property
+    def folder(self) -> RunFolder:
+        """The same with what is in it."""
+        return RunFolder(self.out)
 
     @property
     def log(self) -> Path:
@@ -58,7 +63,7 @@ class Note(msgspec.Struct, omit_defaults=True):
         failed: why it failed, None if it did not.
         cluster: where it was submitted ("slurm" or "local"), None if it was started directly.
         job: number of the job there.
-        asked: what the run was asked to be when it was submitted, by the names of a record's key.
+        asked: what the run was when it was submitted (`run_key.Facts`).
     """
 
     failed: str | None = None
@@ -73,6 +78,20 @@ class Standing:
 
     state: State
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class SweepRun(Member):
+    """One run of a sweep with its state and, where it needs one, the reason."""
+
+    state: State
+    reason: str
+
+
+def with_state(member: Member) -> SweepRun:
+    """A run with its state, see `standing`."""
+    state = standing(member)
+    return SweepRun(member.name, member.root, member.spec, state.state, state.reason)
 
 
 def write_note(member: Member, note: Note) -> None:
@@ -94,27 +113,22 @@ def read_note(member: Member) -> Note:
         raise UserError(f"{member.note}: not a sweep's note ({error}). Remove it.") from None
 
 
-def standing(member: Member, asked: Callable[[], Mapping[str, Any]]) -> Standing:
-    """Where a run stands.
-
-    Args:
-        member: the run.
-        asked: what it is asked to be, by the names of a record's key; called where there is something to hold against
-            it.
+def standing(member: Member) -> Standing:
+    """The state of a run, whose folder and job are compared with its spec.
 
     Raises:
         UserError: the note is damaged.
     """
     try:
-        held = held_run(member.out)
-        found = "" if held is None else differences(held, asked())
+        held = member.folder.held()
+        found = "" if held is None else _differences(held, member.spec)
     except UserError as error:
         return Standing("failed", str(error))
     if found:
         return Standing("another run", f"holds another run: {found}")
-    if (member.out / RESULT_FILE).exists():
+    if member.folder.finished:
         return Standing("done")
-    if in_use(member.out / IN_USE):
+    if member.folder.in_use:
         return Standing("running")
     note = read_note(member)
     if note.failed is not None:
@@ -122,37 +136,33 @@ def standing(member: Member, asked: Callable[[], Mapping[str, Any]]) -> Standing
     if note.cluster is None or note.job is None:
         return Standing("waiting")
     state = Standing(*job_state(note.cluster, note.job, member.note.parent))
-    return state if state.state == "failed" else _job_standing(note, state, asked)
+    return state if state.state == "failed" else _job_standing(note, state, member.spec)
 
 
-def _job_standing(note: Note, state: Standing, asked: Callable[[], Mapping[str, Any]]) -> Standing:
-    """The state of a job, unless it was submitted for another run than the one that is asked for."""
+def _differences(held: Mapping[str, Any], spec: RunSpec) -> str:
+    return "; ".join(key_differences(held, facts_of(run_key(spec))))
+
+
+def _job_standing(note: Note, state: Standing, spec: RunSpec) -> Standing:
+    """The state of a job, unless it was submitted for another run than this one."""
     try:
-        found = differences(note.asked, asked()) if note.asked else ""
+        found = _differences(note.asked, spec) if note.asked else ""
     except UserError as error:
         return Standing("failed", str(error))
     return Standing("another run", f"is taken by job {note.job} for another run: {found}") if found else state
 
 
-def submit_member(member: Member, asked: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+def submit_member(member: Member, options: Mapping[str, Any]) -> str:
     """Submit a run as a job, and remember its number, which is returned.
 
     Args:
         member: the run.
-        asked: what it is asked to be, by the names of a record's key.
-        options: `cluster` and what it is to know, see `cluster.submit`.
+        options: `cluster` and what it is to know, see `slurm.submit`.
 
     Raises:
-        UserError: the cluster refuses it.
+        UserError: the run cannot be made, or the cluster refuses it.
     """
-    job = submit([*member.arguments, "--out", str(member.out)], member.log, member.note.parent, options)
-    write_note(member, Note(cluster=str(options["cluster"]), job=job, asked=dict(asked)))
+    asked = facts_of(run_key(member.spec))
+    job = submit(run_arguments(member.spec), member.log, member.note.parent, options)
+    write_note(member, Note(cluster=str(options["cluster"]), job=job, asked=asked))
     return job
-
-
-def reason_of(log: Path, exit_code: int) -> str:
-    """Why a run failed, from the last line that it printed."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    said = next((line for line in reversed(lines) if line.startswith("Error: ")), lines[-1] if lines else "no output")
-    how = f"killed by signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
-    return f"{said.removeprefix('Error: ')} ({how}; {log})"

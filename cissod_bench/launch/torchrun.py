@@ -1,21 +1,19 @@
 """Start a run's processes on this machine and watch over them, by torchrun's own agent.
 
 When one of them dies the agent stops the others; what is said then is the error of the one that died first, not of
-those that lost their partner. A signal to this process goes on to all of them.
+those that lost their partner. A signal to this process is passed on to all of them.
 """
 
+import contextlib
 import logging
 import os
-import pickle
 import re
 import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from torch.distributed import DistNetworkError, DistStoreError
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
@@ -23,6 +21,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from cissod_bench.errors import ProcessDied, Stopped, UserError
+from cissod_bench.launch.nodes import Nodes
+from cissod_bench.training.spec import RunSpec, encode_spec
 
 _LOST = re.compile(r"gloo|NCCL|Connection (closed|reset)|Broken pipe|Dist\w*Error", re.IGNORECASE)
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
@@ -32,45 +32,14 @@ STOPPING_SECONDS = 80
 """What processes have for a last checkpoint before they are killed; Slurm gives 90 seconds."""
 
 
-@dataclass(frozen=True)
-class Nodes:
-    """The machines of a run, on each of which it is started.
-
-    Attributes:
-        count: how many.
-        rank: number of this one, from 0.
-        rendezvous: "HOST:PORT" of the first one, where they meet; None for any free port of one machine.
-    """
-
-    count: int = 1
-    rank: int = 0
-    rendezvous: str | None = None
-
-    def __post_init__(self) -> None:
-        """Check.
-
-        Raises:
-            UserError: the parts do not fit together.
-        """
-        if not 0 <= self.rank < self.count:
-            raise UserError(f"--node-rank {self.rank}: with {self.count} nodes it is 0 to {self.count - 1}.")
-        if self.rendezvous is None:
-            if self.count > 1:
-                raise UserError(f"{self.count} nodes need --rendezvous HOST:PORT, a free port of the first of them.")
-            return
-        host, _, port = self.rendezvous.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-            raise UserError(f"--rendezvous {self.rendezvous}: write HOST:PORT.")
-
-
-def launch(asked: Mapping[str, Any], out: Path, here: int, nodes: Nodes) -> None:
-    """Run a job by several processes, `here` of them on this machine, until all have ended.
+def launch(spec: RunSpec, out: Path, nodes: Nodes, *, progress: bool = True) -> None:
+    """Make a run by several processes, `spec.gpus` of them on this machine, until all have ended.
 
     Args:
-        asked: arguments of `resolve_job`, checked already.
+        spec: the run, checked already.
         out: the run folder, for messages.
-        here: processes on this machine.
         nodes: where the others are.
+        progress: whether the main process shows how far the run is.
 
     Raises:
         UserError: the job cannot be run, or the nodes cannot meet.
@@ -78,16 +47,14 @@ def launch(asked: Mapping[str, Any], out: Path, here: int, nodes: Nodes) -> None
         ProcessDied: a process died; the others were stopped.
     """
     check_port(nodes)
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # all of it is said here
-    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(STOPPING_SECONDS))
     before = {number: signal.getsignal(number) for number in _HANDLED}
     with tempfile.TemporaryDirectory(prefix="cissod-bench-") as folder:
-        request = Path(folder) / "request.pkl"
-        request.write_bytes(pickle.dumps(dict(asked)))
+        request = Path(folder) / "spec.json"
+        request.write_bytes(encode_spec(spec))
         config = LaunchConfig(
             min_nodes=nodes.count,
             max_nodes=nodes.count,
-            nproc_per_node=here,
+            nproc_per_node=spec.gpus,
             run_id="cissod-bench",
             rdzv_backend="c10d" if nodes.rendezvous is None else "static",
             rdzv_endpoint=nodes.rendezvous or "localhost:0",
@@ -98,9 +65,11 @@ def launch(asked: Mapping[str, Any], out: Path, here: int, nodes: Nodes) -> None
             signals_to_handle=",".join(number.name for number in _HANDLED),
         )
         try:
-            elastic_launch(config, sys.executable)("-u", "-m", "cissod_bench.launch.worker", str(request))
+            with _quiet_agent():
+                words = [str(request), *([] if progress else ["quiet"])]
+                elastic_launch(config, sys.executable)("-u", "-m", "cissod_bench.launch.worker", *words)
         except ChildFailedError as failed:
-            raise described(failed.failures, here * nodes.count, out) from None
+            raise described(failed.failures, spec.processes, out) from None
         except SignalException as stopped:
             raise Stopped(
                 f"Stopped by {stopped.sigval.name}. The same command goes on from the newest checkpoint in {out}.",
@@ -113,6 +82,24 @@ def launch(asked: Mapping[str, Any], out: Path, here: int, nodes: Nodes) -> None
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _quiet_agent() -> Iterator[None]:
+    """Keep the agent quiet, since all of it is said here, and leave processes the time for a last checkpoint.
+
+    torchrun reads the time from the environment, where the user may have set it.
+    """
+    name, log = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT", logging.getLogger("torch.distributed.elastic")
+    given, level = name in os.environ, log.level
+    os.environ.setdefault(name, str(STOPPING_SECONDS))
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        if not given:
+            del os.environ[name]
 
 
 def check_port(nodes: Nodes) -> None:

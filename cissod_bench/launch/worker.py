@@ -1,4 +1,4 @@
-"""One process of a run that `launch.py` started: `python -m cissod_bench.launch.worker REQUEST`.
+"""One process of a run that `torchrun.py` started: `python -m cissod_bench.launch.worker SPEC.json [quiet]`.
 
 It prints nothing; an error goes into the file that torchrun's agent reads.
 """
@@ -6,7 +6,6 @@ It prints nothing; an error goes into the file that torchrun's agent reads.
 import contextlib
 import ctypes
 import os
-import pickle
 import signal
 import sys
 import warnings
@@ -24,7 +23,7 @@ def end_with_parent() -> None:
 
 
 def main() -> int:
-    """Run the request; the exit code."""
+    """Make the run; the exit code."""
     end_with_parent()
     # The main process warns of what is wrong with the run, and nobody of what libraries say about themselves.
     warnings.filterwarnings("ignore", module=r"(mmengine|mmdet|mmcv)\." if os.environ["RANK"] == "0" else "")
@@ -32,9 +31,12 @@ def main() -> int:
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
             from cissod_bench.training.job import resolve_job
             from cissod_bench.training.runner import run_job
+            from cissod_bench.training.spec import decode_spec
 
-            asked = pickle.loads(Path(sys.argv[1]).read_bytes())
-            run_job(resolve_job(**asked, look_for_images=False))
+            spec = decode_spec(Path(sys.argv[1]).read_bytes())
+            if spec.device == "cpu":
+                os.environ["CUDA_VISIBLE_DEVICES"] = ""  # mmengine takes a GPU wherever it sees one
+            run_job(resolve_job(spec, look_for_images=False), progress="quiet" not in sys.argv[2:])
     except BaseException as error:
         from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 

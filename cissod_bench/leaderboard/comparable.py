@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from cissod_bench.io import canonical_json
-from cissod_bench.results.record import Key, Result, comparison_fields, replicate_key
+from cissod_bench.results.record import Result
+from cissod_bench.results.run_key import RunKey, comparison_fields, replicate_key
 from cissod_bench.splits.statistics import GROUP_ORDER
 
 
@@ -188,7 +189,7 @@ def _run_set(runs: Sequence[Run]) -> RunSet:
     return RunSet(fields, groups, (*regular, *apart), tuple(notes))
 
 
-def _method_name(key: Key) -> str:
+def _method_name(key: RunKey) -> str:
     """The name of the method; a user's own file has its digest added, since another file may have the same name."""
     return key.method if key.method_digest is None else f"{key.method}@{key.method_digest[:8]}"
 
@@ -220,7 +221,7 @@ def _without_copies(members: Sequence[Run]) -> tuple[list[Run], list[Run]]:
     return kept, copies
 
 
-def _seed_order(key: Key) -> tuple[bool, int]:
+def _seed_order(key: RunKey) -> tuple[bool, int]:
     return (key.train_seed is None, key.train_seed or 0)
 
 

@@ -10,7 +10,8 @@ from cissod_bench.errors import UserError
 from cissod_bench.evaluation.bootstrap import Interval, group_interval, image_samples
 from cissod_bench.leaderboard.intervals import Progress, ground_truth, group_members, weighted_ap
 from cissod_bench.leaderboard.table import Cell, Column, Table
-from cissod_bench.results.record import RESULT_FILE, Result, comparison_fields, load_result
+from cissod_bench.results.record import RESULT_FILE, Result, load_result
+from cissod_bench.results.run_key import comparison_fields
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ import jinja2
 import plotly.graph_objects as go
 import plotly.offline
 
-from cissod_bench import __version__
 from cissod_bench.leaderboard import plots
 from cissod_bench.leaderboard.comparable import Row, Run, RunSet
 from cissod_bench.leaderboard.series import (
@@ -31,6 +30,7 @@ from cissod_bench.leaderboard.series import (
 from cissod_bench.leaderboard.table import Table
 from cissod_bench.leaderboard.writers import html_table
 from cissod_bench.results.record import Rejected
+from cissod_bench.version import __version__
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 COLORS = (*plots.COLORS[:-1], "#808080")  # black would be invisible on a dark page

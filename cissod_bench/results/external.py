@@ -1,29 +1,147 @@
-"""Run folders for detections that another program made, so that they can stand in the leaderboard."""
+"""Detections that another program made: scored, and recorded so that they can stand in the leaderboard."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from cissod_bench.evaluation import Evaluation, save_evaluation
+from cissod_bench.errors import UserError
+from cissod_bench.evaluation import Evaluation, evaluate, save_evaluation
+from cissod_bench.evaluation.inputs import read_ground_truth
 from cissod_bench.io import write_bytes
-from cissod_bench.results.record import RESULT_FILE, Key, describe_environment, make_result, write_result
+from cissod_bench.results.record import describe_environment, make_result, write_result
+from cissod_bench.results.run_folder import RunFolder
+from cissod_bench.results.run_key import RunKey
+from cissod_bench.splits import folder as folders
+from cissod_bench.splits.folder import Split
+from cissod_bench.tasks.registry import TASKS, Task, get_task
 
 
-def write_run(folder: Path, key: Key, evaluation: Evaluation, predictions: Path, *, split: str) -> None:
+@dataclass(frozen=True)
+class Scored:
+    """Scores of some detections, with the task and the split that they are of."""
+
+    evaluation: Evaluation
+    predictions: Path
+    task: Task
+    split: Split | None
+
+
+def score(
+    predictions: Path,
+    task: str | None,
+    split: Path | None,
+    *,
+    annotations: Path | None,
+    data_root: Path,
+    evaluator: str,
+    max_detections: int | None,
+) -> Scored:
+    """Score detections on a task; arguments as of `api.evaluate`.
+
+    Raises:
+        UserError: neither task nor split, no ground truth, or a detection that cannot be used.
+    """
+    chosen, found = _task_and_split(task, split)
+    truth = annotations or _annotations(chosen, found, data_root)
+    evaluation = evaluate(
+        truth,
+        predictions,
+        found.groups if found else _task_groups(chosen, truth),
+        evaluator=evaluator,
+        max_detections=max_detections or chosen.max_detections,
+        lvis=chosen.dataset == "lvis",
+    )
+    return Scored(evaluation, predictions, chosen, found)
+
+
+def record_scores(
+    scored: Scored, out: Path, *, method: str, detector: str, iterations: int, schedule: str, seed: int | None
+) -> None:
+    """Record scores for the leaderboard, as a run folder.
+
+    Args:
+        scored: the scores, with a split.
+        out: the run folder, which is made.
+        method, detector, schedule: names.
+        iterations: length of the training.
+        seed: of the training, None where it is not known.
+    """
+    task, split, evaluation = scored.task, scored.split, scored.evaluation
+    assert split is not None
+    key = RunKey(
+        task=task.name,
+        protocol=task.version,
+        split_digest=split.digest,
+        split_seed=split.seed,
+        train_seed=seed,
+        method=method,
+        method_options={},
+        schedule=schedule,
+        iterations=iterations,
+        shortened=iterations < task.iterations,
+        detector=detector,
+        evaluator=evaluation.evaluator,
+        max_detections=evaluation.max_detections,
+        rules="lvis" if evaluation.lvis else "coco",
+    )
+    write_run(out, key, evaluation, scored.predictions, split=str(split.folder))
+
+
+def write_run(out: Path, key: RunKey, evaluation: Evaluation, predictions: Path, *, split: str) -> None:
     """Write a run folder: the detections, the per-class arrays and, last, the record.
 
     Args:
-        folder: where; it is made.
+        out: the run folder, which is made.
         key: what was evaluated.
         evaluation: its scores.
         predictions: the detections, which are copied into the folder.
         split: path of the split folder as the user gave it.
     """
-    write_bytes(folder / "detections.json", predictions.read_bytes())
-    save_evaluation(folder / "per_class.npz", evaluation)
+    folder = RunFolder(out)
+    write_bytes(folder.detections, predictions.read_bytes())
+    save_evaluation(folder.per_class, evaluation)
     result = make_result(
         key,
         evaluation,
-        files={"detections": "detections.json", "per_class": "per_class.npz"},
+        files={"detections": folder.detections.name, "per_class": folder.per_class.name},
         environment=describe_environment(),
         split=split,
     )
-    write_result(folder / RESULT_FILE, result)
+    write_result(folder.record, result)
+
+
+def _task_and_split(task: str | None, split: Path | None) -> tuple[Task, Split | None]:
+    # The manifest's own digest is checked; the images' lists and annotations of D_l do not matter here.
+    found = folders.load_split(split, verify=False) if split else None
+    if task is None and found is None:
+        raise UserError("Give --task, or --split with a split folder: they say which classes form which group.")
+    if task is None and found is not None and found.task not in TASKS:
+        raise UserError(f"{split}: a split of the custom task {found.task!r}; give its task file as --task.")
+    chosen = get_task(task or (found.task if found else ""))
+    if found is not None and (found.task, found.protocol) != (chosen.name, chosen.version):
+        raise UserError(
+            f"{split}: a split of task {found.task!r}, protocol {found.protocol}, not of {chosen.name!r}, protocol "
+            f"{chosen.version}."
+        )
+    return chosen, found
+
+
+def _annotations(task: Task, split: Split | None, data_root: Path) -> Path:
+    if split is not None and split.validation_file is not None:
+        return split.validation_file
+    if task.files is not None:
+        path = data_root / task.files.val_annotations
+    elif split is not None:
+        path = split.folder / "data" / "val.json"
+    else:
+        raise UserError(f"Task {task.name!r} keeps its validation annotations in its split folder: give --split.")
+    if not path.is_file():
+        raise UserError(f"{path}: the validation annotations are not there. Give them as --annotations.")
+    return path
+
+
+def _task_groups(task: Task, annotations: Path) -> Mapping[str, Sequence[str]]:
+    if task.frequency_groups:
+        raise UserError(f"Task {task.name!r} groups its classes by their images in D_l: give --split.")
+    names = read_ground_truth(annotations).class_names
+    return {"maj": [name for name in names if name not in task.minority], "min": task.minority}

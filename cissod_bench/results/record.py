@@ -1,80 +1,28 @@
-"""Result records: one `result.json` per run, with all that decides whether two runs may be compared.
-
-Two notions of "the same":
-
-* runs with an equal `comparison_key` stand in one table: same task and protocol, split, schedule, detector, evaluator
-  and rules. They differ in the method, its options, and the training seed;
-* runs with an equal `replicate_key` differ in the training seed alone: their spread is the spread over seeds.
-"""
+"""Result records: one `result.json` per run, with its key and its scores. Records of earlier schemas keep loading."""
 
 import platform
 import subprocess
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from cissod_bench import __version__
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation import METRICS, Evaluation
-from cissod_bench.io import canonical_json, write_json
+from cissod_bench.io import write_json
+from cissod_bench.results.run_key import RunKey, known_facts
+from cissod_bench.version import __version__
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1: without `key.validation_digest`."""
 RESULT_FILE = "result.json"
-IN_USE = "in_use.lock"
-"""File of the run folder that the main process locks as long as the run goes on."""
 
 _PACKAGES = (
     "hotcoco", "pycocotools", "lvis", "numpy", "torch", "torchvision",
     "onedl-mmdetection", "onedl-mmengine", "onedl-mmcv", "mmdet", "mmengine", "mmcv",
 )  # fmt: skip
-
-
-class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a result is a result of.
-
-    Attributes:
-        task: name of the task; `protocol` its version.
-        split_digest: digest of the split folder's manifest.
-        split_seed: seed that drew the split; None where the split was not drawn by this program.
-        train_seed: seed of the training; None where it is not known. Such a run is never averaged with others.
-        method: name of the method; `method_options` what was changed from its defaults. `method_digest` is the SHA-256
-            of the source of a user's own method, None for the methods of this package: two files that give their
-            methods one name are two methods.
-        schedule: name of the schedule; `iterations` its length.
-        shortened: trained for less than the protocol asks; such rows are marked.
-        batch: labelled and unlabelled images in a step over all GPUs; None where it is not known.
-        detector: name of the detector preset.
-        backbone: SHA-256 of the file with the backbone's first weights, None for training from scratch.
-        amp: mixed precision of the training, None for single precision.
-        compile: whether the detector's backbone was compiled, which pads images more.
-        overrides: settings of the resolved configuration that were set otherwise, by dotted name.
-        evaluator: backend of the evaluation; `rules` whose matching rules it followed.
-        max_detections: detections per image that counted.
-    """
-
-    task: str
-    protocol: int
-    split_digest: str
-    split_seed: int | None
-    train_seed: int | None
-    method: str
-    method_options: dict[str, Any]
-    schedule: str
-    iterations: int
-    shortened: bool
-    detector: str
-    evaluator: str
-    max_detections: int
-    rules: Literal["coco", "lvis"] = "coco"
-    batch: tuple[int, int] | None = None
-    backbone: str | None = None
-    method_digest: str | None = None
-    amp: Literal["bf16", "fp16"] | None = None
-    compile: bool = False
-    overrides: dict[str, Any] = {}
 
 
 class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,7 +59,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         schema_version: version of this schema.
     """
 
-    key: Key
+    key: RunKey
     metrics: dict[str, dict[str, float | None]]
     groups: dict[str, Group]
     files: dict[str, str] = {}
@@ -128,13 +76,13 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """A file that was found but is no usable record."""
+    """A file that was found but cannot be used as a record."""
 
     path: Path
     reason: str
 
 
-def make_result(key: Key, evaluation: Evaluation, **fields: Any) -> Result:
+def make_result(key: RunKey, evaluation: Evaluation, **fields: Any) -> Result:
     """Record of an evaluation.
 
     Args:
@@ -155,22 +103,6 @@ def make_result(key: Key, evaluation: Evaluation, **fields: Any) -> Result:
         annotations_digest=evaluation.annotations_digest,
         **fields,
     )
-
-
-def comparison_key(key: Key) -> str:
-    """Equal for runs that may stand in one table."""
-    return canonical_json(comparison_fields(key))
-
-
-def comparison_fields(key: Key) -> dict[str, Any]:
-    """The fields that must agree for runs to stand in one table."""
-    apart = ("method", "method_options", "method_digest", "train_seed")
-    return {name: value for name, value in msgspec.to_builtins(key).items() if name not in apart}
-
-
-def replicate_key(key: Key) -> str:
-    """Equal for runs that differ in the training seed alone."""
-    return canonical_json({name: value for name, value in msgspec.to_builtins(key).items() if name != "train_seed"})
 
 
 def write_result(path: Path, result: Result) -> None:
@@ -265,13 +197,14 @@ def _git(folder: Path, *arguments: str) -> str:
 def _checked(path: Path, content: Any) -> Result:
     if not isinstance(content, dict) or "schema_version" not in content or "key" not in content:
         raise UserError(f"{path}: not a result of this program (no `schema_version` and `key`).")
-    if content["schema_version"] != SCHEMA_VERSION:
+    if content["schema_version"] not in range(1, SCHEMA_VERSION + 1):
         raise UserError(
-            f"{path}: schema version {content['schema_version']}, but this program reads version {SCHEMA_VERSION}; "
-            "use the version of the program that wrote it."
+            f"{path}: schema version {content['schema_version']}, but this program reads versions 1 to "
+            f"{SCHEMA_VERSION}; use the version of the program that wrote it."
         )
+    key = content["key"]
     try:
-        result = msgspec.convert(content, Result)
+        result = msgspec.convert({**content, "key": known_facts(key) if isinstance(key, dict) else key}, Result)
     except msgspec.ValidationError as error:
         raise UserError(f"{path}: not a valid result ({error}).") from None
     problem = _problem(result)

@@ -12,17 +12,12 @@ from cissod_bench.errors import UserError
 from cissod_bench.io import write_bytes, write_text
 from cissod_bench.ssod.hooks.compiled import PADDING
 from cissod_bench.training import data_config as data
-from cissod_bench.training.identity import identity, is_place
+from cissod_bench.training.config_diff import is_path
 from cissod_bench.training.job import Job
 from cissod_bench.training.loggers import backends
 from cissod_bench.training.overrides import apply_overrides
 from cissod_bench.training.scaling import scaled_length, scaled_momentum
 from cissod_bench.training.validation import one_size
-
-VALIDATION_IMAGES = "validation_images.json"
-"""Image list of the run folder that the validation data set reads; annotations are for the evaluator alone."""
-METHOD_FILE = "method.py"
-"""Copy of a user's own method in the run folder."""
 
 
 class PlainConfig(Config):
@@ -46,12 +41,12 @@ def build_config(job: Job) -> Config:
     """
     # A copy in which nothing is shared: an override is meant for one place.
     settings = PlainConfig(resolved(job)).to_dict()
-    apply_overrides(settings, job.overrides)
+    apply_overrides(settings, job.spec.overrides)
     return PlainConfig(settings)
 
 
 def export_config(job: Job, file: Path) -> None:
-    """Write a run's configuration, and beside it the list of its validation images, for mmdet's own Runner.
+    """Write a run's configuration and, next to it, the list of its validation images, for mmdet's own Runner.
 
     Raises:
         UserError: the name is none that mmengine reads, or one of the files exists with another content.
@@ -78,7 +73,7 @@ def from_anywhere(value: Any, name: str = "") -> Any:
         return {key: from_anywhere(inner, f"{name}.{key}" if name else str(key)) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(from_anywhere(inner, f"{name}.{index}") for index, inner in enumerate(value))
-    return str(Path(value).absolute()) if isinstance(value, str) and is_place(name, value) else value
+    return str(Path(value).absolute()) if isinstance(value, str) and is_path(name, value) else value
 
 
 def validation_list(job: Job) -> bytes:
@@ -105,7 +100,7 @@ def resolved(job: Job) -> dict[str, Any]:
             test=False,
         ),
         data.dataset(
-            job.out / VALIDATION_IMAGES,
+            job.folder.validation_images,
             job.places.val_images,
             job.split.class_names,
             data.test_pipeline(job.detector),
@@ -116,7 +111,7 @@ def resolved(job: Job) -> dict[str, Any]:
         workers=job.workers,
         labeled_repeat=job.parts.labeled_repeat,
         pin_memory=job.device == "cuda",
-        damaged_limit=job.damaged_images,
+        damaged_limit=job.spec.damaged_images,
         test_batch=job.detector.test_batch if one_size(job.validation_images) else 1,
     )
     evaluator = {
@@ -124,7 +119,7 @@ def resolved(job: Job) -> dict[str, Any]:
         "ann_file": str(job.places.val_annotations),
         "classes": job.split.class_names,
         "groups": {name: tuple(members) for name, members in job.split.groups.items()},
-        "evaluator": job.evaluator,
+        "evaluator": job.spec.evaluator,
         "max_detections": job.task.max_detections,
         "out_dir": str(job.out),
         "lvis": job.task.dataset == "lvis",
@@ -132,7 +127,7 @@ def resolved(job: Job) -> dict[str, Any]:
     return {
         "default_scope": "mmdet",
         **own_method(job),
-        "run": identity(job),
+        "run": msgspec.to_builtins(job.key),
         "work_dir": str(job.out),
         "randomness": {"seed": job.seed},
         "env_cfg": {
@@ -155,7 +150,7 @@ def resolved(job: Job) -> dict[str, Any]:
             "checkpoint": {
                 "type": "AtomicCheckpointHook",
                 "interval": checkpoint_interval(job),
-                "folder": str(job.out / "checkpoints"),
+                "folder": str(job.folder.checkpoints),
             },
             "sampler_seed": {"type": "DistSamplerSeedHook"},
         },
@@ -169,15 +164,14 @@ def resolved(job: Job) -> dict[str, Any]:
 
 
 def own_method(job: Job) -> dict[str, Any]:
-    """What has to be imported before anything is built, and which state of a user's own code it was.
+    """What has to be imported before anything is built.
 
     The file of a user's method is imported by the frame, out of the run folder: a file has no name to import it by.
     """
     imports = ["cissod_bench.training.plugins"]
     if job.method.package is not None:
         imports.append(job.method.module)
-    found: dict[str, Any] = {"custom_imports": {"imports": imports, "allow_failed_imports": False}}
-    return found if job.method.digest is None else {**found, "method_digest": job.method.digest}
+    return {"custom_imports": {"imports": imports, "allow_failed_imports": False}}
 
 
 def log_interval(job: Job) -> int:
@@ -196,7 +190,7 @@ def hooks(job: Job) -> list[dict[str, Any]]:
         {"type": "IterationSeedHook", "seed": job.seed},
         {"type": "ResumableLogsHook", "out_dir": str(job.out)},
         {"type": "FiniteLossHook", "interval": log_interval(job), "out_dir": str(job.out)},
-        {"type": "DamagedImagesHook", "damaged_limit": job.damaged_images},
+        {"type": "DamagedImagesHook", "damaged_limit": job.spec.damaged_images},
         {"type": "StopwatchHook"},
         {"type": "SamplerStateHook"},
         {"type": "TeacherStudentHook", "momentum": scaled_momentum(job.detector.ema_momentum, job.scale)},
@@ -211,7 +205,7 @@ def hooks(job: Job) -> list[dict[str, Any]]:
             "hidden": None if job.places.hidden_annotations is None else str(job.places.hidden_annotations),
         },
         *(dict(hook) for hook in job.parts.hooks),
-        *([{"type": "CompileHook"}] if job.compile else []),
+        *([{"type": "CompileHook"}] if job.spec.compile else []),
     ]
 
 
@@ -221,10 +215,10 @@ def model(job: Job) -> dict[str, Any]:
     detector = merged(detector, job.parts.detector)
     detector["roi_head"]["bbox_head"] |= {**job.parts.bbox_head, "loss_cls": dict(job.parts.loss_cls)}
     detector["data_preprocessor"]["non_blocking"] = job.device == "cuda"  # from the loader's pinned memory
-    if job.compile or job.device == "cuda":  # few shapes: see compiled.py
+    if job.spec.compile or job.device == "cuda":  # few shapes: see compiled.py
         detector["data_preprocessor"]["pad_size_divisor"] = PADDING
-    if job.backbone is not None:
-        weights = {"type": "Pretrained", "checkpoint": str(job.backbone), "prefix": job.backbone_prefix}
+    if job.spec.backbone is not None:
+        weights = {"type": "Pretrained", "checkpoint": str(job.spec.backbone), "prefix": job.backbone_prefix}
         detector["backbone"]["init_cfg"] = weights
     elif detector["backbone"]["norm_cfg"]["type"] == "BN":
         # Frozen statistics only make sense for the weights they were measured on: from scratch the same network has
@@ -234,7 +228,7 @@ def model(job: Job) -> dict[str, Any]:
     by_path = job.method.file is not None and job.method.package is None
     return {
         "type": "TeacherStudent",
-        **({"method_file": str(job.out / METHOD_FILE)} if by_path else {}),
+        **({"method_file": str(job.folder.method)} if by_path else {}),
         "detector": detector,
         "data_preprocessor": {
             "type": "MultiBranchDataPreprocessor",

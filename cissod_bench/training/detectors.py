@@ -5,7 +5,7 @@ about 128 px, learns from scratch and within minutes on two CPU cores; `r18-medi
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from cissod_bench.errors import unknown_name
@@ -358,3 +358,23 @@ def get_detector(name: str) -> Detector:
     if name not in DETECTORS:
         raise unknown_name("detector", name, DETECTORS)
     return DETECTORS[name]
+
+
+def names() -> list[str]:
+    """Names of the detector presets."""
+    return list(DETECTORS)
+
+
+def describe(name: str) -> dict[str, Any]:
+    """The fields of a detector preset, but for the function that makes its model.
+
+    Raises:
+        UserError: no such preset.
+
+    Example:
+        >>> import cissod_bench as cb
+        >>> cb.detectors.describe("r50-fpn")["per_gpu"]
+        (1, 4)
+    """
+    preset = get_detector(name)
+    return {field.name: getattr(preset, field.name) for field in fields(preset) if field.name != "model"}

@@ -22,9 +22,10 @@ from safetensors.torch import save_file
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation.groups import load_evaluation
 from cissod_bench.io import sha256_file, staged_folder, write_json, write_text
-from cissod_bench.results.record import RESULT_FILE, Result, load_result
+from cissod_bench.results.record import Result
+from cissod_bench.results.run_folder import RunFolder
 from cissod_bench.training.build_config import PlainConfig
-from cissod_bench.training.predict import Trained, check_free, load_trained
+from cissod_bench.training.predict import Predictor, check_free, load_predictor
 
 _STOCK = {"LoadWholeImage": "LoadImageFromFile"}
 """Parts of this package -> parts of mmdet that do the same on an image that is whole."""
@@ -62,11 +63,11 @@ def export_bundle(run: Path, out: Path) -> tuple[Path, list[str]]:
             be written.
     """
     check_free(out)
-    record, trained = scored(run)
+    record, predictor = scored(run)
     evaluation = load_evaluation(run / record.files["per_class"])
     scores = evaluation.per_class()
-    state = {name: value.contiguous().clone() for name, value in trained.detector.state_dict().items()}
-    config, own = plain_config(trained)
+    state = {name: value.contiguous().clone() for name, value in predictor.detector.state_dict().items()}
+    config, own = plain_config(predictor)
     if config["model"]["roi_head"]["bbox_head"]["loss_cls"]["type"] == "CrossEntropyLoss":
         state = {name: value for name, value in state.items() if ".loss_cls." not in name}
     about = {"format": "pt", "task": record.key.task, "split_digest": record.key.split_digest}
@@ -91,8 +92,8 @@ def export_bundle(run: Path, out: Path) -> tuple[Path, list[str]]:
                     for index, name in enumerate(evaluation.class_names)
                 },
                 "groups": {name: list(members) for name, members in evaluation.groups.items()},
-                "categories": trained.categories,
-                "checkpoint": trained.checkpoint.name,
+                "categories": predictor.categories,
+                "checkpoint": predictor.checkpoint.name,
                 "needs": own,
                 "environment": record.environment,
                 "package_version": record.package_version,
@@ -100,40 +101,40 @@ def export_bundle(run: Path, out: Path) -> tuple[Path, list[str]]:
             },
         )
         write_text(folder / "README.md", text)
-    return trained.checkpoint, own
+    return predictor.checkpoint, own
 
 
-def scored(run: Path) -> tuple[Result, Trained]:
+def scored(run: Path) -> tuple[Result, Predictor]:
     """The record of a finished run, and the teacher that its scores are of.
 
     Raises:
         UserError: the run is not finished, or its last checkpoint is damaged or gone.
     """
-    file = run / RESULT_FILE
-    if not file.is_file():
+    folder = RunFolder(run)
+    if not folder.finished:
         raise UserError(f"{run}: not finished, so there are no scores to publish. Run it to its end.")
-    record = load_result(file)
-    last = run / "checkpoints" / f"iter_{record.key.iterations}.pth"
-    trained = load_trained(run)
-    if trained.checkpoint != last:
+    record = folder.result()
+    last = folder.checkpoints / f"iter_{record.key.iterations}.pth"
+    predictor = load_predictor(run)
+    if predictor.checkpoint != last:
         raise UserError(
-            f"{last}: damaged or gone, and the scores are of it. Move {file} away, and the command of the run makes "
-            f"both again, from {trained.checkpoint.name} on."
+            f"{last}: damaged or gone, and the scores are of it. Move {folder.record} away, and the command of the run "
+            f"makes both again, from {predictor.checkpoint.name} on."
         )
-    return record, trained
+    return record, predictor
 
 
-def plain_config(trained: Trained) -> tuple[dict[str, Any], list[str]]:
+def plain_config(predictor: Predictor) -> tuple[dict[str, Any], list[str]]:
     """A detector's configuration for mmdet, as plain as its inference allows, and the parts that are not mmdet's."""
-    detector = trained.config.model.detector.to_dict()
+    detector = predictor.config.model.detector.to_dict()
     detector["backbone"].pop("init_cfg", None)  # the weights are in the bundle
-    head = trained.detector.roi_head.bbox_head
+    head = predictor.detector.roi_head.bbox_head
     if not head.custom_cls_channels and not head.custom_activation:  # the loss decides nothing at test time
         detector["roi_head"]["bbox_head"]["loss_cls"] = {"type": "CrossEntropyLoss", "loss_weight": 1.0}
-    pipeline = trained.config.test_dataloader.dataset.pipeline
+    pipeline = predictor.config.test_dataloader.dataset.pipeline
     dataset = {
         "type": "CocoDataset",
-        "metainfo": {"classes": [category["name"] for category in trained.categories]},
+        "metainfo": {"classes": [category["name"] for category in predictor.categories]},
         "test_mode": True,
         "pipeline": ConfigDict(pipeline=pipeline).to_dict()["pipeline"],
     }
@@ -143,7 +144,7 @@ def plain_config(trained: Trained) -> tuple[dict[str, Any], list[str]]:
     own = sorted({part["type"] for part in _typed(parts) if _is_own(part["type"])})
     config: dict[str, Any] = {"default_scope": "mmdet"}
     if own:
-        config["custom_imports"] = trained.config.custom_imports.to_dict()
+        config["custom_imports"] = predictor.config.custom_imports.to_dict()
     return {**config, "model": detector, "test_dataloader": {"dataset": dataset}}, own
 
 

@@ -1,5 +1,6 @@
 """A run's teacher outside of training: detections on any images, and a bundle to publish."""
 
+import importlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +14,17 @@ from mmcv.transforms import Compose
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from numpy.typing import NDArray
 
 from cissod_bench.errors import UserError
 from cissod_bench.io import staged_folder, write_bytes
-from cissod_bench.results.record import RESULT_FILE
+from cissod_bench.results.run_folder import RunFolder, parse_config
 from cissod_bench.ssod.data.damaged import DamagedImage
 from cissod_bench.ssod.hooks.checkpoints import is_whole, newest_readable, read_config
+from cissod_bench.ssod.randomness import preserved_randomness
 from cissod_bench.training import plugins
-from cissod_bench.training.build_config import METHOD_FILE, VALIDATION_IMAGES
-from cissod_bench.training.identity import differences, show
+from cissod_bench.training.config_diff import differences, show
+from cissod_bench.training.isolation import own_instances
 
 assert plugins  # registers the parts that configurations name
 
@@ -29,9 +32,28 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Image files that a folder is searched for, whatever their case."""
 
 
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """N detections on one image, best first.
+
+    Attributes:
+        size: width and height of the image in pixels.
+        boxes: (N, 4) float32: x, y, width, height in pixels.
+        scores: (N,) float32.
+        labels: (N,) int64, positions in the list of classes.
+        names: their classes.
+    """
+
+    size: tuple[int, int]
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    names: tuple[str, ...]
+
+
 @dataclass(frozen=True)
-class Trained:
-    """What a run has learnt.
+class Predictor:
+    """The teacher of a run, ready to detect.
 
     Attributes:
         detector: mmdet's detector with the teacher's weights, in evaluation mode.
@@ -45,8 +67,89 @@ class Trained:
     categories: list[dict[str, Any]]
     checkpoint: Path
 
+    @torch.no_grad()
+    def predict(self, image: str | Path) -> Detections:
+        """Detections on one image file, as in the run's evaluation.
 
-def load_trained(run: Path, checkpoint: Path | None = None, device: str = "cpu") -> Trained:
+        Raises:
+            UserError: the file holds no whole image, or cannot be read.
+        """
+        file = Path(image)
+        with own_instances(), DefaultScope.overwrite_default_scope("mmdet"):
+            pipeline = Compose(self.config.test_dataloader.dataset.pipeline)
+            try:
+                item = pipeline({"img_path": str(file), "img_id": 0})
+            except DamagedImage as error:
+                raise UserError(f"{error} Replace it, or take it out of the folder.") from error
+            except OSError as error:
+                raise UserError(f"{file}: cannot be read: {error.strerror}.") from error
+            (sample,) = self.detector.test_step({"inputs": [item["inputs"]], "data_samples": [item["data_samples"]]})
+        found = sample.pred_instances
+        boxes = found.bboxes.cpu().numpy()
+        boxes[:, 2:] -= boxes[:, :2]
+        height, width = sample.ori_shape
+        labels = found.labels.cpu().numpy()
+        return Detections(
+            size=(int(width), int(height)),
+            boxes=boxes,
+            scores=found.scores.cpu().numpy(),
+            labels=labels,
+            names=tuple(str(self.categories[label]["name"]) for label in labels),
+        )
+
+    def predict_folder(
+        self, images: str | Path, out: str | Path, *, min_score: float = 0.0, drawn: float | None = None
+    ) -> tuple[int, int]:
+        """Detections on the images in a folder and those below it.
+
+        Writes `detections.json` (COCO's results with `file_name` and `category` in addition to the ids), `images.json`
+        (the images and classes that the ids stand for) and, with `drawn`, `pictures/` with the boxes drawn in: all of
+        it or nothing.
+
+        Args:
+            images: folder of images.
+            out: folder to write to; there must be no earlier detections in it.
+            min_score: detections below are left out.
+            drawn: draw the detections from this score on, None for no pictures.
+
+        Returns:
+            Number of images and of detections.
+
+        Raises:
+            UserError: no images, one that cannot be read, or `out` holds something or cannot be written.
+        """
+        images, out = Path(images), Path(out)
+        if not images.is_dir():
+            raise UserError(f"{images}: no such folder. Give a folder of images.")
+        check_free(out)
+        with staged_folder(out) as folder:
+            files = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+            if not files:
+                raise UserError(f"{images}: no images in it ({', '.join(SUFFIXES)}).")
+            listed, detections = [], []
+            for number, file in enumerate(files, start=1):
+                name = file.relative_to(images).as_posix()
+                found = self.predict(file)
+                width, height = found.size
+                listed.append({"id": number, "file_name": name, "width": width, "height": height})
+                for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True):
+                    if score >= min_score:
+                        category = self.categories[label]
+                        entry = {
+                            "image_id": number,
+                            "category_id": category["id"],
+                            "bbox": box.tolist(),
+                            "score": float(score),
+                        }
+                        detections.append({**entry, "file_name": name, "category": category["name"]})
+                if drawn is not None:
+                    write_bytes(folder / "pictures" / f"{name}.png", picture(file, found, self.categories, drawn))
+            write_bytes(folder / "images.json", msgspec.json.encode({"images": listed, "categories": self.categories}))
+            write_bytes(folder / "detections.json", msgspec.json.encode(detections))
+        return len(files), len(detections)
+
+
+def load_predictor(run: Path, checkpoint: Path | None = None, device: str = "cpu") -> Predictor:
     """The teacher of a run.
 
     Args:
@@ -57,17 +160,21 @@ def load_trained(run: Path, checkpoint: Path | None = None, device: str = "cpu")
     Raises:
         UserError: no run there, no checkpoint that can be used, or one of another run.
     """
-    if not (run / "config.py").is_file() or not (run / VALIDATION_IMAGES).is_file():
+    folder = RunFolder(run)
+    if not folder.config.is_file() or not folder.validation_images.is_file():
         raise UserError(f"{run}: no run folder. Give the folder that `cissod-bench run` wrote.")
-    checkpoint = newest_checkpoint(run) if checkpoint is None else given_checkpoint(checkpoint)
+    checkpoint = newest_checkpoint(folder) if checkpoint is None else given_checkpoint(checkpoint)
     text = read_config(checkpoint)
-    found = differences(text, (run / "config.py").read_text())
+    found = differences(text, folder.config.read_text())
     if found:
         raise UserError(f"{checkpoint}: a checkpoint of another run than {run}: {show(found)}. Give that run's folder.")
-    config = Config.fromstring(text, ".py")
+    config = Config(parse_config(text))
+    for module in config.get("custom_imports", {}).get("imports", ()):
+        if not module.startswith("cissod_bench."):  # an installed method's; ours are here, whatever they were called
+            importlib.import_module(module)
     if "method_file" in config.model:
-        config.model.method_file = str(run / METHOD_FILE)  # the run folder may have been moved
-    with DefaultScope.overwrite_default_scope("mmdet"):
+        config.model.method_file = str(folder.method)  # the run folder may have been moved
+    with own_instances(), DefaultScope.overwrite_default_scope("mmdet"), preserved_randomness():
         frame = MODELS.build(config.model)
     state = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)["state_dict"]
     try:
@@ -80,20 +187,21 @@ def load_trained(run: Path, checkpoint: Path | None = None, device: str = "cpu")
             "these detections are without calibration.",
             stacklevel=2,
         )
-    categories = msgspec.json.decode((run / VALIDATION_IMAGES).read_bytes())["categories"]
-    return Trained(frame.teacher.to(device).eval(), config, categories, checkpoint)
+    categories = msgspec.json.decode(folder.validation_images.read_bytes())["categories"]
+    return Predictor(frame.teacher.to(device).eval(), config, categories, checkpoint)
 
 
-def newest_checkpoint(run: Path) -> Path:
+def newest_checkpoint(folder: RunFolder) -> Path:
     """The newest checkpoint of a run that can be used, with a warning of damaged ones that are newer.
 
     Raises:
         UserError: there is none.
     """
-    checkpoint, damaged = newest_readable(run / "checkpoints")
+    checkpoint, damaged = newest_readable(folder.checkpoints)
     if checkpoint is None:
         raise UserError(
-            f"{run}: no checkpoint in it. Run it again (a finished run without its {RESULT_FILE}), or give another run."
+            f"{folder.path}: no checkpoint in it. Run it again (a finished run without its {folder.record.name}), or "
+            "give another run."
         )
     for path in damaged:
         warnings.warn(f"{path} is damaged; using {checkpoint}.", stacklevel=3)
@@ -101,7 +209,7 @@ def newest_checkpoint(run: Path) -> Path:
 
 
 def given_checkpoint(checkpoint: Path) -> Path:
-    """A checkpoint that was asked for.
+    """The checkpoint that the user named.
 
     Raises:
         UserError: it cannot be used.
@@ -111,89 +219,6 @@ def given_checkpoint(checkpoint: Path) -> Path:
     if not is_whole(checkpoint):
         raise UserError(f"--checkpoint {checkpoint}: damaged, or no checkpoint. Give another one of the run.")
     return checkpoint
-
-
-@torch.no_grad()
-def detect(trained: Trained, file: Path) -> dict[str, Any]:
-    """Detections on one image file, as in the run's evaluation.
-
-    Returns:
-        `size` (width, height), and `boxes` (N, 4) as x, y, width, height in pixels, `scores` (N,), `labels` (N,), best
-        first.
-
-    Raises:
-        UserError: the file holds no whole image, or cannot be read.
-    """
-    with DefaultScope.overwrite_default_scope("mmdet"):
-        pipeline = Compose(trained.config.test_dataloader.dataset.pipeline)
-        try:
-            item = pipeline({"img_path": str(file), "img_id": 0})
-        except DamagedImage as error:
-            raise UserError(f"{error} Replace it, or take it out of the folder.") from error
-        except OSError as error:
-            raise UserError(f"{file}: cannot be read: {error.strerror}.") from error
-        (sample,) = trained.detector.test_step({"inputs": [item["inputs"]], "data_samples": [item["data_samples"]]})
-    found = sample.pred_instances
-    boxes = found.bboxes.cpu().numpy()
-    boxes[:, 2:] -= boxes[:, :2]
-    height, width = sample.ori_shape
-    return {
-        "size": (int(width), int(height)),
-        "boxes": boxes,
-        "scores": found.scores.cpu().numpy(),
-        "labels": found.labels.cpu().numpy(),
-    }
-
-
-def predict_folder(
-    trained: Trained, images: Path, out: Path, *, min_score: float = 0.0, drawn: float | None = None
-) -> tuple[int, int]:
-    """Detections on the images in a folder and those below it.
-
-    Writes `detections.json` (COCO's results with `file_name` and `category` beside the ids), `images.json` (the images
-    and classes that the ids stand for) and, if asked for, `pictures/` with the boxes drawn in: all of it or nothing.
-
-    Args:
-        trained: the detector.
-        images: folder of images.
-        out: folder to write to; there must be no earlier detections in it.
-        min_score: detections below are left out.
-        drawn: draw the detections from this score on, None for no pictures.
-
-    Returns:
-        Number of images and of detections.
-
-    Raises:
-        UserError: no images, one that cannot be read, or `out` holds something or cannot be written.
-    """
-    if not images.is_dir():
-        raise UserError(f"{images}: no such folder. Give a folder of images.")
-    check_free(out)
-    with staged_folder(out) as folder:
-        files = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-        if not files:
-            raise UserError(f"{images}: no images in it ({', '.join(SUFFIXES)}).")
-        listed, detections = [], []
-        for number, file in enumerate(files, start=1):
-            name = file.relative_to(images).as_posix()
-            found = detect(trained, file)
-            width, height = found["size"]
-            listed.append({"id": number, "file_name": name, "width": width, "height": height})
-            for box, score, label in zip(found["boxes"], found["scores"], found["labels"], strict=True):
-                if score >= min_score:
-                    category = trained.categories[label]
-                    entry = {
-                        "image_id": number,
-                        "category_id": category["id"],
-                        "bbox": box.tolist(),
-                        "score": float(score),
-                    }
-                    detections.append({**entry, "file_name": name, "category": category["name"]})
-            if drawn is not None:
-                write_bytes(folder / "pictures" / f"{name}.png", picture(file, found, trained.categories, drawn))
-        write_bytes(folder / "images.json", msgspec.json.encode({"images": listed, "categories": trained.categories}))
-        write_bytes(folder / "detections.json", msgspec.json.encode(detections))
-    return len(files), len(detections)
 
 
 def check_free(out: Path) -> None:
@@ -208,10 +233,10 @@ def check_free(out: Path) -> None:
         raise UserError(f"--out {out}: is a mount point. Give a folder in it.")
 
 
-def picture(file: Path, found: dict[str, Any], categories: list[dict[str, Any]], min_score: float) -> bytes:
+def picture(file: Path, found: Detections, categories: list[dict[str, Any]], min_score: float) -> bytes:
     """PNG of an image with its detections from `min_score` on, each class in a colour of its own."""
     image: Any = cv2.imread(str(file))
-    for box, score, label in zip(found["boxes"], found["scores"], found["labels"], strict=True):
+    for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True):
         if score < min_score:
             continue
         hue = np.array([[[int(label) * 180 // len(categories), 255, 220]]], dtype=np.uint8)

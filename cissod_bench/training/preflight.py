@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import torch
 from mmdet.registry import HOOKS, MODELS
 from mmdet.structures import DetDataSample
@@ -33,7 +34,8 @@ from cissod_bench.errors import UserError, blaming
 from cissod_bench.io import write_bytes
 from cissod_bench.ssod.randomness import preserved_randomness
 from cissod_bench.training import plugins
-from cissod_bench.training.build_config import VALIDATION_IMAGES, build_config, validation_list
+from cissod_bench.training.build_config import build_config, validation_list
+from cissod_bench.training.isolation import own_instances
 from cissod_bench.training.job import Job
 
 assert plugins  # registers the parts that configurations name
@@ -49,16 +51,17 @@ def check_parts(job: Job) -> None:
         UserError: the method's parts name a class that is not registered, or give it arguments that it does not take;
             or a setting does not fit the configuration, or its part refuses it.
     """
-    if job.method.file is None and not job.overrides:
+    if job.method.file is None and not job.spec.overrides:
         return
-    with DefaultScope.overwrite_default_scope("mmdet"), preserved_randomness(), _silence():
+    with own_instances(), DefaultScope.overwrite_default_scope("mmdet"), preserved_randomness(), _silence():
         if job.method.file is not None:
+            without_overrides = replace(job, spec=msgspec.structs.replace(job.spec, overrides={}))
             with blaming(job.method.file):
-                MODELS.build({**build_config(replace(job, overrides={})).model, "method_file": None})
+                MODELS.build({**build_config(without_overrides).model, "method_file": None})
                 for hook in job.parts.hooks:
                     HOOKS.build(dict(hook))
         config = build_config(job)
-        for section in dict.fromkeys(name.partition(".")[0] for name in job.overrides):
+        for section in dict.fromkeys(name.partition(".")[0] for name in job.spec.overrides):
             if section in _TRIALS:
                 with blaming_settings(job, section):
                     _TRIALS[section](job, config)
@@ -70,7 +73,7 @@ def blaming_settings(job: Job, section: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        given = [f"{name}={value}" for name, value in job.overrides.items() if name.partition(".")[0] == section]
+        given = [f"{name}={value}" for name, value in job.spec.overrides.items() if name.partition(".")[0] == section]
         cause = str(error.args[0] if error.args else error).partition(". Please ")[0].partition("\n")[0]
         raise UserError(f"--set {', '.join(given)}: does not fit ({type(error).__name__}: {cause}).") from error
 
@@ -114,7 +117,7 @@ def _loader(name: str, job: Job, config: Config) -> None:
     with tempfile.TemporaryDirectory() as folder:
         loader = config[name].to_dict()
         if name != "train_dataloader":
-            images = Path(folder) / VALIDATION_IMAGES  # that of the run folder is not there yet
+            images = Path(folder) / job.folder.validation_images.name  # that of the run folder is not there yet
             write_bytes(images, validation_list(job))
             loader["dataset"]["ann_file"] = str(images)
         Runner.build_dataloader(loader, seed=job.seed)

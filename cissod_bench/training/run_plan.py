@@ -19,10 +19,10 @@ def plan(job: Job) -> dict[str, Any]:
     return {
         "task": job.task.name,
         "method": job.method.name,
-        "options": job.changed_options,
-        "overrides": job.overrides,
+        "options": job.key.method_options,
+        "overrides": job.key.overrides,
         "detector": job.detector.name,
-        "backbone": str(job.backbone) if job.backbone else None,
+        "backbone": str(job.spec.backbone) if job.spec.backbone else None,
         "split": str(job.split.folder),
         "split_digest": job.split.digest,
         "labeled_images": job.split.counts["labeled_images"],
@@ -31,7 +31,7 @@ def plan(job: Job) -> dict[str, Any]:
         "processes": job.processes,
         "gpus": job.processes if job.device == "cuda" else 0,
         "amp": job.amp,
-        "compile": job.compile,
+        "compile": job.spec.compile,
         "batch": {"labeled": labeled, "unlabeled": unlabeled},
         "learning_rate": config.optim_wrapper.optimizer.lr,
         "learning_rate_steps": list(config.param_scheduler[1].milestones),
@@ -65,7 +65,7 @@ def plan_lines(job: Job) -> list[str]:
         f"and {facts['unlabeled_images']:,} unlabelled images",
         f"  batch      {images} images a step: {batch['labeled']} labelled + {batch['unlabeled']} unlabelled, "
         + _machinery(job),
-        f"  precision  {job.amp or 'fp32'}" + (", backbone and neck compiled" if job.compile else ""),
+        f"  precision  {job.amp or 'fp32'}" + (", backbone and neck compiled" if job.spec.compile else ""),
         f"  rate       {facts['learning_rate']:g} for {images} images a step{scaled}, {_steps(facts)}",
         f"  length     {job.iterations:,} iterations ({facts['schedule']}{shortened}{same}), "
         + ("time unknown for this device" if hours is None else f"training about {_duration(hours)}")

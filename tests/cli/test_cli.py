@@ -1,11 +1,16 @@
 """The program as a user meets it."""
 
 import json
+import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from cissod_bench.cli import main as program
@@ -43,13 +48,55 @@ def test_list_as_json(what: str) -> None:
     assert all(row["name"] and row["title"] for row in rows)
 
 
-def test_every_command_has_help() -> None:
-    done = runner.invoke(app, ["--help"])
-    for command in ("make-splits", "run", "report", "list", "doctor"):
-        assert command in done.stdout
-        shown = runner.invoke(app, [command, "--help"])
-        assert shown.exit_code == 0
-        assert len(shown.stdout.splitlines()) > 5
+def commands(group: Any, *path: str) -> Iterator[list[str]]:
+    """The words of every command, in groups to their depth."""
+    for name, command in getattr(group, "commands", {}).items():
+        yield [*path, name]
+        yield from commands(command, *path, name)
+
+
+EVERY_COMMAND = list(commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND, ids=" ".join)
+def test_every_command_has_help(command: list[str]) -> None:
+    listed = runner.invoke(app, [*command[:-1], "--help"]).stdout
+    shown = runner.invoke(app, [*command, "--help"])
+    assert shown.exit_code == 0
+    assert command[-1] in listed
+    (_, about), *_ = re.findall(r"Usage: (.+)\n\n  (\S.+)", shown.stdout)
+    assert len(about) > 10, "a sentence that says what it does"
+
+
+def test_no_command_is_lost() -> None:
+    names = {words[0] for words in EVERY_COMMAND}
+    assert names == {
+        "make-splits", "splits", "run", "sweep", "predict", "export", "eval", "report", "compare", "errors", "list",
+        "create", "doctor",
+    }  # fmt: skip
+
+
+def test_the_help_of_run_has_named_panels() -> None:
+    shown = runner.invoke(app, ["run", "--help"]).stdout
+    panels = re.split(r"^(\w[\w ]+):$", shown, flags=re.MULTILINE)[1:]
+    options = {title: set(re.findall(r"^ +.*?(--[\w-]+)", text, re.MULTILINE)) for title, text in batched(panels)}
+    assert list(options) == ["What is trained", "Data", "Length and detector", "Machine", "Output", "Other"]
+    assert {"--method", "--ablation", "--seed"} <= options["What is trained"]
+    assert {"--gpus", "--slurm", "--device"} <= options["Machine"]
+    assert options["Other"] == {"--help"}
+
+
+def batched(texts: list[str]) -> Iterator[tuple[str, str]]:
+    return zip(texts[::2], texts[1::2], strict=True)
+
+
+def test_list_shows_the_options_of_a_method() -> None:
+    (option,) = json.loads(runner.invoke(app, ["list", "methods", "soft-teacher", "--json"]).stdout)["options"]
+    assert (option["name"], option["type"], option["default"]) == ("theta", "UnitInterval | None", "None")
+    text = runner.invoke(app, ["list", "methods", "gbs"]).stdout
+    assert "-o beta=0.5    UnitInterval" in text
+    assert "release 0.8 on Objects365 and LVIS" in " ".join(text.split())
+    assert "Unknown method 'gbz'. Did you mean 'gbs'?" in str(runner.invoke(app, ["list", "methods", "gbz"]).exception)
 
 
 def test_doctor_says_what_is_missing(tmp_path: Path) -> None:
@@ -79,20 +126,21 @@ def test_an_error_is_one_sentence_and_exit_code_2(
 
 def test_devices_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     from cissod_bench.errors import UserError
-    from cissod_bench.training.runner import default_threads, pick_device
+    from cissod_bench.training.device import default_threads, pick_device
 
     assert pick_device("cpu") == "cpu"
     with pytest.raises(UserError, match=r"Unknown device 'gpu'"):
         pick_device("gpu")
-    for given, expected in (("3", 3), ("2,1", 2), ("many", None)):
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    for given, expected in (("3", 3), ("2,1", 2), ("many", 12), ("0", 12)):
         monkeypatch.setenv("OMP_NUM_THREADS", given)
-        assert default_threads() == (expected or default_threads())
-        assert default_threads() > 0
+        assert default_threads() == expected
+    assert default_threads(processes=5) == 2
 
 
 def test_an_option_without_a_value_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cissod_bench.cli.run import parse_options
     from cissod_bench.errors import UserError
+    from cissod_bench.training.spec import parse_options
 
     assert parse_options(["a=1", "b=x=y"]) == {"a": "1", "b": "x=y"}
     with pytest.raises(UserError, match="write NAME=VALUE"):

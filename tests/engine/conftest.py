@@ -11,6 +11,7 @@ from cissod_bench.synthetic.shapes import generate
 from cissod_bench.tasks.registry import TASKS
 from cissod_bench.tasks.registry import get_task as real_get_task
 from cissod_bench.training.job import Job, resolve_job
+from cissod_bench.training.spec import RunSpec
 
 TASK_FILE = """
 name = "tiny"
@@ -55,5 +56,6 @@ def tiny_job(tiny: Path, out: Path, **changes: Any) -> Job:
         "iterations": 4,
         "workers": 0,
         "threads": 1,
+        "device": "cpu",
     }
-    return resolve_job(**(asked | changes))
+    return resolve_job(RunSpec(**(asked | changes)))

@@ -28,6 +28,7 @@ from cissod_bench.training import detectors
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.job import Job, resolve_job
 from cissod_bench.training.runner import QuietRunner, start_folder
+from cissod_bench.training.spec import RunSpec
 from tests.engine.conftest import TASK_FILE
 
 COCO = sorted([*FROM_COCO, "sports ball"])
@@ -146,7 +147,18 @@ def tiny_detector(monkeypatch: pytest.MonkeyPatch) -> None:
 def job_of(method: str, task_data: tuple[str, Path, Path], out: Path) -> Job:
     task, root, split = task_data
     return resolve_job(
-        task=task, method=method, split=split, out=out, data_root=root, detector="tiny", iterations=2, workers=0
+        RunSpec(
+            task=task,
+            method=method,
+            split=split,
+            out=out,
+            data_root=root,
+            detector="tiny",
+            iterations=2,
+            workers=0,
+            threads=1,
+            device="cpu",
+        )
     )
 
 

@@ -17,7 +17,8 @@ import torch
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from cissod_bench.errors import ProcessDied, Stopped, UserError
-from cissod_bench.launch.torchrun import Nodes, check_port, described
+from cissod_bench.launch.nodes import Nodes
+from cissod_bench.launch.torchrun import check_port, described
 from cissod_bench.methods.gbs.gbr import GradientReweightedFocalLoss
 from cissod_bench.results.record import load_result
 from cissod_bench.ssod.hooks.checkpoints import checkpoints

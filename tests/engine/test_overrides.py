@@ -17,9 +17,10 @@ from cissod_bench.cli.create import template
 from cissod_bench.cli.main import app
 from cissod_bench.errors import UserError
 from cissod_bench.methods.registry import METHODS
-from cissod_bench.results.record import comparison_key, load_result, replicate_key
+from cissod_bench.results.record import load_result
+from cissod_bench.results.run_key import comparison_key, replicate_key
 from cissod_bench.training.build_config import build_config, export_config
-from cissod_bench.training.identity import differences
+from cissod_bench.training.config_diff import differences
 from cissod_bench.training.overrides import parse_overrides
 from cissod_bench.training.preflight import check_parts
 from cissod_bench.training.run_plan import plan, plan_lines
@@ -201,7 +202,7 @@ def test_an_exported_configuration_is_run_by_mmdet_alone(
     )
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, cwd="elsewhere", env=one_thread)
-    run_job(tiny_job(tiny, tmp_path / "run", method="gbs", overrides=alone.overrides))
+    run_job(tiny_job(tiny, tmp_path / "run", method="gbs", overrides=overrides))
     one, other = (
         torch.load(tmp_path / name / "checkpoints" / "iter_4.pth", weights_only=False)["state_dict"]
         for name in ("alone", "run")

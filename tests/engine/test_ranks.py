@@ -31,7 +31,7 @@ def _process(rank: int, tiny: str, folder: str) -> None:
 
     run.QuietRunner.train = train
     for method in METHODS:
-        job = tiny_job(Path(tiny), Path(folder) / method, method=method, iterations=2, processes=2)
+        job = tiny_job(Path(tiny), Path(folder) / method, method=method, iterations=2, gpus=2)
         try:
             run.run_job(job)
         except Exception as error:

@@ -40,8 +40,8 @@ def test_lengths_and_memories_stay_the_same_in_images(k: float) -> None:
 
 
 def test_one_gpu_sees_as_many_images_as_eight(tiny: Path, tmp_path: Path) -> None:
-    job = tiny_job(tiny, tmp_path / "run", detector="r50-fpn", schedule="paper", iterations=None, processes=1)
-    assert (job.iterations, job.shortened) == (320, False)  # the tiny task has 40 iterations of 8 x 5 images
+    job = tiny_job(tiny, tmp_path / "run", detector="r50-fpn", schedule="paper", iterations=None, gpus=1)
+    assert (job.iterations, job.key.shortened) == (320, False)  # the tiny task has 40 iterations of 8 x 5 images
     text = "\n".join(plan_lines(job))
     assert "320 iterations (paper, full length 40 for 40 images a step, 320 for 5)" in text
     config = build_config(job)
@@ -52,7 +52,7 @@ def test_one_gpu_sees_as_many_images_as_eight(tiny: Path, tmp_path: Path) -> Non
 
 
 def test_the_paper_recipe_is_left_as_it_is_on_eight_gpus(tiny: Path, tmp_path: Path) -> None:
-    job = tiny_job(tiny, tmp_path / "run", detector="r50-fpn", schedule="paper", iterations=None, processes=8)
+    job = tiny_job(tiny, tmp_path / "run", detector="r50-fpn", schedule="paper", iterations=None, gpus=8)
     assert job.batch == (8, 32)
     config = build_config(job)
     assert (job.iterations, config.optim_wrapper.optimizer.lr) == (40, 0.01)
@@ -61,7 +61,7 @@ def test_the_paper_recipe_is_left_as_it_is_on_eight_gpus(tiny: Path, tmp_path: P
 
 
 def test_two_processes_of_the_small_preset(tiny: Path, tmp_path: Path) -> None:
-    job = tiny_job(tiny, tmp_path / "run", schedule="paper", iterations=None, processes=2)
+    job = tiny_job(tiny, tmp_path / "run", schedule="paper", iterations=None, gpus=2)
     assert (job.batch, job.iterations) == ((8, 4), 20)
     assert plan(job)["learning_rate"] == pytest.approx(1e-3 * math.sqrt(2))
     text = "\n".join(plan_lines(job))
@@ -71,4 +71,4 @@ def test_two_processes_of_the_small_preset(tiny: Path, tmp_path: Path) -> None:
 
 def test_more_labelled_images_a_step_than_there_are_is_refused(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"9 processes take 36 labelled images a step, and .* has \d+"):
-        tiny_job(tiny, tmp_path / "run", processes=9)
+        tiny_job(tiny, tmp_path / "run", gpus=9)

@@ -10,7 +10,7 @@ from mmengine.hooks import RuntimeInfoHook
 from mmengine.logging import MessageHub
 
 from cissod_bench.errors import UserError
-from cissod_bench.results.record import comparison_key
+from cissod_bench.results.run_key import comparison_key
 from cissod_bench.ssod.hooks.compiled import PADDING, check_compiler, compile_features
 from cissod_bench.ssod.hooks.scalars import ScalarsHook
 from cissod_bench.ssod.precision import FrameOptimWrapper, check_amp

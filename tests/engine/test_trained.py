@@ -27,7 +27,7 @@ from cissod_bench.methods.registry import METHODS
 from cissod_bench.results.record import load_result
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.export import export_bundle, plain_config
-from cissod_bench.training.predict import Trained, detect, load_trained, predict_folder
+from cissod_bench.training.predict import Predictor, load_predictor
 from cissod_bench.training.runner import run_job
 from tests.engine.conftest import tiny_job
 
@@ -70,33 +70,33 @@ def test_predict_finds_what_the_evaluation_found(run: Path, tiny: Path, tmp_path
 
 def test_what_cannot_be_predicted_is_refused(run: Path, tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run folder"):
-        load_trained(tiny)
+        load_predictor(tiny)
     with pytest.raises(UserError, match="no such file"):
-        load_trained(run, tmp_path / "nowhere.pth")
-    trained = load_trained(run)
+        load_predictor(run, tmp_path / "nowhere.pth")
+    trained = load_predictor(run)
     with pytest.raises(UserError, match="no images in it"):
-        predict_folder(trained, run / "checkpoints", tmp_path / "out")
+        trained.predict_folder(run / "checkpoints", tmp_path / "out")
     with pytest.raises(UserError, match="is not empty"):
-        predict_folder(trained, tiny / "val", run)
+        trained.predict_folder(tiny / "val", run)
     shutil.copytree(tiny / "val", tmp_path / "cut")
     file = sorted((tmp_path / "cut").iterdir())[1]
     file.write_bytes(file.read_bytes()[:50])
     with pytest.raises(UserError, match=f"{file.name}: the file is cut off"):
-        predict_folder(trained, tmp_path / "cut", tmp_path / "out", drawn=0.5)
+        trained.predict_folder(tmp_path / "cut", tmp_path / "out", drawn=0.5)
     assert [path.name for path in tmp_path.iterdir()] == ["cut"], "nothing of the first image is left"
 
 
 def test_whether_detections_can_be_written_is_known_before_any_is_made(
     run: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cissod_bench.training.predict.detect", lambda *_: pytest.fail("work for nothing"))
-    trained = load_trained(run)
+    monkeypatch.setattr("cissod_bench.training.predict.Predictor.predict", lambda *_: pytest.fail("work for nothing"))
+    trained = load_predictor(run)
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match="cannot be written"):
-        predict_folder(trained, tiny / "val", tmp_path / "file" / "out")
+        trained.predict_folder(tiny / "val", tmp_path / "file" / "out")
     monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path / "mounted")
     with pytest.raises(UserError, match="is a mount point"):
-        predict_folder(trained, tiny / "val", tmp_path / "mounted")
+        trained.predict_folder(tiny / "val", tmp_path / "mounted")
 
 
 def flip_a_byte(file: Path) -> None:
@@ -115,9 +115,9 @@ def copied(run: Path, tmp_path: Path) -> Path:
 def test_a_damaged_newest_checkpoint_is_named(copied: Path) -> None:
     flip_a_byte(copied / "checkpoints" / "iter_2.pth")
     with pytest.warns(UserWarning, match=r"iter_2.pth is damaged; using .*iter_1.pth"):
-        assert load_trained(copied).checkpoint.name == "iter_1.pth"
+        assert load_predictor(copied).checkpoint.name == "iter_1.pth"
     with pytest.raises(UserError, match=r"--checkpoint .*iter_2.pth: damaged, or no checkpoint"):
-        load_trained(copied, copied / "checkpoints" / "iter_2.pth")
+        load_predictor(copied, copied / "checkpoints" / "iter_2.pth")
 
 
 def test_a_checkpoint_of_another_run_is_refused_with_the_difference(run: Path, tiny: Path, tmp_path: Path) -> None:
@@ -125,14 +125,12 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_difference(run: Path, t
     run_job(tiny_job(tiny, tmp_path / "other", method="soft-teacher", iterations=1))
     other = tmp_path / "other" / "checkpoints" / "iter_1.pth"
     with pytest.raises(UserError, match=r"iter_1.pth: a checkpoint of another run than .*method: 'soft-teacher' there"):
-        load_trained(run, other)
+        load_predictor(run, other)
     content = torch.load(other, weights_only=False)
-    config = (
-        content["meta"]["cfg"].replace("'classes': 12", "'classes': 80").replace("'task': 'tiny'", "'task': 'coco'")
-    )
+    config = content["meta"]["cfg"].replace("'protocol': 1", "'protocol': 3").replace("'tiny'", "'coco'")
     torch.save(content | {"meta": content["meta"] | {"cfg": config}}, other)
-    with pytest.raises(UserError, match=r"classes: 80 there, 12 asked for; .*task: 'coco' there, 'tiny' asked for"):
-        load_trained(tmp_path / "other", other)
+    with pytest.raises(UserError, match=r"task: 'coco' there, 'tiny' asked for; protocol: 3 there, 1 asked for"):
+        load_predictor(tmp_path / "other", other)
 
 
 def test_weights_are_exported_with_their_own_scores_alone(tiny: Path, tmp_path: Path) -> None:
@@ -179,15 +177,13 @@ def test_a_bundle_loads_in_mmdet_with_the_same_detections(run: Path, tiny: Path,
 
     model = init_detector(str(out / "config.py"), device="cpu")
     model.load_state_dict(load_file(out / "model.safetensors"))
-    trained = load_trained(run)
+    trained = load_predictor(run)
     for file in sorted((tiny / "val").iterdir()):
-        found, expected = inference_detector(model, str(file)).pred_instances, detect(trained, file)
-        corners = np.concatenate(
-            [expected["boxes"][:, :2], expected["boxes"][:, :2] + expected["boxes"][:, 2:]], axis=1
-        )
+        found, expected = inference_detector(model, str(file)).pred_instances, trained.predict(file)
+        corners = np.concatenate([expected.boxes[:, :2], expected.boxes[:, :2] + expected.boxes[:, 2:]], axis=1)
         assert_same(
             np.column_stack([found.labels, found.scores, found.bboxes]),
-            np.column_stack([expected["labels"], expected["scores"], corners]),
+            np.column_stack([expected.labels, expected.scores, corners]),
         )
     assert CliRunner().invoke(app, ["export", str(run), "--out", str(out)]).exit_code != 0, "not empty"
 
@@ -201,7 +197,7 @@ def test_the_detector_of_every_method_is_exported(method: str, tiny: Path, tmp_p
         teacher = MODELS.build(config.model).teacher
         teacher.init_weights()
         categories = [{"id": label, "name": name} for label, name in enumerate(config.val_evaluator.classes)]
-        exported, own = plain_config(Trained(teacher.eval(), config, categories, tmp_path))
+        exported, own = plain_config(Predictor(teacher.eval(), config, categories, tmp_path))
         plain = MODELS.build(Config(exported).model).eval()
     missing, surplus = plain.load_state_dict(teacher.state_dict(), strict=False)
     assert not missing

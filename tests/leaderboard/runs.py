@@ -3,7 +3,8 @@
 from typing import Any
 
 from cissod_bench.evaluation import METRICS
-from cissod_bench.results.record import Group, Key, Result
+from cissod_bench.results.record import Group, Result
+from cissod_bench.results.run_key import RunKey
 
 SIZES = {"all": 12, "maj": 8, "min": 4}
 
@@ -27,7 +28,7 @@ def make_record(ap: dict[str, float] | None = None, **key: Any) -> Result:
         "max_detections": 100,
     }
     return Result(
-        key=Key(**(fields | key)),
+        key=RunKey(**(fields | key)),
         metrics={group: dict.fromkeys(METRICS, value) for group, value in ap.items()},
         groups={group: Group(SIZES.get(group, 4), 0) for group in ap},
     )

@@ -10,6 +10,7 @@ import pytest
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation import METRICS, evaluate
 from cissod_bench.results import record as records
+from cissod_bench.results.run_key import RunKey, comparison_key, replicate_key
 from tests.leaderboard.runs import make_record
 
 STORED = Path(__file__).parent / "data"
@@ -112,16 +113,20 @@ OTHER = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("field", msgspec.structs.fields(records.Key), ids=lambda field: field.name)
+@pytest.mark.parametrize("field", msgspec.structs.fields(RunKey), ids=lambda field: field.name)
 def test_every_field_of_the_key_decides_as_documented(field):
-    """The method and its options make another row; the training seed alone makes a replicate; all else, a table."""
+    """The method and its options make another row; the training seed alone makes a replicate; all else, a table.
+
+    What the validation annotations are, tables know by their content.
+    """
     other = {
         **OTHER, "method": "rfs", "method_options": {"t": 0.1}, "method_digest": "a" * 64, "train_seed": 1,
+        "validation_digest": "b" * 64,
     }[field.name]  # fmt: skip
     here, there = make_record().key, make_record(**{field.name: other}).key
-    assert (records.replicate_key(here) == records.replicate_key(there)) == (field.name == "train_seed")
-    one_table = records.comparison_key(here) == records.comparison_key(there)
-    assert one_table == (field.name in {"train_seed", "method", "method_options", "method_digest"})
+    assert (replicate_key(here) == replicate_key(there)) == (field.name in {"train_seed", "validation_digest"})
+    one_table = comparison_key(here) == comparison_key(there)
+    assert one_table == (field.name in {"train_seed", "method", "method_options", "method_digest", "validation_digest"})
 
 
 def test_a_record_is_made_from_an_evaluation(tmp_path):

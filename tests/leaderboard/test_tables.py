@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cissod_bench.cli.report import paper_variants
+from cissod_bench.api.results import paper_variants
 from cissod_bench.leaderboard.comparable import comparable_run_sets
 from cissod_bench.leaderboard.paper import TABLES
 from cissod_bench.leaderboard.table import Cell, Column, Table

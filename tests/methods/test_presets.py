@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from cissod_bench.cli.run import choose_method
 from cissod_bench.errors import UserError
 from cissod_bench.methods.gbs.presets import PRESETS, preset_options
 from cissod_bench.methods.registry import get_method
 from cissod_bench.tasks.registry import TASKS
+from cissod_bench.training.spec import RunSpec, choose_method
 from tests.methods.test_ablations import SETTING
 
 # Data set -> iterations, beta, threshold policy, first iteration of the weights and of the thresholds, generation.
@@ -69,14 +69,16 @@ def test_every_task_has_every_preset(preset: str, task: object) -> None:
 
 
 def test_what_is_given_comes_before_the_ablation_and_that_before_the_preset() -> None:
-    method, options, label = choose_method("gbs", None, {"beta": "0.7"}, preset="release", dataset="lvis")
-    assert (method, options["beta"], options["threshold"], label) == ("gbs", "0.7", "score", "gbs-release-beta=0.7")
-    _, options, label = choose_method(None, "crs-gbt-gbr", {}, preset="release", dataset="lvis")
-    assert (options["threshold"], options["beta"], label) == ("gbt", 0.8, "crs-gbt-gbr-release")
+    chosen = choose_method(RunSpec(task="lvis", method="gbs", options={"beta": "0.7"}, preset="release"))
+    assert (chosen.method.name, chosen.label, chosen.changed_by_user()) == ("gbs", "gbs-release", {"beta": 0.7})
+    assert (chosen.changed()["beta"], chosen.changed()["threshold"]) == (0.7, "score")
+    chosen = choose_method(RunSpec(task="lvis", ablation="crs-gbt-gbr", preset="release"))
+    assert (chosen.options["threshold"], chosen.options["beta"]) == ("gbt", 0.8)
+    assert (chosen.label, chosen.changed_by_user()) == ("crs-gbt-gbr-release", {})
 
 
 def test_an_unknown_preset_and_a_preset_of_another_method_are_refused() -> None:
     with pytest.raises(UserError, match=r"Unknown preset 'releas'. Did you mean 'release'"):
-        choose_method("gbs", None, {}, preset="releas", dataset="coco")
+        choose_method(RunSpec(task="coco-split1", method="gbs", preset="releas"))
     with pytest.raises(UserError, match="--preset release is for gbs; rfs has no presets"):
-        choose_method("rfs", None, {}, preset="release", dataset="coco")
+        choose_method(RunSpec(task="coco-split1", method="rfs", preset="release"))

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,11 @@ from mmengine.hooks import Hook
 
 from cissod_bench.errors import Stopped, UserError
 from cissod_bench.io import atomic_path
+from cissod_bench.ssod.data import sampler
 from cissod_bench.ssod.stopping import noted_signal, stop_signal
+
+# Checkpoints of version 0.1 hold its `Segment` under this name.
+sys.modules.setdefault("cissod_bench.engine.sampler", sampler)
 
 _NAME = re.compile(r"iter_(\d+)\.pth")
 _FOLDER = 0x10

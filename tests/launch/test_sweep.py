@@ -17,12 +17,14 @@ from typer.testing import CliRunner
 
 from cissod_bench.cli.main import app
 from cissod_bench.cli.options import cluster_options, slurm_options
-from cissod_bench.cli.sweep import watched
 from cissod_bench.errors import UserError
-from cissod_bench.io import lock
 from cissod_bench.launch import slurm as cluster
-from cissod_bench.launch.status import Member, Note, Standing, reason_of, standing, write_note
-from cissod_bench.results.record import IN_USE
+from cissod_bench.launch.arguments import run_arguments
+from cissod_bench.launch.failure import reason_of
+from cissod_bench.launch.status import Member, Note, Standing, standing, write_note
+from cissod_bench.launch.sweep import watched
+from cissod_bench.results.run_folder import RunFolder
+from cissod_bench.training.spec import RunSpec
 
 PROGRAM = [sys.executable, "-m", "cissod_bench.cli.main"]
 
@@ -77,8 +79,12 @@ def test_the_plan_of_a_sweep_has_its_cost_and_what_cannot_run(tiny: Path, tmp_pa
 
 
 def state_of(member: Member) -> Standing:
-    """Without a look at which run it is (`test_held.py`)."""
-    return standing(member, dict)
+    return standing(member)
+
+
+def member_of(tiny: Path, root: Path, **changes: Any) -> Member:
+    fields: dict[str, Any] = {"task": str(tiny / "task.toml"), "split": tiny / "split", "data_root": tiny}
+    return Member("run", root, RunSpec(**(fields | {"method": "soft-teacher", "out": root / "run"} | changes)))
 
 
 def submit_run(tiny: Path, out: Path, iterations: int) -> str:
@@ -98,7 +104,7 @@ def test_a_job_that_loses_its_place_goes_on_by_itself(tiny: Path, tmp_path: Path
     """submitit's local executor: the signal that Slurm sends before it takes a machine away, then a second start."""
     out = tmp_path / "run"
     assert "running" in submit_run(tiny, out, iterations=5)
-    member = Member("run", tmp_path, (), {})
+    member = member_of(tiny, tmp_path, iterations=5)
     assert state_of(member).state == "running"
     job = json.loads(member.note.read_text())["job"]
     wait(lambda: (out / "checkpoints" / "iter_2.pth").exists(), member)
@@ -129,9 +135,9 @@ def children(parent: int) -> list[int]:
 
 
 def test_a_job_that_fails_is_told_with_its_reason(tiny: Path, tmp_path: Path) -> None:
-    member = Member("rfs", tmp_path, ("--task", "nonsense", "--method", "rfs"), {})
+    member = member_of(tiny, tmp_path, task="nonsense")
     job = cluster.submit(
-        [*member.arguments, "--out", str(member.out)],
+        run_arguments(member.spec),
         member.log,
         member.note.parent,
         {"cluster": "local", "nodes": 1, "gpus": 0, "time": "5"},
@@ -160,7 +166,7 @@ def test_what_sbatch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     options = slurm_options(["partition=gpu", "time=90", "cpus-per-task=5", "account=me"])
-    member = Member("rfs", tmp_path, (), {})
+    member = Member("rfs", tmp_path, RunSpec(task="shapes", method="rfs"))
     job = cluster.submit(["--task", "shapes"], member.log, member.note.parent, {**options, "nodes": 2, "gpus": 8})
     assert job == "7"
     script = (tmp_path / "script").read_text()
@@ -264,13 +270,13 @@ def sending(number: signal.Signals, log: Path) -> Iterator[None]:
 
 
 def test_a_run_under_way_is_told_by_its_lock(tmp_path: Path) -> None:
-    member = Member("run", tmp_path, (), {})
+    member = Member("run", tmp_path, RunSpec(task="shapes", method="rfs"))
     member.out.mkdir()
     hold = f"""
 import sys
 from pathlib import Path
-from cissod_bench.io import lock
-with lock(Path({str(member.out / IN_USE)!r})):
+from cissod_bench.results.run_folder import RunFolder
+with RunFolder(Path({str(member.out)!r})).locked():
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -278,7 +284,7 @@ with lock(Path({str(member.out / IN_USE)!r})):
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
         assert state_of(member) == Standing("running")
-        with pytest.raises(BlockingIOError), lock(member.out / IN_USE):
+        with pytest.raises(UserError, match="a run is under way in this folder"), RunFolder(member.out).locked():
             pass
         other.kill()
     assert state_of(member) == Standing("waiting"), "the lock went with the process"

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from cissod_bench.cli.sweep import members, read, run_options
+from cissod_bench.cli.sweep import read
 from cissod_bench.errors import UserError
-from cissod_bench.launch.grid import Grid, arguments, expand, varied
+from cissod_bench.launch.arguments import run_arguments
+from cissod_bench.launch.grid import Grid, expand, spec_of, varied
+from cissod_bench.launch.status import Member
+from cissod_bench.launch.sweep import grid_members
 
 FILE = """
 out = "elsewhere"
@@ -24,6 +27,10 @@ option = [["rho=0.1", "beta=1"], "rho=0.2"]
 """
 
 
+def members(grid: Grid, root: Path) -> list[Member]:
+    return grid_members(grid.runs, root)
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "grid.toml"
@@ -38,8 +45,8 @@ def test_a_file_is_every_combination_of_each_of_its_tables(file: Path) -> None:
     assert first == list(itertools.product(["soft-teacher", "gbs"], [0, 1, 2]))
     second = [(run["ablation"], run["option"]) for run in grid.runs[6:]]
     assert second == list(itertools.product(["gbr", "gbt"], [["rho=0.1", "beta=1"], "rho=0.2"]))
-    expected = "--task shapes --data-root here --threads 2 --ablation gbr --option rho=0.1 --option beta=1"
-    assert arguments(grid.runs[6], run_options()) == expected.split()
+    expected = "--task shapes --ablation gbr --option rho=0.1 --option beta=1 --data-root here --threads 2"
+    assert run_arguments(spec_of(grid.runs[6])) == expected.split()
 
 
 def test_folders_are_those_of_run(file: Path) -> None:
@@ -48,7 +55,7 @@ def test_folders_are_those_of_run(file: Path) -> None:
         "shapes/soft-teacher-paper-seed-0",
         "shapes/soft-teacher-paper-seed-1",
     ]
-    assert found[6].name == "shapes/gbr-rho=0.1-beta=1-paper-seed-0"
+    assert found[6].name == "shapes/gbr-beta=1-rho=0.1-paper-seed-0"
     assert len({member.out for member in found}) == len(found) == 10
 
 
@@ -67,7 +74,7 @@ def test_options_make_a_grid_too_and_the_rest_is_for_all_runs() -> None:
 
 def test_what_is_varied_beyond_the_usual_is_in_the_name() -> None:
     axes = {"task": ["shapes"], "method": ["rfs"], "detector": ["r18-small", "r18-medium"]}
-    grid = Grid(None, expand("test", {}, [axes], run_options()))
+    grid = Grid(None, expand("test", {}, [axes]))
     assert varied(grid.runs) == ("detector",)
     assert [member.name for member in members(grid, Path("runs"))] == [
         "shapes/rfs-paper-seed-0-detector=r18-small",
@@ -76,9 +83,9 @@ def test_what_is_varied_beyond_the_usual_is_in_the_name() -> None:
 
 
 def test_options_given_twice_are_beside_each_other_and_others_replaced() -> None:
-    (run,) = expand("test", {"option": "a=1", "seed": 1}, [{"option": ["b=2"], "seed": 2}], run_options())
+    (run,) = expand("test", {"option": "a=1", "seed": 1}, [{"option": ["b=2"], "seed": 2}])
     assert run == {"option": ["a=1", "b=2"], "seed": 2}
-    (run,) = expand("test", {"method": "rfs"}, [{"ablation": "gbr"}], run_options())
+    (run,) = expand("test", {"method": "rfs"}, [{"ablation": "gbr"}])
     assert run == {"ablation": "gbr"}
 
 
@@ -89,7 +96,7 @@ def test_options_given_twice_are_beside_each_other_and_others_replaced() -> None
         (("seed =", "sed ="), r"grid.toml: Unknown option of run 'sed'. Did you mean 'seed'\?"),
         (("threads = 2", "out = 'x'"), "Unknown option of run 'out'"),
         (("[0, 1, 2]", "[]"), "seed has an empty list of values"),
-        (("[0, 1, 2]", "[-1]"), "--seed -1: Invalid value for '--seed'"),
+        (("[0, 1, 2]", "[-1]"), "seed=-1: Expected `int` >= 0"),
         (("[0, 1, 2]", "[1, true"), "not valid TOML"),
         (('"gbs"]', '"gbz"]'), r"Unknown method 'gbz'. Did you mean 'gbs'\?"),
         (('"shapes"', '"shpes"'), r"Unknown task 'shpes'. Did you mean 'shapes'\?"),
@@ -113,11 +120,21 @@ def test_mistakes_on_the_command_line_are_named(file: Path, tmp_path: Path) -> N
         read(["--plan"], {"method": ["gbs"]})
     with pytest.raises(UserError, match="exported is not for all runs"):
         read(["--export-config", "config.py"], {"method": ["gbs"]})
-    with pytest.raises(UserError, match=r"^--method gbs: Missing option '--task'"):
+    with pytest.raises(UserError, match=r"^--method gbs: no task. Give one with --task"):
         members(read([], {"method": ["gbs"]}), tmp_path)
-    with pytest.raises(UserError, match=r"^sweep: Missing option '--task'"):
+    with pytest.raises(UserError, match=r"^sweep: no task. Give one with --task"):
         members(read([], {}), tmp_path)
     axes = {"task": ["shapes"], "method": ["rfs"], "backbone": ["a/w.pth", "b/w.pth"]}
-    twins = Grid(None, expand("test", {}, [axes], run_options()))
+    twins = Grid(None, expand("test", {}, [axes]))
     with pytest.raises(UserError, match="Two runs would have the folder"):
         members(twins, tmp_path)
+
+
+def test_options_that_run_repeats_are_gathered_in_the_spec() -> None:
+    given = {"task": "shapes", "method": "gbs", "option": "beta=0.7", "settings": ["a.b=0.5"], "set": ["c=x"]}
+    spec = spec_of({**given, "logger": ["none"], "gpus": 2, "compile": True})
+    assert spec.options == {"beta": "0.7"}
+    assert spec.overrides == {"a.b": 0.5, "c": "x"}
+    assert (spec.loggers, spec.processes, spec.compile) == (("none",), 2, True)
+    with pytest.raises(UserError, match="--set c is given twice"):
+        spec_of({**given, "settings": ["c=1"]})

@@ -1,5 +1,6 @@
 """What is asked for against what run folders hold; training is left out, its records and configurations are real."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,18 +9,20 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from cissod_bench.cli.asked import asked_for
 from cissod_bench.cli.create import template
 from cissod_bench.cli.main import app
-from cissod_bench.cli.sweep import look, members, read
+from cissod_bench.cli.sweep import read
 from cissod_bench.errors import UserError
 from cissod_bench.io import write_text
-from cissod_bench.launch.held import differences, held_run
-from cissod_bench.launch.status import Member, Note, Standing, write_note
-from cissod_bench.results.record import RESULT_FILE, write_result
+from cissod_bench.launch.arguments import run_arguments
+from cissod_bench.launch.status import Member, Note, Standing, standing, write_note
+from cissod_bench.launch.sweep import grid_members
+from cissod_bench.results.record import write_result
+from cissod_bench.results.run_key import RunKey, facts_of
 from cissod_bench.training import runner as engine
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.job import Job, resolve_job
+from cissod_bench.training.spec import run_key
 from tests.leaderboard.runs import make_record
 
 LR = "optim_wrapper.optimizer.lr"
@@ -29,10 +32,10 @@ LR = "optim_wrapper.optimizer.lr"
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have `run` write configuration and record of its job without training; no sweep starts anything."""
 
-    def finish(job: Job) -> Any:
+    def finish(job: Job, **_: Any) -> Any:
         record = engine.record(job, 0.0, {})
-        write_text(job.out / "config.py", build_config(job).pretty_text)
-        write_result(job.out / RESULT_FILE, record)
+        write_text(job.folder.config, build_config(job).pretty_text)
+        write_result(job.folder.record, record)
         return record
 
     def fail(*arguments: Any) -> Any:
@@ -40,10 +43,10 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(engine, "load_evaluation", lambda file: None)
     monkeypatch.setattr(engine, "make_result", lambda key, *_, **__: msgspec.structs.replace(make_record(), key=key))
-    monkeypatch.setattr(engine, "run_job", finish)
-    monkeypatch.setattr("cissod_bench.launch.torchrun.launch", lambda asked, *_: finish(resolve_job(**asked)))
+    monkeypatch.setattr("cissod_bench.launch.here.run_job", finish)
+    monkeypatch.setattr("cissod_bench.launch.here.launch", lambda spec, *_, **__: finish(resolve_job(spec)))
     monkeypatch.setattr("cissod_bench.training.job.check_backbone", lambda *_: None)
-    monkeypatch.setattr("cissod_bench.cli.sweep.watched", fail)
+    monkeypatch.setattr("cissod_bench.launch.sweep.watched", fail)
 
 
 @pytest.fixture
@@ -54,18 +57,24 @@ def shared(tiny: Path) -> list[str]:
 
 
 def one_run(tiny: Path, root: Path, *arguments: str) -> Member:
-    (member,) = members(read(list(arguments), {"task": [str(tiny / "task.toml")]}), root)
+    grid = read(list(arguments), {"task": [str(tiny / "task.toml")]})
+    (member,) = grid_members(grid.runs, root)
     return member
 
 
+def in_the_folder_of(member: Member, other: Member) -> Member:
+    """A run that is asked to be made in the folder of another."""
+    return dataclasses.replace(other, name=member.name, spec=msgspec.structs.replace(other.spec, out=member.out))
+
+
 def make(member: Member) -> None:
-    done = CliRunner().invoke(app, ["run", *member.arguments, "--out", str(member.out)], catch_exceptions=False)
+    done = CliRunner().invoke(app, ["run", *run_arguments(member.spec)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
 
 
 def interrupt(member: Member) -> None:
     """As if the run had stopped at its first checkpoint."""
-    (member.out / RESULT_FILE).unlink()
+    member.folder.record.unlink()
     (member.out / "checkpoints").mkdir()
     (member.out / "checkpoints" / "iter_1.pth").touch()
 
@@ -86,18 +95,14 @@ def test_what_is_asked_for_is_what_is_recorded(tiny: Path, tmp_path: Path, share
     (tmp_path / "own.py").write_text(template("own"))
     member = one_run(tiny, tmp_path / "runs", *options.replace("FOLDER", str(tmp_path)).split(), *shared)
     make(member)
-    asked, held = asked_for(member.given), held_run(member.out)
-    assert held is not None
-    assert differences(held, asked) == ""
-    assert held.keys() - asked.keys() == {"split_seed", "shortened"}, "part of the digest, and follows from the rest"
-    assert look(member) == Standing("done")
+    asked = run_key(member.spec)
+    assert member.folder.result().key == msgspec.convert(msgspec.to_builtins(asked), RunKey)
+    assert member.folder.held() == facts_of(asked)
+    assert standing(member) == Standing("done")
 
     interrupt(member)
-    started = held_run(member.out)
-    assert started is not None
-    assert started.keys() - asked.keys() == {"classes", "validation_digest"}, "left to `run` itself"
-    assert {"task", "split_digest", "method_options", "train_seed", "overrides", "batch"} <= started.keys()
-    assert look(member) == Standing("waiting"), "it goes on"
+    assert member.folder.held() == facts_of(asked), "by its configuration"
+    assert standing(member) == Standing("waiting"), "it continues"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +112,7 @@ def test_what_is_asked_for_is_what_is_recorded(tiny: Path, tmp_path: Path, share
         ("--set foo.bar=1", "overrides.foo.bar: nothing there, 1 asked for"),
         ("--detector r18-medium", "detector: 'r18-small' there, 'r18-medium' asked for"),
         ("--gpus 2", "batch: [4, 2] there, [8, 4] asked for"),
-        ("--backbone FOLDER/w.pth", "backbone: None there, '9a129038d9a0' asked for"),
+        ("--backbone FOLDER/w.pth", "backbone: None there, '9a129038d9a0...' asked for"),
         ("--amp bf16", "amp: None there, 'bf16' asked for"),
         ("--evaluator pycocotools", "evaluator: 'hotcoco' there, 'pycocotools' asked for"),
     ],
@@ -120,38 +125,39 @@ def test_a_folder_that_holds_another_run_says_so(
     made = one_run(tiny, tmp_path, *given)
     make(made)
     other = one_run(tiny, tmp_path, *given, *options.replace("FOLDER", str(tmp_path)).split())
-    assert other.out == made.out
-    state = look(other)
+    assert other.out == made.out or "--set" in options
+    other = in_the_folder_of(made, other)
+    state = standing(other)
     assert (state.state, state.reason) == ("another run", f"holds another run: {difference}")
     interrupt(made)
-    recorded_alone = options.startswith(("--amp", "--evaluator"))  # `run` looks at the whole configuration
-    assert look(other).state == ("waiting" if recorded_alone else "another run")
+    assert standing(other).state == "another run"
 
 
 def test_what_cannot_be_compared_is_no_run_that_is_done(tiny: Path, tmp_path: Path, shared: list[str]) -> None:
     given = ("--method", "rfs", "--iterations", "3", *shared)
     made = one_run(tiny, tmp_path, *given)
     make(made)
-    state = look(one_run(tiny, tmp_path, *given, "--detector", "r18-smal"))
+    state = standing(one_run(tiny, tmp_path, *given, "--detector", "r18-smal"))
     assert state.state == "failed"
     assert "Did you mean 'r18-small'?" in state.reason
     interrupt(made)
     for text in ("run = {", "run = later()", "walk = {}"):
         (made.out / "config.py").write_text(text)
-        assert look(made).state == "failed"
-        assert f"{made.out / 'config.py'}: not the configuration of a run" in look(made).reason
+        assert standing(made).state == "failed"
+        assert f"{made.folder.config}: not the configuration of a run" in standing(made).reason
 
 
 def test_a_job_for_another_run_is_not_this_one(
     tiny: Path, tmp_path: Path, shared: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = ("--method", "rfs", "--iterations", "3", *shared)
-    this, other = one_run(tiny, tmp_path, *given), one_run(tiny, tmp_path, *given, "--set", f"{LR}=0.5")
-    write_note(this, Note(cluster="slurm", job="7", asked=asked_for(this.given)))
+    this = one_run(tiny, tmp_path, *given)
+    other = in_the_folder_of(this, one_run(tiny, tmp_path, *given, "--set", f"{LR}=0.5"))
+    write_note(this, Note(cluster="slurm", job="7", asked=facts_of(run_key(this.spec))))
     monkeypatch.setattr("cissod_bench.launch.status.job_state", lambda *_: ("queued", "job 7"))
-    assert look(this) == Standing("queued", "job 7")
-    assert look(other).state == "another run"
-    assert look(other).reason.startswith(f"is taken by job 7 for another run: overrides.{LR}: nothing there")
+    assert standing(this) == Standing("queued", "job 7")
+    assert standing(other).state == "another run"
+    assert standing(other).reason.startswith(f"is taken by job 7 for another run: overrides.{LR}: nothing there")
 
 
 @pytest.fixture
@@ -170,11 +176,11 @@ def asked(tiny: Path, tmp_path: Path, shared: list[str]) -> Callable[..., Any]:
 def test_a_sweep_starts_nothing_where_a_folder_holds_another_run(asked: Callable[..., Any]) -> None:
     assert asked().exit_code == 0
     for options in ([], ["--status"], ["--dry-run"]):
-        outcome = asked("--set", f"{LR}=0.5", *options)
+        outcome = asked("--amp", "bf16", *options)
         assert isinstance(outcome.exception, UserError), options
         assert str(outcome.exception).startswith("1 of 1 runs: the folder holds another run, see the table")
         assert "another run" in outcome.stdout
-        assert f"overrides.{LR}: nothing there, 0.5 asked for" in " ".join(outcome.stdout.split())
+        assert "amp: None there, 'bf16' asked for" in " ".join(outcome.stdout.split())
 
 
 def test_a_sweep_refuses_settings_before_it_starts_anything(asked: Callable[..., Any]) -> None:
@@ -187,8 +193,8 @@ def test_a_sweep_refuses_settings_before_it_starts_anything(asked: Callable[...,
 def test_a_run_is_not_submitted_into_the_folder_of_another(tiny: Path, tmp_path: Path, shared: list[str]) -> None:
     made = one_run(tiny, tmp_path, "--method", "rfs", "--iterations", "3", *shared)
     make(made)
-    arguments = [*made.arguments, "--iterations", "4", "--slurm"]
-    arguments += ["--slurm-option", "cluster=local", "--slurm-option", "time=5", "--out", str(made.out)]
+    arguments = [*run_arguments(made.spec), "--iterations", "4", "--slurm"]
+    arguments += ["--slurm-option", "cluster=local", "--slurm-option", "time=5"]
     outcome = CliRunner().invoke(app, ["run", *arguments])
     assert isinstance(outcome.exception, UserError)
     assert str(outcome.exception) == (

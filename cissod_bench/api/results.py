@@ -1,0 +1,173 @@
+"""Results: scored, read, tabulated and compared."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cissod_bench.api.paths import AnyPath, optional, paths
+
+if TYPE_CHECKING:
+    from cissod_bench.evaluation import Evaluation
+    from cissod_bench.leaderboard.comparison import Comparison
+    from cissod_bench.leaderboard.report import Report
+    from cissod_bench.results.collection import Results
+
+Progress = Callable[[Iterable[Any]], Iterable[Any]]
+
+
+def evaluate(
+    predictions: AnyPath,
+    *,
+    task: str | None = None,
+    split: AnyPath | None = None,
+    annotations: AnyPath | None = None,
+    data_root: AnyPath = "data",
+    evaluator: str = "hotcoco",
+    max_detections: int | None = None,
+) -> "Evaluation":
+    """Score any detector's results on a task: AP of all classes and of each class group. Needs no torch.
+
+    Args:
+        predictions: detections in COCO's results format.
+        task: a built-in task or a task file. Default: the split's task.
+        split: split folder, which gives the class groups. Default: the task's groups.
+        annotations: ground truth in COCO form. Default: the task's validation annotations.
+        data_root: folder that the task's paths are relative to.
+        evaluator: "hotcoco", "pycocotools" (COCO tasks) or "lvis" (LVIS tasks).
+        max_detections: detections that count per image. Default: the task's.
+
+    Raises:
+        UserError: a detection with an unknown image or class or a value that is not finite, or no ground truth.
+
+    Example:
+        >>> import cissod_bench as cb
+        >>> scores = cb.evaluate("runs/soft-teacher/detections.json", split="splits/shapes")
+        >>> sorted(scores.metrics())
+        ['all', 'maj', 'min']
+    """
+    from cissod_bench.results.external import score
+
+    return score(
+        Path(predictions),
+        task,
+        optional(split),
+        annotations=optional(annotations),
+        data_root=Path(data_root),
+        evaluator=evaluator,
+        max_detections=max_detections,
+    ).evaluation
+
+
+def load_results(folders: AnyPath | Sequence[AnyPath]) -> "Results":
+    """All records below some folders; one that is damaged or foreign is left out and named in `rejected`.
+
+    Args:
+        folders: run folders, or folders that hold them at any depth.
+
+    Raises:
+        UserError: a folder that does not exist, or no usable record in any of them.
+
+    Example:
+        >>> import cissod_bench as cb
+        >>> frame = cb.load_results("runs").to_frame()
+        >>> list(frame["group"])
+        ['all', 'maj', 'min']
+    """
+    from cissod_bench.results.collection import collect_results
+
+    return collect_results(paths(folders))
+
+
+def report(
+    folders: AnyPath | Sequence[AnyPath],
+    out: AnyPath | None = None,
+    *,
+    metric: str = "AP",
+    bootstrap: int = 0,
+    baseline: str = "soft-teacher",
+    overwrite: bool = False,
+    progress: Progress = iter,
+) -> "Report":
+    """Tables from finished runs, with the paper's numbers.
+
+    Args:
+        folders: run folders, or folders that hold them at any depth.
+        out: folder for the report's files (Markdown, LaTeX, CSV, JSON, HTML, plots); None to write nothing.
+        metric: AP, AP50, AP75, APs, APm, APl or AR.
+        bootstrap: samples over images for intervals and marks of difference; 0 for none.
+        baseline: method that the marks of difference refer to.
+        overwrite: replace the files of an earlier report.
+        progress: wraps the loop over samples.
+
+    Raises:
+        UserError: no usable record, or a file that exists with other content.
+
+    Example:
+        >>> import cissod_bench as cb
+        >>> made = cb.report("runs", "report")
+        >>> [section.task for section in made.sections]
+        ['shapes']
+    """
+    from cissod_bench.leaderboard.report import make_report, write_report
+
+    made = make_report(
+        paths(folders),
+        metric=metric,
+        samples=bootstrap,
+        baseline=baseline,
+        variants=paper_variants(),
+        progress=progress,
+    )
+    if out is not None:
+        write_report(made, Path(out), overwrite=overwrite)
+    return made
+
+
+def paper_variants() -> dict[tuple[int, str], tuple[str, dict[str, Any]]]:
+    """(table, row) of the paper's ablations -> method and the options in which it differs from the method's defaults.
+
+    The last row of Table 4 is gbs with its defaults, so options that equal that row's do not count as changed.
+    """
+    from cissod_bench.methods.gbs.ablations import ABLATIONS
+
+    defaults = ABLATIONS["crs-gbt-gbr"].options
+    return {
+        (ablation.table, ablation.title): (
+            ablation.method,
+            {name: value for name, value in ablation.options.items() if defaults.get(name) != value},
+        )
+        for ablation in ABLATIONS.values()
+    }
+
+
+def compare(
+    first: AnyPath,
+    second: AnyPath,
+    *,
+    annotations: AnyPath | None = None,
+    samples: int = 1000,
+    seed: int = 0,
+    progress: Progress = iter,
+) -> "Comparison":
+    """Difference of two runs per group and class, with a 95 % interval from a paired bootstrap over images.
+
+    Args:
+        first, second: run folders.
+        annotations: ground truth. Default: the file that the first record names.
+        samples: bootstrap samples.
+        seed: of the bootstrap.
+        progress: wraps the loop over samples.
+
+    Raises:
+        UserError: the runs are not comparable, or the ground truth is not there.
+
+    Example:
+        >>> import cissod_bench as cb
+        >>> found = cb.compare("runs/soft-teacher", "runs/soft-teacher", samples=10)
+        >>> found.groups["all"][2].value  # B - A
+        0.0
+    """
+    from cissod_bench.leaderboard.comparison import compare_runs
+
+    one, other = Path(first), Path(second)
+    return compare_runs(one, other, annotations=optional(annotations), samples=samples, seed=seed, progress=progress)

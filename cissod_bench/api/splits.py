@@ -1,0 +1,150 @@
+"""Splits: made and read."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cissod_bench.api.paths import AnyPath, optional
+from cissod_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from cissod_bench.splits.folder import Split
+    from cissod_bench.splits.make import Made
+    from cissod_bench.splits.plan import Variant
+
+
+def make_splits(
+    task: str,
+    out: AnyPath,
+    *,
+    seeds: int | Sequence[int] = 0,
+    folds: int = 0,
+    annotations: AnyPath | None = None,
+    majority_annotations: AnyPath | None = None,
+    images: AnyPath | None = None,
+    data_root: AnyPath = "data",
+    cache: AnyPath | bool = True,
+    force: bool = False,
+    plot: bool = True,
+    progress: bool = False,
+) -> "list[Made]":
+    """Select the labelled and unlabelled images of a task, and write them as split folders.
+
+    The same task, annotations and seed give the same bytes on every machine, whatever the order of the file.
+
+    Args:
+        task: a built-in task, or a task file (.toml).
+        out: folder to make; several seeds make out/seed0, ..., several folds out/fold0, ...
+        seeds: seed of the split, or several.
+        folds: number of parts, each held out for validation in turn; 0 for none.
+        annotations: training annotations in COCO form, plain, .gz or .xz. Default: under `data_root`.
+        majority_annotations: of coco-o365, the COCO annotations. Default: under `data_root`.
+        images: folder of the training images, to check that every image is there.
+        data_root: folder that the task's paths are relative to.
+        cache: where to keep what is read from large files; False for nowhere, True for ~/.cache/cissod-bench.
+        force: replace another split that lies there.
+        plot: draw the distribution of the classes too.
+        progress: show bars on standard error.
+
+    Raises:
+        UserError: the annotations cannot be used, or a folder holds something else.
+
+    Example:
+        >>> import cissod_bench as cb
+        >>> (made,) = cb.make_splits("shapes", "splits/shapes", plot=False)
+        >>> made.manifest.task
+        'shapes'
+    """
+    from cissod_bench.splits import make, sources
+    from cissod_bench.tasks.registry import get_task
+
+    chosen, root = get_task(task), Path(data_root)
+    numbers = [seeds] if isinstance(seeds, int) else list(seeds)
+    folders = [(Path(out) / name, variant) for name, variant in _variants(numbers, folds)]
+    if chosen.files is None and annotations is None:
+        with _image_bar(progress) as update:
+            return [
+                make.make_embedded_split(chosen, folder, variant, progress=update, force=force, plot=plot)
+                for folder, variant in folders
+            ]
+    if images is None and annotations is None and chosen.dataset == "custom" and chosen.files is not None:
+        images = chosen.files.train_images
+    return make.make_splits(
+        chosen,
+        sources.annotation_file(chosen, optional(annotations), root),
+        folders,
+        majority_annotations=sources.majority_file(chosen, optional(majority_annotations), root),
+        images=optional(images),
+        read=reader(chosen.dataset, cache, progress=progress),
+        force=force,
+        plot=plot,
+    )
+
+
+def _variants(seeds: Sequence[int], folds: int) -> "list[tuple[str, Variant]]":
+    """Sub-folder and variant of every split; a single one needs no sub-folder."""
+    from cissod_bench.splits.plan import Variant
+
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UserError(f"--seed {','.join(map(str, seeds))}: seeds must be different, a range must ascend.")
+    if folds == 1:
+        raise UserError("--folds 1 would hold out every image. Use at least 2.")
+    many = len(seeds) > 1
+    if not folds:
+        return [(f"seed{seed}" if many else "", Variant(seed)) for seed in seeds]
+    return [
+        ((f"seed{seed}/" if many else "") + f"fold{fold}", Variant(seed, folds, fold))
+        for seed in seeds
+        for fold in range(folds)
+    ]
+
+
+def reader(dataset: str, cache: AnyPath | bool = True, *, progress: bool = False) -> Callable[[Path], Any]:
+    """A function that reads an annotation file with the quirks of a data set (`coco/reader.py`).
+
+    Args:
+        dataset: `Task.dataset`.
+        cache: as of `make_splits`.
+        progress: show a bar on standard error.
+    """
+    from cissod_bench.coco.cache import cached, default_folder
+    from cissod_bench.coco.reader import read_coco
+    from cissod_bench.coco.reading_progress import read_with_bar
+
+    def read(path: Path) -> Any:
+        return read_coco(path, file_names="coco_url" if dataset == "lvis" else "file_name")
+
+    found = read_with_bar(dataset) if progress else read
+    if cache is False:
+        return found
+    return cached(found, default_folder() if cache is True else Path(cache), "lvis" if dataset == "lvis" else "")
+
+
+@contextlib.contextmanager
+def _image_bar(progress: bool) -> Iterator[Callable[[int, int], None] | None]:
+    from cissod_bench.coco.reading_progress import counting_bar
+
+    with counting_bar("Making images") if progress else contextlib.nullcontext() as update:
+        yield update
+
+
+def load_split(folder: AnyPath, *, verify: bool = True) -> "Split":
+    """Read a split folder.
+
+    Args:
+        folder: a folder that `make_splits` wrote.
+        verify: compare the SHA-256 of every file with the manifest.
+
+    Raises:
+        UserError: there is no split, or it is not the one that was written.
+
+    Example:
+        >>> import cissod_bench as cb
+        >>> split = cb.load_split("splits/shapes")
+        >>> len(split.labeled_ids) == split.counts["labeled_images"]
+        True
+    """
+    from cissod_bench.splits import folder as folders
+
+    return folders.load_split(Path(folder), verify=verify)

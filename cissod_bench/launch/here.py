@@ -1,0 +1,49 @@
+"""A run on this machine: in this process, or by several processes that torchrun's agent watches."""
+
+import os
+
+import msgspec
+
+from cissod_bench.errors import UserError
+from cissod_bench.launch.nodes import Nodes
+from cissod_bench.launch.torchrun import launch
+from cissod_bench.results.record import Result
+from cissod_bench.training.distributed import place_in_group
+from cissod_bench.training.job import Job
+from cissod_bench.training.runner import run_job
+from cissod_bench.training.spec import RunSpec
+
+
+def among_started(spec: RunSpec) -> tuple[RunSpec, bool]:
+    """A spec whose processes are those that torchrun or srun has started, and whether this one is the main one.
+
+    Raises:
+        UserError: the spec has processes of its own.
+    """
+    rank, started = place_in_group(os.environ)
+    if started == 1:
+        return spec, True
+    if (spec.gpus, spec.nodes) != (1, 1):
+        raise UserError(f"--gpus and --nodes: this is one of {started} processes already. Leave them out.")
+    return msgspec.structs.replace(spec, gpus=started), rank == 0
+
+
+def run_here(job: Job, nodes: Nodes, *, progress: bool = True) -> Result:
+    """Train, evaluate and record.
+
+    Args:
+        job: the run.
+        nodes: the machines, where there are several.
+        progress: whether to show how far the run is, on standard error.
+
+    Raises:
+        UserError: the run folder holds something else, no space is left, ...
+        Stopped: a signal asked the run to stop.
+        ProcessDied: one of several processes died.
+    """
+    _, started = place_in_group(os.environ)
+    if started > 1 or job.processes == 1:
+        return run_job(job, progress=progress)
+    settled = {"out": job.out, "device": job.device, "workers": job.workers, "threads": job.threads}
+    launch(msgspec.structs.replace(job.spec, **settled), job.out, nodes, progress=progress)
+    return job.folder.result()

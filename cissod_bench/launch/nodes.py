@@ -1,0 +1,36 @@
+"""The machines of a run."""
+
+from dataclasses import dataclass
+
+from cissod_bench.errors import UserError
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """The machines of a run, on each of which it is started.
+
+    Attributes:
+        count: how many.
+        rank: number of this one, from 0.
+        rendezvous: "HOST:PORT" of the first one, where they meet; None for any free port of one machine.
+    """
+
+    count: int = 1
+    rank: int = 0
+    rendezvous: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check.
+
+        Raises:
+            UserError: the parts do not fit together.
+        """
+        if not 0 <= self.rank < self.count:
+            raise UserError(f"--node-rank {self.rank}: with {self.count} nodes it is 0 to {self.count - 1}.")
+        if self.rendezvous is None:
+            if self.count > 1:
+                raise UserError(f"{self.count} nodes need --rendezvous HOST:PORT, a free port of the first of them.")
+            return
+        host, _, port = self.rendezvous.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+            raise UserError(f"--rendezvous {self.rendezvous}: write HOST:PORT.")

@@ -1,0 +1,243 @@
+"""Many runs: their folders, what they cost, and making them, one after the other or as jobs of a cluster."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+import msgspec
+
+from cissod_bench.errors import Stopped, UserError
+from cissod_bench.launch.arguments import run_arguments
+from cissod_bench.launch.failure import reason_of
+from cissod_bench.launch.grid import Values, spec_of, varied
+from cissod_bench.launch.status import (
+    Member,
+    Note,
+    SweepRun,
+    standing,
+    submit_member,
+    with_state,
+    write_note,
+)
+from cissod_bench.training.quiet import quiet_imports
+from cissod_bench.training.spec import RunSpec, default_out, run_key, safe_text
+
+_NAMING = ("task", "method", "ablation", "preset", "option", "set", "settings", "schedule", "iterations", "seed")
+"""Options that are in the name of a run folder as `default_out` makes it."""
+LEFT = ("waiting", "failed", "another run")
+"""States of runs that have neither been made nor started."""
+_PASSED_ON = {
+    signal.SIGINT: signal.SIGINT,
+    signal.SIGTERM: signal.SIGTERM,
+    signal.SIGUSR1: signal.SIGUSR1,
+    signal.SIGHUP: signal.SIGTERM,
+}
+"""Signals that stop a sweep, and what its run gets instead: one of those that make it leave a checkpoint."""
+
+
+def grid_members(runs: Sequence[Values], root: Path) -> list[Member]:
+    """The runs of a grid with their folders below `root`, named also after what else the grid varies.
+
+    Raises:
+        UserError: an option of the wrong type, an unknown name, or two runs with one folder.
+    """
+    apart = [name for name in varied(runs) if name not in _NAMING]
+    named = []
+    for values in runs:
+        spec = spec_of(values)
+        shown = {name: values[name] for name in apart if values.get(name) is not None}
+        suffix = "".join(f"-{name}={safe_text(_short(value))}" for name, value in shown.items())
+        named.append((f"{default_out(spec)}{suffix}", spec))
+    return _members(named, root)
+
+
+def spec_members(specs: Sequence[RunSpec], root: Path) -> list[Member]:
+    """The same for specs, each in its own folder where it names one.
+
+    Raises:
+        UserError: an unknown name, or two runs with one folder.
+    """
+    return _members([(str(default_out(spec) if spec.out is None else spec.out), spec) for spec in specs], root)
+
+
+def _members(named: Sequence[tuple[str, RunSpec]], root: Path) -> list[Member]:
+    found: dict[str, Member] = {}
+    for name, spec in named:
+        if name in found:
+            raise UserError(
+                f"Two runs would have the folder {root / name}: {' '.join(run_arguments(spec))} is one of them."
+            )
+        found[name] = Member(name, root, msgspec.structs.replace(spec, out=root / name))
+    return list(found.values())
+
+
+def _short(value: Any) -> Any:
+    return Path(value).stem if isinstance(value, str | Path) else value
+
+
+def make_members(
+    members: Sequence[Member],
+    *,
+    start: bool = True,
+    cluster: Mapping[str, Any] | None = None,
+    starts: Callable[[int, Member], None] = lambda position, member: None,
+    fails: Callable[[str], None] = lambda reason: None,
+) -> list[SweepRun]:
+    """Make what is not done, unless a folder holds another run; the states of all runs afterwards.
+
+    Args:
+        members: the runs.
+        start: False to make nothing.
+        cluster: where to submit the runs, None to make them here.
+        starts, fails: see `run_all`; positions count what is done already.
+
+    Raises:
+        UserError: a setting does not exist.
+        Stopped: a signal came.
+    """
+    found = [with_state(member) for member in members]
+    if start:
+        left = [run for run in found if run.state in LEFT]
+        check_settings(left)
+        if all(run.state != "another run" for run in found):
+            if cluster is not None:
+                submit_all(left, cluster)
+            else:
+                done = len(members) - len(left)
+                run_all(left, lambda position, member: starts(done + position, member), fails)
+            found = [with_state(member) for member in members]
+    return found
+
+
+def refuse_other_runs(states: Sequence[str]) -> None:
+    """Say that folders hold other runs.
+
+    Raises:
+        UserError: one does.
+    """
+    others = states.count("another run")
+    if others:
+        raise UserError(
+            f"{others} of {len(states)} runs: the folder holds another run, see the table. Give another --out."
+        )
+
+
+def check_settings(left: Sequence[Member]) -> None:
+    """Check the settings (--set) of runs, and with them all else, before the first is started: one run of each kind.
+
+    Raises:
+        UserError: no such setting, or a run with settings that cannot be made.
+    """
+    kinds: dict[str, Member] = {}
+    for member in left:
+        if member.spec.overrides:
+            kind = msgspec.structs.replace(member.spec, seed=0, split=None, out=None)
+            kinds.setdefault(repr(kind), member)
+    for member in kinds.values():
+        plan_of(member.spec)
+
+
+def plan_of(spec: RunSpec) -> dict[str, Any]:
+    """The plan of a run (`training/run_plan.py`).
+
+    Raises:
+        UserError: the run cannot be made.
+    """
+    with quiet_imports():
+        from cissod_bench.training.job import resolve_job
+        from cissod_bench.training.preflight import check_parts
+        from cissod_bench.training.run_plan import plan
+
+        job = resolve_job(spec)
+        check_parts(job)
+        return plan(job)
+
+
+def plan_members(members: Sequence[Member]) -> list[dict[str, Any]]:
+    """For each run its state, and what it costs: `hours`, and `hours_left` of a GPU or of this machine."""
+    rows = []
+    for member in members:
+        state, plan, problem = standing(member), {}, ""
+        try:
+            plan = plan_of(member.spec)
+        except UserError as error:
+            problem = str(error)
+        each = plan.get("estimated_hours")
+        left = 0.0 if state.state == "done" or each is None else each * max(1, plan["gpus"])
+        row: dict[str, Any] = {
+            "run": member.name,
+            "state": "cannot run" if problem else state.state,
+            "reason": problem or state.reason,
+        }
+        row |= {name: plan.get(name) for name in ("iterations", "learning_rate")}
+        row |= {"images": sum(plan["batch"].values()) if plan else None, "hours": each}
+        rows.append(row | {"hours_left": None if each is None else left})
+    return rows
+
+
+def run_all(waiting: Sequence[Member], starts: Callable[[int, Member], None], fails: Callable[[str], None]) -> None:
+    """Make runs one after the other, each in a process of its own; one that fails is noted, and the rest follows.
+
+    Args:
+        waiting: the runs.
+        starts: called with the position and the run before each is started.
+        fails: called with the reason after each that failed.
+
+    Raises:
+        Stopped: a signal came; the run under way has stopped too.
+    """
+    for position, member in enumerate(waiting):
+        starts(position, member)
+        member.log.parent.mkdir(parents=True, exist_ok=True)
+        with member.log.open("w") as log:
+            command = [sys.executable, "-m", "cissod_bench.cli.main", "run", *run_arguments(member.spec)]
+            code, received = watched(command, log)
+        if received is not None:
+            raise Stopped(f"Stopped in {member.name}. The same command goes on there.", received)
+        failed = None if code == 0 else reason_of(member.log, code)
+        write_note(member, Note(failed=failed))
+        if failed:
+            fails(failed)
+
+
+def watched(command: Sequence[str], log: IO[str]) -> tuple[int, int | None]:
+    """Run a program until it ends; its exit code, and the signal that came meanwhile and was passed on to it.
+
+    A signal that this process was started to ignore, as `nohup` does with SIGHUP, is ignored on.
+    """
+    received: list[int] = []
+    process: subprocess.Popen[bytes] | None = None
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if process is not None:
+            process.send_signal(_PASSED_ON[signal.Signals(number)])
+
+    heeded = [number for number in _PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heeded}
+    try:
+        # A session of its own: Ctrl-C reaches it from here alone.
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        if received:  # before there was a process to pass it on to
+            process.terminate()
+        return process.wait(), received[0] if received else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def submit_all(waiting: Sequence[Member], options: Mapping[str, Any]) -> None:
+    """Submit runs as jobs, and note their numbers.
+
+    Raises:
+        UserError: one of them cannot be made, or the cluster refuses them.
+    """
+    for member in waiting:  # all of them first: what cannot be looked up is said before the first job
+        run_key(member.spec)
+    for member in waiting:
+        gpus = 0 if member.spec.device == "cpu" else member.spec.gpus
+        submit_member(member, {**options, "nodes": member.spec.nodes, "gpus": gpus})

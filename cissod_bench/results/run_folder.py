@@ -1,0 +1,177 @@
+"""A run folder: every file name, the lock and the state of it.
+
+::
+
+    config.py               the resolved configuration
+    <timestamp>/            what mmengine says, in a folder for each start
+    scalars.jsonl           losses, rates, times and AP over time, one line an interval
+    console.txt             what libraries print
+    checkpoints/            the last checkpoints; an unfinished run continues from the newest one
+    detections.json         detections on the validation images, COCO's results format
+    per_class.npz           unrounded precision and recall arrays of every class
+    method.py               the source of a user's own method
+    observables.jsonl       weights, thresholds and quality of pseudo labels over time (`diagnostics.py`)
+    validation_images.json  image list that the validation data set reads; annotations are for the evaluator alone
+    in_use.lock             locked by the main process as long as the run is under way
+    result.json             the record that `report` reads; written last, so a folder with it is a finished run
+"""
+
+import ast
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cissod_bench.errors import UserError
+from cissod_bench.io import in_use, lock
+from cissod_bench.results.record import RESULT_FILE, Result, load_result
+from cissod_bench.results.run_key import facts_of, known_facts
+
+BUSY = "{}: a run is under way in this folder. Wait for it, or stop it."
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run at `path`, whether there is one yet or not."""
+
+    path: Path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    @property
+    def record(self) -> Path:
+        """The record of a finished run."""
+        return self.path / RESULT_FILE
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.py"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def console(self) -> Path:
+        """What libraries print."""
+        return self.path / "console.txt"
+
+    @property
+    def per_class(self) -> Path:
+        """Precision and recall arrays."""
+        return self.path / "per_class.npz"
+
+    @property
+    def detections(self) -> Path:
+        """Detections on the validation images."""
+        return self.path / "detections.json"
+
+    @property
+    def method(self) -> Path:
+        """Copy of a user's own method."""
+        return self.path / "method.py"
+
+    @property
+    def validation_images(self) -> Path:
+        """List of the validation images."""
+        return self.path / "validation_images.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is done."""
+        return self.record.exists()
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a run is under way."""
+        return in_use(self._lock)
+
+    @property
+    def started(self) -> bool:
+        """Whether a run is under way, or has left a checkpoint to continue from."""
+        return self.in_use or any(self.checkpoints.glob("iter_*.pth"))
+
+    def result(self) -> Result:
+        """The record.
+
+        Raises:
+            UserError: there is none, or it is damaged.
+        """
+        return load_result(self.record)
+
+    def held(self) -> dict[str, Any] | None:
+        """What the run in the folder is a run of (`run_key.Facts`); None where any run can start.
+
+        A finished run has its record. One that is under way, or has a checkpoint to continue from, has its
+        configuration. Anything else in a run folder is replaced by the next run there.
+
+        Raises:
+            UserError: the record or the configuration is damaged.
+        """
+        if self.finished:
+            return facts_of(self.result().key)
+        return self.configured() if self.started and self.config.is_file() else None
+
+    def configured(self) -> dict[str, Any]:
+        """What the run is a run of, by its configuration.
+
+        Raises:
+            UserError: not the configuration of a run.
+        """
+        try:
+            return configured_facts(parse_config(self.config.read_text()))
+        except (SyntaxError, ValueError) as error:
+            raise UserError(f"{self.config}: not the configuration of a run ({error}).") from None
+        except KeyError:
+            raise UserError(f"{self.config}: not the configuration of a run (it has no `run`).") from None
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep the folder for this process, which makes it if need be.
+
+        Raises:
+            UserError: a run is under way there.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(lock(self._lock))
+            except BlockingIOError:
+                raise UserError(BUSY.format(self.path)) from None
+            except OSError as error:  # a file system without locks
+                warnings.warn(f"{self.path} cannot be locked ({error.strerror}).", stacklevel=3)
+            yield
+
+    @property
+    def _lock(self) -> Path:
+        return self.path / "in_use.lock"
+
+
+def configured_facts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the run with a configuration is a run of, whichever version wrote it.
+
+    Raises:
+        KeyError: it does not say.
+    """
+    digest = {"method_digest": config["method_digest"]} if "method_digest" in config else {}  # as in version 0.1
+    return known_facts({**digest, **config["run"]})
+
+
+def parse_config(text: str) -> dict[str, Any]:
+    """The settings in the text of a configuration as a run folder or a checkpoint has it; nothing is imported.
+
+    Raises:
+        SyntaxError, ValueError: the text has more than assignments of literals.
+    """
+    found: dict[str, Any] = {}
+    for statement in ast.parse(text).body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                found[name] = ast.literal_eval(value)
+            case _:
+                raise ValueError(f"line {statement.lineno} is not a setting")
+    return found

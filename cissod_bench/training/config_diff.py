@@ -1,0 +1,89 @@
+"""Where two configurations differ: in what they are runs of (`results/run_key.py`), and in any other setting."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from cissod_bench.results.run_folder import configured_facts, parse_config
+from cissod_bench.results.run_key import key_differences
+from cissod_bench.splits.folder import ID_FILES
+
+PATHS = (
+    "work_dir",
+    "out_dir",
+    "folder",
+    "save_dir",
+    "ann_file",
+    "data_prefix.img",
+    "hidden",
+    "method_file",
+    "init_cfg.checkpoint",
+)
+"""Ends of the names of settings that say where something lies. What lies there is told apart by the run's key."""
+_INDIFFERENT = ("num_workers", "persistent_workers", "prefetch_factor", "pin_memory", "worker_init_fn", "damaged_limit")
+_APART = (
+    *("run", "method_digest", "custom_imports"),
+    *("visualizer", "log_level", "load_from", "resume", "launcher", "model_wrapper_cfg"),
+)
+"""What is compared as a key, and how a run is started and what it logs; several processes show in its batch."""
+MISSING = "nothing"
+SHOWN = 4
+"""Differences that a message shows."""
+
+
+def differences(before: str, now: str) -> list[str]:
+    """Where two configurations differ in what decides a run, in words; what they are runs of comes first.
+
+    Args:
+        before: text of one configuration, of this version or an earlier one.
+        now: text of the other one.
+
+    Raises:
+        SyntaxError, ValueError, KeyError: not the configuration of a run.
+    """
+    if before == now:
+        return []
+    one, other = parse_config(before), parse_config(now)
+    found = key_differences(configured_facts(one), configured_facts(other))
+    old, new = dict(_flat("", one)), dict(_flat("", other))
+    return found + [
+        f"{name}: {old.get(name, MISSING)!r} there, {new.get(name, MISSING)!r} asked for"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name, MISSING) != new.get(name, MISSING)
+    ]
+
+
+def show(found: list[str]) -> str:
+    """The first differences, and how many more there are."""
+    more = len(found) - SHOWN
+    return "; ".join(found[:SHOWN]) + (f"; and {more} more" if more > 0 else "")
+
+
+def is_path(name: str, value: Any) -> bool:
+    """Whether a setting says where something lies, which may change while the run stays the same.
+
+    Args:
+        name: dotted name.
+        value: of the setting.
+    """
+    if name.startswith("run."):
+        return False
+    if isinstance(value, str) and value.endswith(ID_FILES["minority"]):
+        return True  # a list of the split, whatever a method calls it
+    return f".{name}".endswith(tuple(f".{path}" for path in PATHS))
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Dotted name -> value of all settings that change something in the result, wherever its files lie."""
+    last = name.rpartition(".")[2]
+    if name in _APART or last in _INDIFFERENT:
+        return
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _flat(f"{name}.{key}" if name else str(key), inner)
+    elif isinstance(value, list | tuple) and any(isinstance(inner, dict) for inner in value):
+        for index, inner in enumerate(value):
+            yield from _flat(f"{name}.{index}", inner)
+    elif last == "type":
+        yield name, str(value).rpartition(".")[2]  # versions differ in whether the package is part of the name
+    elif not is_path(name, value):
+        yield name, list(value) if isinstance(value, tuple) else value

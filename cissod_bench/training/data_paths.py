@@ -1,0 +1,149 @@
+"""Where a run finds its data, and whether what lies there fits its task."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cissod_bench.errors import UserError, unknown_name
+from cissod_bench.splits.folder import Split, load_split
+from cissod_bench.splits.images import missing_images
+from cissod_bench.tasks.registry import Task
+from cissod_bench.training.spec import validation_file
+
+
+@dataclass(frozen=True)
+class DataPaths:
+    """Where a run finds its images and the annotations that it is evaluated on.
+
+    Attributes:
+        train_images: folder of the training images.
+        val_annotations: annotations of the validation images.
+        val_images: their folder.
+        hidden_annotations: all training annotations, for the diagnosis of pseudo labels only; None to go without.
+    """
+
+    train_images: Path
+    val_annotations: Path
+    val_images: Path
+    hidden_annotations: Path | None = None
+
+
+def read_split(folder: Path, task: Task) -> Split:
+    """Load and verify a split, and check that it fits the task.
+
+    Raises:
+        UserError: no split, a damaged one, or one of another task or protocol version.
+    """
+    split = load_split(folder)
+    if split.task != task.name:
+        raise UserError(f"{folder}: a split of task {split.task!r}, not of {task.name!r}. Give the right --split.")
+    if split.protocol != task.version:
+        raise UserError(
+            f"{folder}: made by protocol version {split.protocol} of task {task.name!r}, which is now at version "
+            f"{task.version}. Make the split again with `cissod-bench make-splits --task {task.name}`."
+        )
+    if len(split.unlabeled_ids) == 0:
+        raise UserError(f"{folder}: the split has no unlabelled image. Label a smaller fraction.")
+    check_draw(split, task)
+    return split
+
+
+def check_draw(split: Split, task: Task) -> None:
+    """Check the options of a split against the task, whose file may have been edited since.
+
+    Raises:
+        UserError: an option of the draw, or the minority classes, differ.
+    """
+    wanted = asdict(task.selection)
+    for name in () if split.options.get("imported") else wanted:
+        if name in split.options and split.options[name] != wanted[name]:
+            raise UserError(
+                f"{split.folder}: drawn with {name} = {split.options[name]}, task {task.name!r} says {wanted[name]}. "
+                "Make the split again, or raise the task's version."
+            )
+    for name in task.minority:
+        if name not in split.groups.get("min", ()):
+            raise UserError(f"{split.folder}: {unknown_name('minority class', name, split.groups.get('min', ()))}")
+
+
+def find_data(task: Task, split: Split, data_root: Path, hidden: Path | None = None) -> DataPaths:
+    """Images and annotations of a task.
+
+    Args:
+        task, split: what is trained on.
+        data_root: folder that the task's paths are relative to.
+        hidden: full training annotations, if given; the embedded tasks have them next to their images.
+
+    Raises:
+        UserError: one of them does not exist.
+    """
+    annotations = validation_file(task, split.folder, data_root, held_out=split.validation_file is not None)
+    if task.files is None:
+        data = split.folder / "data"
+        paths = DataPaths(data / "train", annotations, data / "val", hidden or data / "train.json")
+    else:
+        paths = DataPaths(
+            data_root / task.files.train_images,
+            annotations,
+            data_root / (task.files.train_images if split.validation_file else task.files.val_images),
+            hidden,
+        )
+    for what, path in (
+        ("training images", paths.train_images),
+        ("validation annotations", paths.val_annotations),
+        ("validation images", paths.val_images),
+    ):
+        if not path.exists():
+            raise UserError(
+                f"{path}: the {what} of task {task.name!r} are not there. Put them there, or give the folder that "
+                "holds the data as --data-root; `cissod-bench doctor` lists what every task needs."
+            )
+    return paths
+
+
+def check_classes(split: Split, val_annotations: Path, known: Sequence[str]) -> None:
+    """Check that the validation annotations know the split's classes, by name.
+
+    Raises:
+        UserError: a class that the validation annotations lack.
+    """
+    for name in split.class_names:
+        if name not in known:
+            raise UserError(f"{val_annotations}: {unknown_name('class', name, known)} The split {split.folder} has it.")
+
+
+def check_images(split: Split, paths: DataPaths, validation: list[dict[str, Any]]) -> None:
+    """Look for every image on disk before training starts.
+
+    Raises:
+        UserError: images that do not exist: how many, and the first of them.
+    """
+    for annotations, folder, names in (
+        (split.labeled_file, paths.train_images, _image_names(split.labeled_file)),
+        (split.unlabeled_file, paths.train_images, _image_names(split.unlabeled_file)),
+        (paths.val_annotations, paths.val_images, [image["file_name"] for image in validation]),
+    ):
+        missing = missing_images(folder, names)
+        if missing:
+            raise UserError(
+                f"{folder}: {len(missing)} of {len(names)} images of {annotations} do not exist, "
+                f"the first is {missing[0]}."
+            )
+
+
+class _NamedImage(msgspec.Struct):
+    file_name: str
+
+
+class _ImageList(msgspec.Struct):
+    images: list[_NamedImage]
+
+
+def _image_names(annotations: Path) -> list[str]:
+    try:
+        return [image.file_name for image in msgspec.json.decode(annotations.read_bytes(), type=_ImageList).images]
+    except msgspec.DecodeError as error:
+        raise UserError(f"{annotations}: not an annotation file in COCO format ({error}).") from None

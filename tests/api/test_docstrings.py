@@ -1,0 +1,40 @@
+"""Every example of the API runs, in the order of a user's work."""
+
+import doctest
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cissod_bench
+from cissod_bench import api
+
+ORDER = ("RunSpec", "make_splits", "load_split", "prepare", "run", "evaluate", "load_results", "report", "compare",
+         "load_detector", "export", "sweep")  # fmt: skip
+"""Later examples use what earlier ones have made."""
+DESCRIBED = ("detectors", "methods", "tasks")
+
+
+@pytest.mark.parametrize("name", [*ORDER, *DESCRIBED])
+def test_the_example_runs(name: str, workplace: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    shown: Any = getattr(cissod_bench, name)
+    found = doctest.DocTestFinder(recurse=False).find(shown.describe if name in DESCRIBED else shown, name)
+    assert sum(len(test.examples) for test in found) >= 2, "no example"
+    for test in found:
+        outcome = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test)
+        assert outcome.failed == 0
+
+
+def test_every_function_has_an_example() -> None:
+    public = {name for name in api.__all__ if isinstance(getattr(api, name), types.FunctionType)}
+    assert public - {"submit"} == set(ORDER) - {"RunSpec"}, "a job of Slurm needs Slurm"
+    assert public - {"submit"} <= set(cissod_bench.__all__)
+
+
+def test_public_names_are_there_and_typed() -> None:
+    assert all(hasattr(cissod_bench, name) for name in cissod_bench.__all__)
+    assert dir(cissod_bench) == cissod_bench.__all__
+    assert (Path(cissod_bench.__file__).parent / "py.typed").is_file()
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        cissod_bench.nonsense  # noqa: B018
