@@ -25,10 +25,10 @@ from training import Variant, batch, build
 from cissod_bench.methods.gbs.crs import PseudoLabelPool, generation_factors
 from cissod_bench.methods.gbs.crs_hook import FLUSH
 from cissod_bench.methods.gbs.gbr import GradientReweightedFocalLoss
+from cissod_bench.methods.gbs.gbt import ClassThreshold
 from cissod_bench.methods.softmax_focal import softmax_focal
 from cissod_bench.ssod import fake_device as pretended
 from cissod_bench.ssod.branch import serving
-from cissod_bench.ssod.thresholds import ClassThreshold
 from cissod_bench.training.detectors import SOFT_TEACHER
 
 CLASSES = (80, 365, 1203)

@@ -33,11 +33,13 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
-import cissod_bench.training.plugins  # noqa: F401  (registers the frame's parts)
 from cissod_bench.ssod import fake_device as pretended
+from cissod_bench.ssod.component import component
 from cissod_bench.ssod.hooks.compiled import compile_features
 from cissod_bench.ssod.model.sync_free_ops import keep_anchors_on
+from cissod_bench.ssod.model.teacher_student import TeacherStudent
 from cissod_bench.ssod.precision import FrameOptimWrapper
+from cissod_bench.ssod.thresholds import FixedThreshold
 from cissod_bench.training.detectors import SOFT_TEACHER, get_detector
 
 CLASSES, LABELED, UNLABELED, LOG_INTERVAL, PSEUDO = 80, 1, 4, 50, 10
@@ -49,11 +51,11 @@ def build(kind: str, detector: str, thresholds: dict[str, float]) -> Any:
     model = get_detector(detector).model(CLASSES, 100)
     parts: dict[str, Any] = {"cls_pseudo_thr": thresholds["rpn_pseudo_thr"]} if kind == "SoftTeacher" else {}
     options: dict[str, Any] = {} if kind == "SoftTeacher" else {
-        "threshold": {"type": "FixedThreshold", "value": thresholds["rpn_pseudo_thr"]}
+        "threshold": component(FixedThreshold, value=thresholds["rpn_pseudo_thr"])
     }  # fmt: skip
     return MODELS.build(
         ConfigDict(
-            type=kind,
+            component(TeacherStudent) if kind == "TeacherStudent" else {"type": kind},
             detector=model,
             data_preprocessor={
                 "type": "MultiBranchDataPreprocessor",

@@ -16,13 +16,13 @@ from typing import Any
 import msgspec
 import torch
 from mmdet.models.losses.utils import weight_reduce_loss
-from mmdet.registry import MODELS
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cissod_bench.methods.base import Parts, Setting, fixed_threshold, repeat_threshold
+from cissod_bench.methods.base import Context, MethodConfig, fixed_threshold, repeat_threshold
 from cissod_bench.methods.option_types import NotNegative, UnitInterval
+from cissod_bench.ssod.component import component
 
 PRIOR_BIAS = -6.9068
 """Initial bias of every output: log(p / (1 - p)) for a prior probability p of 0.001."""
@@ -45,20 +45,20 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Oversampling threshold t of RFS on labelled images; the task's by default."""
 
 
-def parts(setting: Setting, options: Options) -> Parts:
+def configure(context: Context, options: Options) -> MethodConfig:
     """Sigmoid classifier with equalised gradients, RFS."""
-    return Parts(
-        loss_cls={
-            "type": "EqualizationLossV2",
-            "num_classes": setting.num_classes,
-            "gamma": options.gamma,
-            "mu": options.mu,
-            "alpha": options.alpha,
-            "unsup_factor": options.unsup_factor,
-        },
+    return MethodConfig(
+        loss_cls=component(
+            EqualizationLossV2,
+            num_classes=context.num_classes,
+            gamma=options.gamma,
+            mu=options.mu,
+            alpha=options.alpha,
+            unsup_factor=options.unsup_factor,
+        ),
         bbox_head={"init_cfg": _initialisation()},
-        threshold=fixed_threshold(setting, options.theta),
-        labeled_repeat=repeat_threshold(setting, options.threshold),
+        threshold=fixed_threshold(context, options.theta),
+        labeled_repeat=repeat_threshold(context, options.threshold),
     )
 
 
@@ -71,7 +71,6 @@ def _initialisation() -> list[dict[str, Any]]:
     ]
 
 
-@MODELS.register_module()
 class EqualizationLossV2(nn.Module):
     """Sigmoid cross entropy whose weights balance each class's positive and negative gradients.
 

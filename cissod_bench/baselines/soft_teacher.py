@@ -6,7 +6,7 @@ fixed threshold on strongly augmented ones, and background samples count as much
 
 import msgspec
 
-from cissod_bench.methods.base import Parts, Setting, fixed_threshold
+from cissod_bench.methods.base import Context, MethodConfig, fixed_threshold
 from cissod_bench.methods.option_types import UnitInterval
 
 
@@ -17,6 +17,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Threshold of pseudo labels for the RoI classifier; the detector preset's by default (paper: 0.9)."""
 
 
-def parts(setting: Setting, options: Options) -> Parts:
+def configure(context: Context, options: Options) -> MethodConfig:
     """Cross entropy, uniform sampling, one threshold."""
-    return Parts(threshold=fixed_threshold(setting, options.theta))
+    return MethodConfig(threshold=fixed_threshold(context, options.theta))

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
-from mmdet.registry import OPTIM_WRAPPERS
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
@@ -36,7 +35,6 @@ def check_amp(name: str | None, device: str) -> Amp:
     return "bf16" if name == "bf16" else "fp16"
 
 
-@OPTIM_WRAPPERS.register_module()
 class FrameOptimWrapper(OptimWrapper):
     """mmengine's wrapper with mixed precision on any device, and without waiting for the device in a step.
 

@@ -11,7 +11,7 @@ import msgspec
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation.inputs import read_ground_truth
 from cissod_bench.io import sha256_file
-from cissod_bench.methods.base import Method, Parts, Setting
+from cissod_bench.methods.base import Context, Method, MethodConfig
 from cissod_bench.methods.registry import get_method
 from cissod_bench.splits.folder import ID_FILES, Split, load_split
 from cissod_bench.splits.images import missing_images
@@ -51,7 +51,7 @@ class Job:
         task, method, schedule, detector: the records.
         options: the method's options.
         changed_options: those of them that differ from the method's defaults.
-        parts: what the method plugs into the frame.
+        method_config: what the method puts into the framework.
         split: the split, verified.
         places: images and validation annotations.
         out: the run folder.
@@ -80,7 +80,7 @@ class Job:
     detector: Detector
     options: msgspec.Struct
     changed_options: dict[str, Any]
-    parts: Parts
+    method_config: MethodConfig
     split: Split
     places: DataPlaces
     out: Path
@@ -199,7 +199,7 @@ def resolve_job(
         prefix = check_backbone(backbone, model["backbone"], detector_record.backbone_file)
     check_scale(detector_record, split_record, processes)
     length = iterations or schedule_record.length(task_record, processes / detector_record.reference_gpus)
-    setting = Setting(
+    context = Context(
         num_classes=len(split_record.classes),
         iterations=length,
         burn_in=round(detector_record.burn_in * length),
@@ -223,7 +223,7 @@ def resolve_job(
         changed_options={
             name: value for name, value in msgspec.structs.asdict(method_options).items() if value != defaults[name]
         },
-        parts=method_record.parts(setting, method_options),
+        method_config=method_record.configure(context, method_options),
         split=split_record,
         places=places,
         out=out,

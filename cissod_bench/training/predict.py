@@ -20,11 +20,8 @@ from cissod_bench.results.record import RESULT_FILE
 from cissod_bench.splits.folder import staged_folder
 from cissod_bench.ssod.data.damaged import DamagedImage
 from cissod_bench.ssod.hooks.checkpoints import is_whole, newest_readable, read_config
-from cissod_bench.training import plugins
 from cissod_bench.training.build_config import METHOD_FILE, VALIDATION_IMAGES
 from cissod_bench.training.identity import differences, show
-
-assert plugins  # registers the parts that configurations name
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Image files that a folder is searched for, whatever their case."""

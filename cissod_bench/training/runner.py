@@ -45,7 +45,6 @@ from cissod_bench.ssod.data.damaged import DamagedImage
 from cissod_bench.ssod.hooks.checkpoints import newest_readable, read_config
 from cissod_bench.ssod.hooks.iteration import wrap_again
 from cissod_bench.ssod.stopping import stop_on_signals
-from cissod_bench.training import plugins
 from cissod_bench.training.build_config import METHOD_FILE, VALIDATION_IMAGES, build_config, validation_list
 from cissod_bench.training.distributed import from_main, main_process_speaks, process_group
 from cissod_bench.training.identity import differences, show
@@ -53,7 +52,6 @@ from cissod_bench.training.job import Job
 from cissod_bench.training.preflight import check_parts
 
 BUSY = "{}: a run goes on in this folder. Wait for it, or stop it."
-assert plugins  # registers the parts that configurations name
 
 
 class QuietRunner(Runner):

@@ -1,15 +1,15 @@
-"""A plain setting, and the small frame with a method's parts in it."""
+"""A plain context, and the small framework with a method's components in it."""
 
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from cissod_bench.methods.base import Method, Parts, Setting
+from cissod_bench.methods.base import Context, Method, MethodConfig
 from cissod_bench.training.build_config import merged
 from tests.methods.frames import NUM_CLASSES, detector_config, frame
 
-SETTING = Setting(
+CONTEXT = Context(
     num_classes=NUM_CLASSES,
     iterations=100,
     burn_in=0,
@@ -24,14 +24,15 @@ SETTING = Setting(
 )
 
 
-def frame_of(parts: Parts, **changes: Any) -> nn.Module:
-    """The frame as the engine builds it; `changes` go into the frame's configuration."""
-    detector = merged(detector_config(), parts.detector)
-    detector["roi_head"]["bbox_head"] |= {**parts.bbox_head, "loss_cls": dict(parts.loss_cls)}
-    plugged = {"threshold": dict(parts.threshold), "refinement": parts.refinement and dict(parts.refinement)}
+def frame_of(config: MethodConfig, **changes: Any) -> nn.Module:
+    """`TeacherStudent` as a run builds it; `changes` go into its configuration."""
+    detector = merged(detector_config(), config.detector)
+    detector["roi_head"]["bbox_head"] |= {**config.bbox_head, "loss_cls": dict(config.loss_cls)}
+    assert config.threshold is not None
+    plugged = {"threshold": dict(config.threshold), "refinement": config.refinement and dict(config.refinement)}
     return frame(detector, **{**plugged, **changes})
 
 
-def parts_of(method: Method, **options: Any) -> Parts:
-    """The method's parts in the plain setting."""
-    return method.parts(SETTING, method.options(options))
+def config_of(method: Method, **options: Any) -> MethodConfig:
+    """The method's configuration in the plain context."""
+    return method.configure(CONTEXT, method.options(options))

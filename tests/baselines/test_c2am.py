@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from cissod_bench.baselines.c2am import AngularMarginLoss, CosineLinear, Options, margins, parts, shift_angle
+from cissod_bench.baselines.c2am import AngularMarginLoss, CosineLinear, Options, configure, margins, shift_angle
 from cissod_bench.ssod.branch import serving
-from tests.baselines.plain import SETTING, frame_of
+from tests.baselines.plain import CONTEXT, frame_of
 from tests.baselines.samples import Rois, feed, steps
 from tests.methods.frames import batch
 
@@ -96,7 +96,7 @@ def test_the_classifier_is_a_cosine_without_bias_in_single_precision() -> None:
 
 
 def test_the_head_gives_the_loss_the_current_detached_norms() -> None:
-    model = frame_of(parts(SETTING, Options()))
+    model = frame_of(configure(CONTEXT, Options()))
     head = model.student.roi_head.bbox_head
     with torch.no_grad():
         head.fc_cls.weight[3] *= 5
@@ -111,7 +111,7 @@ def test_the_head_gives_the_loss_the_current_detached_norms() -> None:
 
 def test_the_loss_of_the_whole_head_against_its_weights() -> None:
     """Features through head and loss, gradient on the classifier's weights against autograd of the naive form."""
-    model = frame_of(parts(SETTING, Options()))
+    model = frame_of(configure(CONTEXT, Options()))
     head = model.student.roi_head.bbox_head
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():

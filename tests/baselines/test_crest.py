@@ -9,18 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.structures import InstanceData
 
-from cissod_bench.baselines.crest.crest import (
-    DistributionAlignment,
-    Options,
-    alignment_exponent,
-    keep_rates,
-    parts,
-    pick,
-    union_factors,
-)
+from cissod_bench.baselines.crest.alignment import DistributionAlignment, alignment_exponent
+from cissod_bench.baselines.crest.crest import Options, configure
+from cissod_bench.baselines.crest.selection import keep_rates, pick, union_factors
+from cissod_bench.ssod.component import component
 from cissod_bench.ssod.data.pseudo_boxes import FoundBoxes
 from cissod_bench.ssod.generations import generation_of, is_boundary
-from tests.baselines.plain import SETTING, frame_of
+from tests.baselines.plain import CONTEXT, frame_of
 
 
 def table(image: list[int], label: list[int]) -> FoundBoxes:
@@ -163,19 +158,19 @@ def test_equal_distributions_change_nothing() -> None:
 
 
 def test_parts_by_option() -> None:
-    plain = parts(SETTING, Options())
+    plain = configure(CONTEXT, Options())
     assert plain.refinement is None, "plain CReST, as the paper cites it"
     (hook,) = plain.hooks
     assert (hook["theta"], hook["generations"], hook["labeled_repeat"]) == (0.9, 10, 0.1)
-    assert hook["rates"] == keep_rates(np.array(SETTING.labeled_boxes), 1 / 3).tolist()
-    assert parts(SETTING, Options(theta=0.7)).hooks[0]["theta"] == 0.7
-    assert parts(SETTING, Options(theta=0.7, pick_threshold=0.5)).hooks[0]["theta"] == 0.5
-    assert parts(SETTING, Options(align=True)).refinement["type"] == "DistributionAlignment"
+    assert hook["rates"] == keep_rates(np.array(CONTEXT.labeled_boxes), 1 / 3).tolist()
+    assert configure(CONTEXT, Options(theta=0.7)).hooks[0]["theta"] == 0.7
+    assert configure(CONTEXT, Options(theta=0.7, pick_threshold=0.5)).hooks[0]["theta"] == 0.5
+    assert configure(CONTEXT, Options(align=True)).refinement["type"] == component(DistributionAlignment)["type"]
 
 
 @pytest.mark.parametrize(("ignore", "expected"), [(False, 0), (True, -1)])
 def test_what_lies_on_an_ignored_box_is_background_only_by_default(ignore: bool, expected: int) -> None:
-    model: Any = frame_of(parts(SETTING, Options(ignore_unkept=ignore)))
+    model: Any = frame_of(configure(CONTEXT, Options(ignore_unkept=ignore)))
     priors = InstanceData(priors=torch.tensor([[0.0, 0, 30, 30], [50, 50, 90, 90], [52, 50, 90, 92]]))
     truth = InstanceData(bboxes=torch.tensor([[0.0, 0, 30, 30]]), labels=torch.tensor([3]))
     ignored = InstanceData(bboxes=torch.tensor([[50.0, 50, 90, 90]]), labels=torch.tensor([1]))

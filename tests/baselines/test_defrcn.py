@@ -13,18 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from cissod_bench.baselines.defrcn.defrcn import (
-    Decoupling,
-    DropoutLinear,
-    Options,
-    balanced_images,
-    decouple,
-    parts,
-    reinitialise,
-    start_fine_tuning,
-)
+from cissod_bench.baselines.defrcn.defrcn import Options, configure
+from cissod_bench.baselines.defrcn.heads import Decoupling, DropoutLinear, decouple, reinitialise, start_fine_tuning
+from cissod_bench.baselines.defrcn.stages import balanced_images
 from cissod_bench.errors import UserError
-from tests.baselines.plain import SETTING, frame_of
+from tests.baselines.plain import CONTEXT, frame_of
 from tests.methods.frames import batch, frame
 
 MINORITY = (2, 7, 11)
@@ -72,7 +65,7 @@ def test_the_affine_layer_has_the_full_gradient_and_one_pair_a_channel_for_all_l
 
 def decoupled(rpn: float, roi: float) -> Any:
     """A student with decoupled heads that has the weights of `frame()`'s."""
-    model = frame_of(parts(SETTING, Options(rpn_gradient=rpn, roi_gradient=roi, threshold=0.1)))
+    model = frame_of(configure(CONTEXT, Options(rpn_gradient=rpn, roi_gradient=roi, threshold=0.1)))
     missing, unexpected = model.student.load_state_dict(frame().student.state_dict(), strict=False)
     assert not unexpected
     assert sorted(missing) == sorted(
@@ -262,12 +255,12 @@ def test_the_balanced_set_is_that_of_the_naive_loop(labels: list[list[int]], sho
 
 def test_a_split_without_a_majority_is_refused() -> None:
     with pytest.raises(UserError, match="learns the majority classes first"):
-        parts(dataclasses.replace(SETTING, minority=tuple(range(12))), Options())
+        configure(dataclasses.replace(CONTEXT, minority=tuple(range(12))), Options())
 
 
 @pytest.mark.parametrize(("iterations", "fraction", "start"), [(180_000, 0.05, 171_000), (4, 0.05, 3), (100, 0.3, 70)])
 def test_the_second_stage_takes_its_part_of_the_run(iterations: int, fraction: float, start: int) -> None:
-    setting = dataclasses.replace(SETTING, iterations=iterations)
-    (hook,) = parts(setting, Options(fine_tuning=fraction)).hooks
+    context = dataclasses.replace(CONTEXT, iterations=iterations)
+    (hook,) = configure(context, Options(fine_tuning=fraction)).hooks
     assert hook["start"] == start
     assert hook["minority_images"] == str(Path("minority.txt"))

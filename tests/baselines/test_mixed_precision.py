@@ -7,14 +7,14 @@ import torch
 
 from cissod_bench.methods.base import Method
 from cissod_bench.methods.registry import METHODS
-from tests.baselines.plain import frame_of, parts_of
+from tests.baselines.plain import config_of, frame_of
 from tests.baselines.test_every_method import EVERYTHING, low_threshold
 from tests.methods.frames import batch
 
 
 def losses_of(method: Method, dtype: torch.dtype | None) -> tuple[dict[str, float], torch.nn.Module]:
     """Losses of one iteration of a new frame with their gradients taken, and the frame."""
-    model = frame_of(parts_of(method, **low_threshold(method)), semi=EVERYTHING)
+    model = frame_of(config_of(method, **low_threshold(method)), semi=EVERYTHING)
     fc_cls = model.student.roi_head.bbox_head.fc_cls
     if fc_cls.bias is not None:
         for detector in (model.student, model.teacher):

@@ -13,14 +13,13 @@ import torch
 from mmengine.structures import InstanceData
 from torch import distributed, multiprocessing
 
-import cissod_bench.training.plugins  # noqa: F401  (registers the parts)
 from cissod_bench.baselines import daso
 from cissod_bench.baselines.daso import SemanticBlend
 from cissod_bench.baselines.eqlv2 import EqualizationLossV2
 from cissod_bench.baselines.seesaw import CountingSeesawLoss
 from cissod_bench.methods.rank_threshold import RankThreshold
 from cissod_bench.methods.registry import METHODS
-from tests.baselines.plain import frame_of, parts_of
+from tests.baselines.plain import config_of, frame_of
 from tests.baselines.samples import Rois, feed, steps
 from tests.methods.frames import Batch, batch
 
@@ -103,7 +102,7 @@ def run_frames(ranks: list[int]) -> State:
         wanted = {"theta": 0.5 if name == "gbs" else 0.08, "warmup": 0.0, "window": 2, "gbr_warmup": 0.0}
         wanted |= {"interval": 1, "threshold_warmup": 0.0}
         known = {field.name for field in msgspec.structs.fields(type(method.options({})))}
-        parts = parts_of(method, **{key: value for key, value in wanted.items() if key in known})
+        parts = config_of(method, **{key: value for key, value in wanted.items() if key in known})
         everything = {"pseudo_label_initial_score_thr": 0.06, "rpn_pseudo_thr": 0.07, "reg_pseudo_thr": 0.5}
         model = frame_of(parts, semi=everything)
         for detector in (model.student, model.teacher):

@@ -139,7 +139,6 @@ def train(ranks: Sequence[int]) -> list[tuple[int, np.ndarray, int]]:
     """What the hook of one process gives the sampler in a run in which it sees the images of `ranks`."""
     calls: list[tuple[int, np.ndarray, int]] = []
     frame = torch.nn.Module()
-    frame.observed = {}
     loader = SimpleNamespace(
         dataset=SimpleNamespace(datasets=[Images(4), Images(8)]),
         sampler=SimpleNamespace(repeat=lambda *given: calls.append(given)),

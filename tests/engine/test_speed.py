@@ -100,4 +100,4 @@ def test_compilation_pads_to_buckets(tiny: Path, tmp_path: Path, monkeypatch: py
     config = build_config(tiny_job(tiny, tmp_path / "run", compile=True))
     assert config.model.detector.data_preprocessor.pad_size_divisor == PADDING
     assert config.model.data_preprocessor.data_preprocessor.pad_size_divisor == PADDING
-    assert any(hook.type == "CompileHook" for hook in config.custom_hooks)
+    assert any(hook.type.endswith(".CompileHook") for hook in config.custom_hooks)

@@ -270,6 +270,6 @@ def test_calibration_changes_scores_of_minority_classes_at_test_time_alone(
 
 def test_groups_by_frequency_make_c_and_r_the_minority(tiny: Path, tmp_path: Path) -> None:
     config = build_config(tiny_job(tiny, tmp_path / "run", method="defrcn"))
-    (hook,) = [hook for hook in config.custom_hooks if hook["type"] == "TwoStageHook"]
+    (hook,) = [hook for hook in config.custom_hooks if hook["type"].endswith(".TwoStageHook")]
     split = load_split(tiny / "split")
     assert {split.class_names[label] for label in hook["minority"]} == set(split.groups["min"])

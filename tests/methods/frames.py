@@ -11,7 +11,9 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-import cissod_bench.training.plugins  # noqa: F401  (registers the parts)
+from cissod_bench.ssod.component import component
+from cissod_bench.ssod.model.teacher_student import TeacherStudent
+from cissod_bench.ssod.thresholds import FixedThreshold
 from cissod_bench.training.detectors import SOFT_TEACHER, get_detector
 
 init_default_scope("mmdet")
@@ -26,11 +28,11 @@ def detector_config(**changes: Any) -> dict[str, Any]:
     return {**get_detector("r18-small").model(NUM_CLASSES, 100), **changes}
 
 
-def build(kind: str, detector: dict[str, Any], semi: dict[str, Any], **parts: Any) -> nn.Module:
+def build(kind: dict[str, Any], detector: dict[str, Any], semi: dict[str, Any], **parts: Any) -> nn.Module:
     preprocessor = {"type": "MultiBranchDataPreprocessor", "data_preprocessor": detector["data_preprocessor"]}
     model: nn.Module = MODELS.build(
         ConfigDict(
-            type=kind,
+            kind,
             detector=detector,
             data_preprocessor=preprocessor,
             semi_train_cfg={**SOFT_TEACHER, **semi},
@@ -44,8 +46,8 @@ def build(kind: str, detector: dict[str, Any], semi: dict[str, Any], **parts: An
 def frame(detector: dict[str, Any] | None = None, semi: dict[str, Any] | None = None, **parts: Any) -> nn.Module:
     """A frame whose untrained teacher finds something: its class logits are spread out."""
     torch.manual_seed(0)
-    parts = {"threshold": {"type": "FixedThreshold", "value": 0.13}, **parts}
-    model = build("TeacherStudent", detector or detector_config(), {**LOW, **(semi or {})}, **parts)
+    parts = {"threshold": component(FixedThreshold, value=0.13), **parts}
+    model = build(component(TeacherStudent), detector or detector_config(), {**LOW, **(semi or {})}, **parts)
     model.init_weights()
     with torch.no_grad():
         model.student.roi_head.bbox_head.fc_cls.weight.mul_(12)

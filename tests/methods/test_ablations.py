@@ -5,11 +5,14 @@ from pathlib import Path
 import pytest
 
 from cissod_bench.leaderboard.paper import TABLES
-from cissod_bench.methods.base import Parts, Setting
+from cissod_bench.methods.base import Context, MethodConfig
 from cissod_bench.methods.gbs.ablations import ABLATIONS, Ablation
+from cissod_bench.methods.gbs.gbr import GradientReweightedFocalLoss
+from cissod_bench.methods.gbs.gbt import ClassThreshold
 from cissod_bench.methods.registry import get_method
+from cissod_bench.ssod.component import component
 
-SETTING = Setting(
+CONTEXT = Context(
     num_classes=3,
     iterations=180_000,
     burn_in=0,
@@ -24,9 +27,9 @@ SETTING = Setting(
 )
 
 
-def parts(ablation: Ablation) -> Parts:
+def configured(ablation: Ablation) -> MethodConfig:
     method = get_method(ablation.method)
-    return method.parts(SETTING, method.options(ablation.options))
+    return method.configure(CONTEXT, method.options(ablation.options))
 
 
 def test_nine_rows_of_table_4_and_six_of_table_5() -> None:
@@ -36,24 +39,27 @@ def test_nine_rows_of_table_4_and_six_of_table_5() -> None:
 
 @pytest.mark.parametrize("name", [name for name, ablation in ABLATIONS.items() if ablation.table == 4])
 def test_a_row_of_table_4_has_the_parts_of_its_title_and_no_others(name: str) -> None:
-    made, title = parts(ABLATIONS[name]), ABLATIONS[name].title
+    made, title = configured(ABLATIONS[name]), ABLATIONS[name].title
     loss = dict(made.loss_cls)
-    reweighted = loss["type"] == "GradientReweightedFocalLoss" and loss["reweight"]
+    reweighted = loss["type"] == component(GradientReweightedFocalLoss)["type"] and loss["reweight"]
     assert reweighted == ("GbR" in title)
-    focal = loss["type"] == "GradientReweightedFocalLoss" and loss["gamma"] > 0
+    focal = loss["type"] == component(GradientReweightedFocalLoss)["type"] and loss["gamma"] > 0
     assert focal == ("GbR" in title or "FL" in title)
-    assert (made.threshold["type"] == "ClassThreshold") == ("GbT" in title)
+    assert (made.threshold["type"] == component(ClassThreshold)["type"]) == ("GbT" in title)
     assert bool(made.hooks) == ("CrS" in title)
     assert (made.labeled_repeat is not None) == ("CrS" in title), "RFS of D_l is a part of CrS"
 
 
 def test_the_full_method_is_the_last_row_of_both_tables() -> None:
     gbs = get_method("gbs")
-    full = gbs.parts(SETTING, gbs.options({}))
-    assert parts(ABLATIONS["crs-gbt-gbr"]) == full
-    assert parts(ABLATIONS["threshold-gbt"]) == full
-    assert parts(ABLATIONS["threshold-0.9"]) == parts(ABLATIONS["crs-gbr"]), "Table 4 and 5 print the same numbers"
-    assert parts(ABLATIONS["none"]) == get_method("soft-teacher").parts(SETTING, get_method("soft-teacher").options({}))
+    full = gbs.configure(CONTEXT, gbs.options({}))
+    assert configured(ABLATIONS["crs-gbt-gbr"]) == full
+    assert configured(ABLATIONS["threshold-gbt"]) == full
+    assert configured(ABLATIONS["threshold-0.9"]) == configured(ABLATIONS["crs-gbr"]), (
+        "Table 4 and 5 print the same numbers"
+    )
+    plain = get_method("soft-teacher")
+    assert configured(ABLATIONS["none"]) == plain.configure(CONTEXT, plain.options({}))
 
 
 @pytest.mark.parametrize("table", [4, 5])

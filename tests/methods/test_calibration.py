@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cissod_bench.baselines.defrcn.calibration import Calibration, calibrate, embed, load_imagenet_network
-from cissod_bench.baselines.defrcn.defrcn import Options, parts
+from cissod_bench.baselines.defrcn.defrcn import Options, configure
 from cissod_bench.errors import UserError
-from tests.baselines.plain import SETTING
+from tests.baselines.plain import CONTEXT
 
 
 class Pooling(nn.Module):
@@ -156,10 +156,10 @@ def test_a_file_that_does_not_fit_is_refused_before_anything_runs(tmp_path: Path
     state = state_of(101)
     file = tmp_path / "weights.pth"
     with pytest.raises(UserError, match=r"-o pcb=.*weights.pth: no such file. Give torchvision's ResNet-101"):
-        parts(SETTING, Options(pcb=str(file)))
+        configure(CONTEXT, Options(pcb=str(file)))
     file.write_text("not a checkpoint")
     with pytest.raises(UserError, match=r"-o pcb=.*: not a PyTorch checkpoint"):
-        parts(SETTING, Options(pcb=str(file)))
+        configure(CONTEXT, Options(pcb=str(file)))
     for wrong, message in (
         ({name: value for name, value in state.items() if not name.startswith("fc.")}, "fc.weight is missing. Give"),
         (state_of(50), "layer3.6.conv1.weight is missing"),
@@ -167,7 +167,7 @@ def test_a_file_that_does_not_fit_is_refused_before_anything_runs(tmp_path: Path
     ):
         torch.save(wrong, file)
         with pytest.raises(UserError, match=message):
-            parts(SETTING, Options(pcb=str(file)))
+            configure(CONTEXT, Options(pcb=str(file)))
     torch.save(state, file)
-    (hook,) = parts(SETTING, Options(pcb=str(file))).hooks
+    (hook,) = configure(CONTEXT, Options(pcb=str(file))).hooks
     assert hook["pcb"] == str(file)

@@ -9,7 +9,7 @@ from cissod_bench.errors import UserError
 from cissod_bench.methods.gbs.presets import PRESETS, preset_options
 from cissod_bench.methods.registry import get_method
 from cissod_bench.tasks.registry import TASKS
-from tests.methods.test_ablations import SETTING
+from tests.methods.test_ablations import CONTEXT
 
 # Data set -> iterations, beta, threshold policy, first iteration of the weights and of the thresholds, generation.
 RELEASE = {
@@ -23,7 +23,7 @@ RELEASE = {
 def test_the_values_of_the_release(dataset: str) -> None:
     iterations, beta, policy, weights, thresholds, generation = RELEASE[dataset]
     gbs = get_method("gbs")
-    parts = gbs.parts(replace(SETTING, iterations=iterations), gbs.options(preset_options("release", dataset)))
+    parts = gbs.configure(replace(CONTEXT, iterations=iterations), gbs.options(preset_options("release", dataset)))
     assert parts.loss_cls["beta"] == beta
     assert parts.loss_cls["warmup"] == weights
     assert parts.loss_cls["gamma"] == 1.0
@@ -65,7 +65,7 @@ def test_one_update_an_iteration_forgets_as_much_as_the_releases_two() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_task_has_every_preset(preset: str, task: object) -> None:
     options = preset_options(preset, task.dataset)  # type: ignore[attr-defined]
-    get_method("gbs").parts(SETTING, get_method("gbs").options(options))
+    get_method("gbs").configure(CONTEXT, get_method("gbs").options(options))
 
 
 def test_what_is_given_comes_before_the_ablation_and_that_before_the_preset() -> None:

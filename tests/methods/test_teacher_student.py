@@ -4,17 +4,17 @@ from typing import Any
 
 import pytest
 import torch
-from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from cissod_bench.ssod.branch import serving
+from cissod_bench.ssod.component import component
 from tests.methods.frames import LOW, batch, build, detector_config, frame, train_steps
 
 
 def test_losses_equal_those_of_mmdet_soft_teacher_over_several_steps() -> None:
     ours = frame()
-    stock = build("SoftTeacher", detector_config(), {**LOW, "cls_pseudo_thr": 0.13})
+    stock = build({"type": "SoftTeacher"}, detector_config(), {**LOW, "cls_pseudo_thr": 0.13})
     stock.load_state_dict(ours.state_dict())
     expected, actual = train_steps(stock.train(), 4), train_steps(ours, 4)
     for step, (theirs, mine) in enumerate(zip(expected, actual, strict=True)):
@@ -25,7 +25,6 @@ def test_losses_equal_those_of_mmdet_soft_teacher_over_several_steps() -> None:
             assert value == pytest.approx(theirs[name], rel=1e-5, abs=1e-5), f"step {step}, {name}"
 
 
-@MODELS.register_module()
 class RecordingLoss(nn.Module):
     """Cross entropy that notes which pass it serves."""
 
@@ -42,7 +41,7 @@ class RecordingLoss(nn.Module):
 
 def test_the_loss_serves_each_training_pass_once_and_nothing_else() -> None:
     detector = detector_config()
-    detector["roi_head"]["bbox_head"]["loss_cls"] = {"type": "RecordingLoss"}
+    detector["roi_head"]["bbox_head"]["loss_cls"] = component(RecordingLoss)
     model = frame(detector)
     model.loss(*batch(0))
     assert model.loss_cls.calls == ["sup", "unsup"]

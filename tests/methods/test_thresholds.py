@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from cissod_bench.ssod.thresholds import ClassThreshold, FixedThreshold, gradient_thresholds, score_thresholds
+from cissod_bench.methods.gbs.gbt import ClassThreshold, gradient_thresholds, score_thresholds
+from cissod_bench.ssod.thresholds import FixedThreshold
 
 
 def test_score_thresholds_by_hand() -> None:

@@ -9,7 +9,7 @@ from torch import nn
 from cissod_bench.methods.registry import METHODS
 from cissod_bench.ssod import fake_device as pretended
 from cissod_bench.ssod.model.sync_free_ops import keep_anchors_on
-from tests.baselines.plain import frame_of, parts_of
+from tests.baselines.plain import config_of, frame_of
 from tests.baselines.test_every_method import EVERYTHING, low_threshold
 from tests.methods.frames import LOW, batch, build, detector_config, frame
 
@@ -32,11 +32,11 @@ def counts(model: nn.Module) -> dict[str, Any]:
 
 def main() -> None:
     logging.disable(logging.INFO)
-    stock = build("SoftTeacher", detector_config(), {**LOW, "cls_pseudo_thr": 0.13})
+    stock = build({"type": "SoftTeacher"}, detector_config(), {**LOW, "cls_pseudo_thr": 0.13})
     stock.load_state_dict(frame().state_dict())
     found = {"stock": counts(stock.train()), "frame": counts(frame())}
     for name, method in METHODS.items():
-        model = frame_of(parts_of(method, **low_threshold(method)), semi=EVERYTHING)
+        model = frame_of(config_of(method, **low_threshold(method)), semi=EVERYTHING)
         found[name] = counts(model)
     print(json.dumps(found))
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmdet.registry import HOOKS, MODELS
+from mmdet.registry import MODELS
 from mmengine.hooks import Hook
 
-from cissod_bench.baselines.crest.crest import pick, union_factors
+from cissod_bench.baselines.crest.selection import pick, union_factors
 from cissod_bench.ssod.data.pseudo_boxes import FoundBoxes, JoiningLabels
 from cissod_bench.ssod.data.sampler import READ_AHEAD
 from cissod_bench.ssod.generations import boundaries_after, generation_of, is_boundary
@@ -19,7 +19,6 @@ SMALLEST = 1.0
 """Pixels of the original image below which a box's width or height makes it no object."""
 
 
-@HOOKS.register_module()
 class SelfTrainingHook(Hook):
     """At the end of each generation but the last, lets confident unlabelled images join the labelled ones.
 

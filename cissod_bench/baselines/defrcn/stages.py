@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from numpy.typing import NDArray
 
 from cissod_bench.baselines.defrcn.calibration import Calibration, load_imagenet_network
-from cissod_bench.baselines.defrcn.defrcn import balanced_images, reinitialise, start_fine_tuning
+from cissod_bench.baselines.defrcn.heads import reinitialise, start_fine_tuning
 from cissod_bench.errors import UserError
 from cissod_bench.splits.folder import read_ids
 from cissod_bench.ssod.data.repeat_factors import repeat_factors
@@ -26,9 +25,9 @@ LATE = 0.8
 """Part of the second stage after which its learning rate falls to a tenth (original: 4,800 of 6,000 iterations)."""
 
 Bool = NDArray[np.bool_]
+Int = NDArray[np.int64]
 
 
-@HOOKS.register_module()
 class TwoStageHook(Hook):
     """Says which labelled images and boxes each stage trains on, changes the student between them, sets the rate.
 
@@ -135,6 +134,35 @@ class TwoStageHook(Hook):
         )
         calibration.learn(_labelled(labeled, self.balanced))
         frame.calibration = calibration
+
+
+def balanced_images(labels: Sequence[Int], chosen: Bool, order: Int, num_classes: int, shots: int) -> Bool:
+    """Images that give each class enough boxes: those chosen already, and more of them where a class needs them.
+
+    Classes are served from the rarest on (fewest boxes in all images, then by label). For each, images that hold it are
+    taken in the given order while it has fewer than `shots` boxes; all boxes of an image taken count.
+
+    Args:
+        labels: for each of N images the (K,) labels of its boxes, one entry a box.
+        chosen: (N,) images to start from.
+        order: (N,) all images in the order in which they are candidates.
+        num_classes: number of classes n.
+        shots: boxes wanted of each class; a class with fewer in all images gets all of them.
+
+    Returns:
+        (N,) images.
+    """
+    chosen = chosen.copy()
+    counts = np.stack([np.bincount(found, minlength=num_classes) for found in labels])
+    have = counts[chosen].sum(axis=0)
+    for label in np.argsort(counts.sum(axis=0), kind="stable"):
+        for image in order[counts[order, label] > 0]:
+            if have[label] >= shots:
+                break
+            if not chosen[image]:
+                chosen[image] = True
+                have += counts[image]
+    return chosen
 
 
 def leave_out(samples: Sequence[Any], classes: Sequence[int]) -> None:

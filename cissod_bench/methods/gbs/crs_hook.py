@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmdet.registry import HOOKS
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from numpy.typing import NDArray
@@ -18,11 +17,8 @@ from cissod_bench.ssod.teacher_inference import sweep
 
 FLUSH = 50
 """Iterations between two transfers of pseudo labels from the device, so that no step waits for one."""
-SHOWN = ("class_factors", "copies")
-"""What the frame's observables have of sampling: S_i of eq. (10), and how often images of a class come up."""
 
 
-@HOOKS.register_module()
 class RebalancingHook(Hook):
     """Class-rebalancing sampling (CrS, paper sec. 3.4) in the training loop.
 
@@ -53,6 +49,7 @@ class RebalancingHook(Hook):
         self._waiting: list[tuple[list[int], list[int], torch.Tensor, torch.Tensor]] = []
         self._steps: list[int] = []  # the iteration of each waiting image
         self.pool: PseudoLabelPool | None = None
+        self._sampling: dict[str, torch.Tensor] = {}  # of the generation under way, see `diagnostics`
 
     def _prepare(self, runner: Any) -> PseudoLabelPool:
         """The pool, made when it is first needed (the loader does not exist before)."""
@@ -88,6 +85,10 @@ class RebalancingHook(Hook):
             self._sweep(runner)
         if boundary:
             self._start_generation(runner, done)
+
+    def diagnostics(self) -> dict[str, torch.Tensor]:
+        """(n,) factors S_i of eq. (10), and how often unlabelled images of each class come up in a pass, on average."""
+        return self._sampling
 
     def looks_after(self, runner: Any, done: int) -> int:
         """Looks at D_u that are still to come after `done` iterations."""
@@ -132,8 +133,10 @@ class RebalancingHook(Hook):
             self.count_only_pseudo,
         )
         runner.train_dataloader.sampler.repeat(1, factors, done + READ_AHEAD)
-        observed = (classes, class_copies(pool, factors, len(classes)))
-        frame_of(runner).observed.update(zip(SHOWN, map(torch.from_numpy, observed), strict=True))
+        self._sampling = {
+            "class_factors": torch.from_numpy(classes),
+            "copies": torch.from_numpy(class_copies(pool, factors, len(classes))),
+        }
         copies = np.ceil(factors)
         runner.logger.info(
             f"CrS generation {generation}: pool covers {pool.coverage:.1%} of D_u, {(copies > 1).mean():.1%} of the "
@@ -149,13 +152,13 @@ class RebalancingHook(Hook):
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Put the pool, which is complete on all ranks whenever a checkpoint is written, into the checkpoint."""
         checkpoint["pool"] = self._prepare(runner).state()
-        checkpoint["sampling"] = {name: values for name, values in frame_of(runner).observed.items() if name in SHOWN}
+        checkpoint["sampling"] = self._sampling
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Take the pool from a checkpoint that is resumed."""
         if runner._resume and "pool" in checkpoint:
             self._prepare(runner).restore(checkpoint["pool"])
-            frame_of(runner).observed.update(checkpoint["sampling"])
+            self._sampling = checkpoint["sampling"]
 
 
 def in_order(parts: Sequence[tuple[NDArray[Any], ...]]) -> tuple[NDArray[Any], ...]:

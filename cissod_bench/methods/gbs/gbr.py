@@ -10,11 +10,10 @@ balance between classes and not the size of the loss, and weights are clamped be
 """
 
 import torch
-from mmdet.registry import MODELS
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
-from cissod_bench.methods.gbs.gradient_matrix import gradient_matrix, jacobi_targets, softmax_weights
+from cissod_bench.methods.gbs.gradient_matrix import gradient_matrix, gradient_ratio, jacobi_targets, softmax_weights
 from cissod_bench.methods.softmax_focal import softmax_focal
 from cissod_bench.ssod.branch import Pass
 
@@ -23,7 +22,6 @@ SEEN = 1e-8
 sample for 20,000 to 40,000 iterations is back among those that were never seen."""
 
 
-@MODELS.register_module()
 class GradientReweightedFocalLoss(nn.Module):
     """Softmax focal loss with gradient-balanced class weights.
 
@@ -115,6 +113,10 @@ class GradientReweightedFocalLoss(nn.Module):
             sample_weight = torch.ones_like(sample_weight)
         total = (sample_weight * label_weight * softmax_focal(logits, label, self.gamma)).sum()
         return self.loss_weight * total / (len(label) if avg_factor is None else avg_factor)
+
+    def diagnostics(self) -> dict[str, Tensor]:
+        """(n + 1,) class weights, and ratio of positive to negative gradients under them."""
+        return {"weights": self.weights, "gradient_ratio": gradient_ratio(self.matrix, self.weights)}
 
     def _sample_weights(self, label: Tensor) -> Tensor:
         """(N,) clamped weights of the samples' classes, to the power of beta on labelled samples."""

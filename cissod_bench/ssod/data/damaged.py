@@ -11,7 +11,6 @@ from typing import Any
 
 import mmcv
 import numpy as np
-from mmdet.registry import HOOKS, TRANSFORMS
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 
@@ -28,7 +27,6 @@ class DamagedImage(Exception):
     """An image file that does not hold a whole image; the message names it and says why."""
 
 
-@TRANSFORMS.register_module()
 class LoadWholeImage:
     """Reads `img_path` as a BGR uint8 array, (H, W, 3); JPEG and PNG files of which a part is missing are refused.
 
@@ -59,7 +57,6 @@ class LoadWholeImage:
         return f"{type(self).__name__}()"
 
 
-@HOOKS.register_module()
 class DamagedImagesHook(Hook):
     """Counts the draws that got another image, and sweeps' looks; stops the run when too many images are damaged.
 

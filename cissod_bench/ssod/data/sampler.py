@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from mmdet.registry import DATA_SAMPLERS
 from mmengine.dist import get_dist_info
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
@@ -74,7 +73,6 @@ class ShuffledStream:
         return self._order
 
 
-@DATA_SAMPLERS.register_module()
 class SemiSampler(Sampler[Any]):
     """Draws from a `SeededConcatDataset` of the labelled and the unlabelled images, batch after batch, without end.
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmdet.registry import HOOKS
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 
@@ -21,7 +20,6 @@ _FOLDER = 0x10
 """The attribute by which a zip archive's directory marks a folder."""
 
 
-@HOOKS.register_module()
 class AtomicCheckpointHook(Hook):
     """Writes `iter_N.pth` at an interval, before each evaluation, at the end, and when the run is asked to stop.
 

@@ -8,7 +8,6 @@ a little, and so does fused arithmetic: results with and without do not stand in
 from typing import Any
 
 import torch
-from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 
 from cissod_bench.errors import UserError
@@ -35,7 +34,6 @@ def check_compiler(device: str) -> None:
         ) from error
 
 
-@HOOKS.register_module()
 class CompileHook(Hook):
     """Compiles backbone and neck of student and teacher when training starts.
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmdet.registry import HOOKS
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -17,7 +16,6 @@ from cissod_bench.io import write_json
 BAD_BATCH = "bad_batch.json"
 
 
-@HOOKS.register_module()
 class TeacherStudentHook(Hook):
     """Tells the frame its iteration, and moves the teacher towards the student after each one.
 
@@ -49,7 +47,6 @@ class TeacherStudentHook(Hook):
         torch._foreach_lerp_(list(frame.teacher.parameters()), list(frame.student.parameters()), self.momentum)
 
 
-@HOOKS.register_module()
 class FiniteLossHook(Hook):
     """Stops a run whose loss is no longer a number or has exploded, and saves which images the batch held.
 
@@ -113,7 +110,6 @@ def images_of(data_batch: Any) -> list[dict[str, Any]]:
     ]
 
 
-@HOOKS.register_module()
 class StopwatchHook(Hook):
     """Keeps the seconds that a run has taken in all, over its interruptions, in `runner.seconds_trained`."""
 
@@ -134,7 +130,6 @@ class StopwatchHook(Hook):
         self._before = checkpoint.get("seconds", 0.0)
 
 
-@HOOKS.register_module()
 class SamplerStateHook(Hook):
     """Keeps the repeat factors of images, which methods change as training goes on, in checkpoints."""
 

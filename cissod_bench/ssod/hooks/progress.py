@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from mmdet.registry import HOOKS
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from rich.console import Console
@@ -116,7 +115,6 @@ class _Phase:
             self._bar.stop()
 
 
-@HOOKS.register_module()
 class ProgressHook(Hook):
     """Shows training and evaluation on standard error, from the main process."""
 
@@ -205,7 +203,6 @@ class ProgressHook(Hook):
             self._train = _Phase(self._console, "Training", runner.max_iters, runner.iter)
 
 
-@HOOKS.register_module()
 class ThroughputHook(Hook):
     """Logs `images_per_second` of all ranks, and `memory_mib`: the most that the GPU, or else the process, has held.
 

@@ -13,7 +13,6 @@ from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.models.task_modules.assigners import AssignResult, BboxOverlaps2D, MaxIoUAssigner
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from mmdet.models.task_modules.samplers import RandomSampler, SamplingResult
-from mmdet.registry import TASK_UTILS
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -21,7 +20,6 @@ from cissod_bench.ssod.model.roi_extractor import SortedRoIExtractor
 from cissod_bench.ssod.model.views import chosen, send
 
 
-@TASK_UTILS.register_module()
 class LeanBoxCoder(DeltaXYWHBBoxCoder):
     """mmdet's coder for plain (N, 4) boxes whose constants are numbers, not tensors; same arguments."""
 
@@ -65,7 +63,6 @@ class LeanBoxCoder(DeltaXYWHBBoxCoder):
         return corners.reshape(len(bboxes), -1)
 
 
-@TASK_UTILS.register_module()
 class LeanAssigner(MaxIoUAssigner):
     """mmdet's assigner by overlap, without a loop over ground-truth boxes; same arguments and results."""
 
@@ -95,7 +92,6 @@ def overlaps(one: Tensor, other: Tensor) -> Tensor:
     return common / (one_area[:, None] + other_area - common).clamp(min=1e-6)
 
 
-@TASK_UTILS.register_module()
 class LeanSampler(RandomSampler):
     """mmdet's random sampler with one wait instead of five; same arguments, draws and results."""
 

@@ -24,11 +24,11 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from cissod_bench.methods.user import import_file
 from cissod_bench.ssod.branch import serving
 from cissod_bench.ssod.model.sync_free_ops import keep_anchors_on, make_lean
 from cissod_bench.ssod.model.views import chosen, homographies, project, send
 from cissod_bench.ssod.refinement import Refinement
+from cissod_bench.ssod.source_file import import_file
 
 Losses = dict[str, Any]
 
@@ -62,7 +62,6 @@ class TeacherView:
     thresholds: Tensor
 
 
-@MODELS.register_module()
 class TeacherStudent(SemiBaseDetector):
     """Teacher and student detectors, and one training iteration of Soft Teacher with a method's parts in it.
 
@@ -103,7 +102,6 @@ class TeacherStudent(SemiBaseDetector):
             make_lean(part)
         self.iteration = 0  # set by the engine before each iteration
         self.view: TeacherView | None = None  # of the current iteration; for hooks
-        self.observed: dict[str, Tensor] = {}  # (n,) numbers by class that hooks let be logged, by name
         self.calibration: Calibration | None = None  # of scores at test time; set by a hook
 
     @property
