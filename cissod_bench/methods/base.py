@@ -142,18 +142,3 @@ class Method:
                 f"{self.file or self.module}: configure() returned {type(config).__name__}, not a MethodConfig."
             )
         return config if config.threshold else replace(config, threshold=fixed_threshold(context, None))
-
-
-def __getattr__(name: str) -> Any:
-    """Say what the names that a user's file of an earlier version imports are called now.
-
-    Raises:
-        ImportError: one of them.
-        AttributeError: any other name.
-    """
-    if name in ("Parts", "Setting"):
-        raise ImportError(
-            "Parts is called MethodConfig now, Setting is called Context, and parts(setting, options) is called "
-            "configure(context, options). Rename them; their fields are the same."
-        )
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

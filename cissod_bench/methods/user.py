@@ -89,6 +89,11 @@ def _checked(path: Path, module: ModuleType, **fields: Any) -> Method:
         UserError: what is missing or of the wrong kind.
     """
     missing = [name for name in _INTERFACE if not hasattr(module, name)]
+    if missing == ["configure"] and hasattr(module, "parts"):
+        raise UserError(
+            f"{path}: written for version 0.1. Rename parts(setting, options) to configure(context, options) and Parts "
+            "to MethodConfig, and import from cissod_bench.methods.base; all fields are the same."
+        )
     if missing:
         raise UserError(
             f"{path}: a method's file defines {', '.join(_INTERFACE)}; it lacks {', '.join(missing)}. "

@@ -15,6 +15,7 @@ from cissod_bench.errors import UserError
 from cissod_bench.methods import user
 from cissod_bench.methods.base import MethodConfig, fixed_threshold
 from cissod_bench.methods.registry import METHODS, get_method
+from cissod_bench.ssod.source_file import import_file
 from tests.baselines.plain import CONTEXT
 
 GOOD = """
@@ -107,6 +108,18 @@ def test_what_goes_wrong_in_configure_is_named(file: Path, body: str, message: s
     method = get_method(str(file))
     with pytest.raises(UserError, match=message):
         method.configure(CONTEXT, method.options({}))
+
+
+def test_a_file_of_version_0_1_is_told_what_to_rename(file: Path) -> None:
+    """Its classes load all the same: a run folder of that time holds a copy."""
+    file.write_text(
+        GOOD.replace("methods.base import Method, MethodConfig", "methods.method import Method, Parts, Setting")
+        .replace("def configure(context", "def parts(setting")
+        .replace("MethodConfig(", "Parts(")
+    )
+    with pytest.raises(UserError, match=r"mine.py: written for version 0.1. Rename parts\(.* MethodConfig"):
+        get_method(str(file))
+    assert import_file(file).METHOD.name == "mine"
 
 
 def entry(name: str, value: str, package: str = "mine 1.2") -> Any:
