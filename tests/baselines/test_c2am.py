@@ -9,9 +9,9 @@ from torch.nn import functional
 
 from cissod_bench.baselines.c2am import AngularMarginLoss, CosineLinear, Options, configure, margins, shift_angle
 from cissod_bench.ssod.branch import serving
-from tests.baselines.plain import CONTEXT, frame_of
-from tests.baselines.samples import Rois, feed, steps
-from tests.methods.frames import batch
+from tests.methods.plain import CONTEXT, frame_of
+from tests.methods.samples import Rois, feed, steps
+from tests.ssod.frames import batch
 
 N = 5
 SCALE, ALPHA = 30.0, 0.5

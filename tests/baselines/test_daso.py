@@ -13,8 +13,8 @@ from torch import Tensor
 from cissod_bench.baselines.daso import Options, SemanticBlend, blend, blend_weights, configure, embed
 from cissod_bench.ssod.component import component
 from cissod_bench.ssod.model.box_head import ClassScoresBBoxHead
-from tests.baselines.plain import CONTEXT, frame_of
-from tests.methods.frames import batch, detector_config, frame, train_steps
+from tests.methods.plain import CONTEXT, frame_of
+from tests.ssod.frames import batch, detector_config, frame, train_steps
 
 N, F, L = 5, 8, 4
 LOW = {"theta": 0.08, "warmup": 0.0, "window": 2, "queue": 6}

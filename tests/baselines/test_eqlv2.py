@@ -8,9 +8,9 @@ import torch
 from mmdet.registry import MODELS
 
 from cissod_bench.baselines.eqlv2 import PRIOR_BIAS, EqualizationLossV2, Options, configure
-from tests.baselines.plain import CONTEXT, frame_of
-from tests.baselines.samples import Rois, feed, rois, steps
-from tests.methods.frames import batch, frame
+from tests.methods.plain import CONTEXT, frame_of
+from tests.methods.samples import Rois, feed, rois, steps
+from tests.ssod.frames import batch, frame
 
 N = 6
 

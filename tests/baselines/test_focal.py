@@ -10,8 +10,8 @@ from torch.nn import functional
 from cissod_bench.baselines.focal import Options, SoftmaxFocal, configure
 from cissod_bench.errors import UserError
 from cissod_bench.methods.registry import get_method
-from tests.baselines.plain import CONTEXT
-from tests.baselines.samples import Rois, feed, steps
+from tests.methods.plain import CONTEXT
+from tests.methods.samples import Rois, feed, steps
 
 N = 4
 

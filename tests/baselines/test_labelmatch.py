@@ -10,7 +10,7 @@ from cissod_bench.baselines.labelmatch import Options, configure
 from cissod_bench.errors import UserError
 from cissod_bench.methods.rank_threshold import RankThreshold, scores_at_ranks
 from cissod_bench.methods.registry import get_method
-from tests.baselines.plain import CONTEXT
+from tests.methods.plain import CONTEXT
 
 COUNTS, IMAGES, WINDOW = [653, 26, 0, 9], 100, 30
 Image = list[tuple[int, float]]

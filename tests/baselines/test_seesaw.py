@@ -8,9 +8,9 @@ import torch
 from mmdet.registry import MODELS
 
 from cissod_bench.baselines.seesaw import CountingSeesawLoss, Options, configure
-from tests.baselines.plain import CONTEXT, frame_of
-from tests.baselines.samples import Rois, feed, steps
-from tests.methods.frames import train_steps
+from tests.methods.plain import CONTEXT, frame_of
+from tests.methods.samples import Rois, feed, steps
+from tests.ssod.frames import train_steps
 
 N = 5
 

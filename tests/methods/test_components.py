@@ -11,7 +11,7 @@ from mmengine.utils import get_object_from_string
 from cissod_bench.methods.base import Method
 from cissod_bench.methods.registry import METHODS
 from cissod_bench.ssod.component import component
-from tests.baselines.plain import config_of
+from tests.methods.plain import config_of
 
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "crest": [{"align": True, "ignore_unkept": True, "reinit": True}],

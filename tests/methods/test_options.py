@@ -9,7 +9,7 @@ import pytest
 from cissod_bench.errors import UserError
 from cissod_bench.methods.base import Method
 from cissod_bench.methods.registry import METHODS, get_method
-from tests.baselines.plain import CONTEXT
+from tests.methods.plain import CONTEXT
 
 
 def takes_a_float(kind: Any) -> bool:

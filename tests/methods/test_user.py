@@ -16,7 +16,7 @@ from cissod_bench.methods import user
 from cissod_bench.methods.base import MethodConfig, fixed_threshold
 from cissod_bench.methods.registry import METHODS, get_method
 from cissod_bench.ssod.source_file import import_file
-from tests.baselines.plain import CONTEXT
+from tests.methods.plain import CONTEXT
 
 GOOD = """
 import msgspec

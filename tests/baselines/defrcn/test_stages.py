@@ -22,11 +22,11 @@ from cissod_bench.ssod.hooks.iteration import frame_of
 from cissod_bench.ssod.randomness import derived_seed
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.runner import run_job
-from tests.baselines.test_defrcn import naive_balanced
+from tests.baselines.defrcn.test_calibration import Pooling, state_of
+from tests.baselines.defrcn.test_defrcn import naive_balanced
 from tests.engine.conftest import tiny_job
 from tests.engine.test_launch import PROGRAM, command, take_both_halves
 from tests.engine.test_run import final_state, interrupted
-from tests.methods.test_calibration import Pooling, state_of
 
 HALF = {"fine_tuning": 0.5, "shots": 3}
 

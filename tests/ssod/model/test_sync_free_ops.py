@@ -12,7 +12,7 @@ from torch import Tensor
 from cissod_bench.ssod.model.roi_extractor import SortedRoIExtractor
 from cissod_bench.ssod.model.sync_free_ops import LeanAssigner, LeanBoxCoder, LeanSampler, overlaps
 from cissod_bench.ssod.model.views import chosen, project
-from tests.methods.frames import frame
+from tests.ssod.frames import frame
 
 SingleRoIExtractor = MODELS.get("SingleRoIExtractor")
 RandomSampler = TASK_UTILS.get("RandomSampler")

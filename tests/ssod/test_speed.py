@@ -17,7 +17,7 @@ from cissod_bench.ssod.precision import FrameOptimWrapper, check_amp
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.runner import run_job
 from tests.engine.conftest import tiny_job
-from tests.methods.frames import batch, frame, train_steps
+from tests.ssod.frames import batch, frame, train_steps
 
 
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])

@@ -15,7 +15,7 @@ from cissod_bench.baselines.crest.selection import keep_rates, pick, union_facto
 from cissod_bench.ssod.component import component
 from cissod_bench.ssod.data.pseudo_boxes import FoundBoxes
 from cissod_bench.ssod.generations import generation_of, is_boundary
-from tests.baselines.plain import CONTEXT, frame_of
+from tests.methods.plain import CONTEXT, frame_of
 
 
 def table(image: list[int], label: list[int]) -> FoundBoxes:

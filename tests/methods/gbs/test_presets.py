@@ -9,7 +9,7 @@ from cissod_bench.errors import UserError
 from cissod_bench.methods.gbs.presets import PRESETS, preset_options
 from cissod_bench.methods.registry import get_method
 from cissod_bench.tasks.registry import TASKS
-from tests.methods.test_ablations import CONTEXT
+from tests.methods.gbs.test_ablations import CONTEXT
 
 # Data set -> iterations, beta, threshold policy, first iteration of the weights and of the thresholds, generation.
 RELEASE = {

@@ -7,8 +7,8 @@ import torch
 
 from cissod_bench.methods.base import Method
 from cissod_bench.methods.registry import METHODS
-from tests.baselines.plain import config_of, frame_of
-from tests.methods.frames import train_steps
+from tests.methods.plain import config_of, frame_of
+from tests.ssod.frames import train_steps
 
 # Pseudo labels from an untrained detector, whatever its scores look like.
 EVERYTHING = {"pseudo_label_initial_score_thr": 0.06, "rpn_pseudo_thr": 0.07, "reg_pseudo_thr": 0.5}

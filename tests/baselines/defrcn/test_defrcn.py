@@ -17,8 +17,8 @@ from cissod_bench.baselines.defrcn.defrcn import Options, configure
 from cissod_bench.baselines.defrcn.heads import Decoupling, DropoutLinear, decouple, reinitialise, start_fine_tuning
 from cissod_bench.baselines.defrcn.stages import balanced_images
 from cissod_bench.errors import UserError
-from tests.baselines.plain import CONTEXT, frame_of
-from tests.methods.frames import batch, frame
+from tests.methods.plain import CONTEXT, frame_of
+from tests.ssod.frames import batch, frame
 
 MINORITY = (2, 7, 11)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cissod_bench.baselines.defrcn.calibration import Calibration, calibrate, embed, load_imagenet_network
 from cissod_bench.baselines.defrcn.defrcn import Options, configure
 from cissod_bench.errors import UserError
-from tests.baselines.plain import CONTEXT
+from tests.methods.plain import CONTEXT
 
 
 class Pooling(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cissod_bench.ssod.branch import serving
 from cissod_bench.ssod.component import component
-from tests.methods.frames import LOW, batch, build, detector_config, frame, train_steps
+from tests.ssod.frames import LOW, batch, build, detector_config, frame, train_steps
 
 
 def test_losses_equal_those_of_mmdet_soft_teacher_over_several_steps() -> None:

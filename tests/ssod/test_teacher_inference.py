@@ -29,7 +29,7 @@ from cissod_bench.training.detectors import get_detector
 from cissod_bench.training.runner import run_job
 from tests.engine.conftest import tiny_job
 from tests.engine.test_run import final_state
-from tests.methods.frames import frame
+from tests.ssod.frames import frame
 
 PIPELINE = data.test_pipeline(get_detector("r18-small"))
 

@@ -19,9 +19,9 @@ from cissod_bench.baselines.eqlv2 import EqualizationLossV2
 from cissod_bench.baselines.seesaw import CountingSeesawLoss
 from cissod_bench.methods.rank_threshold import RankThreshold
 from cissod_bench.methods.registry import METHODS
-from tests.baselines.plain import config_of, frame_of
-from tests.baselines.samples import Rois, feed, steps
-from tests.methods.frames import Batch, batch
+from tests.methods.plain import config_of, frame_of
+from tests.methods.samples import Rois, feed, steps
+from tests.ssod.frames import Batch, batch
 
 N, CHANNELS = 5, 8
 State = dict[str, dict[str, torch.Tensor]]

@@ -7,9 +7,9 @@ import torch
 
 from cissod_bench.methods.base import Method
 from cissod_bench.methods.registry import METHODS
-from tests.baselines.plain import config_of, frame_of
-from tests.baselines.test_every_method import EVERYTHING, low_threshold
-from tests.methods.frames import batch
+from tests.methods.plain import config_of, frame_of
+from tests.methods.test_every_method import EVERYTHING, low_threshold
+from tests.ssod.frames import batch
 
 
 def losses_of(method: Method, dtype: torch.dtype | None) -> tuple[dict[str, float], torch.nn.Module]:

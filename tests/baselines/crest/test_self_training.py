@@ -22,7 +22,7 @@ from cissod_bench.training.detectors import get_detector
 from cissod_bench.training.runner import run_job
 from tests.engine.conftest import tiny_job
 from tests.engine.test_run import final_state, interrupted
-from tests.methods.frames import detector_config, frame
+from tests.ssod.frames import detector_config, frame
 
 DETECTOR = get_detector("r18-small")
 

@@ -9,9 +9,9 @@ from torch import nn
 from cissod_bench.methods.registry import METHODS
 from cissod_bench.ssod import fake_device as pretended
 from cissod_bench.ssod.model.sync_free_ops import keep_anchors_on
-from tests.baselines.plain import config_of, frame_of
-from tests.baselines.test_every_method import EVERYTHING, low_threshold
-from tests.methods.frames import LOW, batch, build, detector_config, frame
+from tests.methods.plain import config_of, frame_of
+from tests.methods.test_every_method import EVERYTHING, low_threshold
+from tests.ssod.frames import LOW, batch, build, detector_config, frame
 
 
 def counts(model: nn.Module) -> dict[str, Any]:

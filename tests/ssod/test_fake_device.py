@@ -13,7 +13,7 @@ OWN = Path(cissod_bench.methods.__file__).parents[1]
 def test_the_frame_and_every_method_keep_their_data_on_the_device_and_do_not_wait_for_it() -> None:
     """An operator on tensors of both sides is an error there, so this also says that no data is left on the host."""
     run = subprocess.run(
-        [sys.executable, "-m", "tests.methods.waits"], capture_output=True, text=True, cwd=OWN.parent, timeout=600
+        [sys.executable, "-m", "tests.ssod.waits"], capture_output=True, text=True, cwd=OWN.parent, timeout=600
     )
     assert run.returncode == 0, run.stderr[-2000:]
     found = json.loads(run.stdout.splitlines()[-1])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cissod_bench.methods.gbs.gbr import GradientReweightedFocalLoss
 from cissod_bench.ssod.branch import serving
-from tests.methods.test_gradient_matrix import by_autograd
+from tests.methods.gbs.test_gradient_matrix import by_autograd
 
 N = 5
 

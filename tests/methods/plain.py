@@ -7,7 +7,7 @@ from torch import nn
 
 from cissod_bench.methods.base import Context, Method, MethodConfig
 from cissod_bench.training.build_config import merged
-from tests.methods.frames import NUM_CLASSES, detector_config, frame
+from tests.ssod.frames import NUM_CLASSES, detector_config, frame
 
 CONTEXT = Context(
     num_classes=NUM_CLASSES,
