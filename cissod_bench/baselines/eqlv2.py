@@ -100,7 +100,7 @@ class EqualizationLossV2(nn.Module):
         self.num_classes = num_classes
         self.gamma, self.mu, self.alpha = gamma, mu, alpha
         self.unsup_factor = unsup_factor
-        self.serving = "off"
+        self.branch = "off"
         self.register_buffer("gradients", torch.zeros(2, num_classes))
         self.register_buffer("ratio", torch.full((num_classes,), 100.0))
         self.register_buffer("pending", torch.zeros(2, num_classes), persistent=False)
@@ -143,7 +143,7 @@ class EqualizationLossV2(nn.Module):
         positive, negative = self.class_weights()
         weight = torch.where(target > 0, positive, negative)
         losses = functional.binary_cross_entropy_with_logits(logits, target, weight, reduction="none").sum(dim=1)
-        if self.serving != "off":
+        if self.branch != "off":
             self._note(logits.detach(), target, weight, label_weights)
         loss: Tensor = weight_reduce_loss(losses, label_weights, reduction_override or "mean", avg_factor)
         return loss
@@ -154,7 +154,7 @@ class EqualizationLossV2(nn.Module):
         gradient = weight * (logits.sigmoid() - target).abs()
         if label_weights is not None:
             gradient = gradient * label_weights[:, None]
-        factor = self.unsup_factor if self.serving == "unsup" else 1.0
+        factor = self.unsup_factor if self.branch == "unsup" else 1.0
         sums = torch.stack([(gradient * target).sum(dim=0), (gradient * (1 - target)).sum(dim=0)])
         self.pending += factor * sums[:, :-1]
 

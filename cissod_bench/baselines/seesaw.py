@@ -89,7 +89,7 @@ class CountingSeesawLoss(SeesawLoss):
 
     def __init__(self, num_classes: int, p: float = 0.8, q: float = 2.0) -> None:
         super().__init__(num_classes=num_classes, p=p, q=q)
-        self.serving = "off"
+        self.branch = "off"
         # RoIs of this rank in this iteration
         self.register_buffer("pending", torch.zeros(num_classes + 1), persistent=False)
 
@@ -111,7 +111,7 @@ class CountingSeesawLoss(SeesawLoss):
             reduction_override: "none" for (R,) values, "sum", or "mean" (the default).
         """
         logits = cls_score.float()
-        if self.serving != "off":
+        if self.branch != "off":
             self.pending.index_add_(0, labels, torch.ones_like(logits[:, 0]))
         background = labels == self.num_classes
         target = labels.clamp(max=self.num_classes - 1)  # background RoIs are masked below

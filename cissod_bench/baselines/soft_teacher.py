@@ -1,4 +1,4 @@
-"""Soft Teacher (Xu et al., ICCV 2021): the frame with nothing plugged in; row 1 of the paper's Tables 1-3.
+"""Soft Teacher (Xu et al., ICCV 2021): the framework as it is; row 1 of the paper's Tables 1-3.
 
 A teacher, the moving average of the student, labels weakly augmented images; the student learns from labels above a
 fixed threshold on strongly augmented ones, and background samples count as much as the teacher believes in background.

@@ -151,5 +151,5 @@ class RankThreshold(nn.Module):
         # The number of boxes is a product of integers and 0.2: what should be whole must not end below it.
         ranks = (self.expected * images + 1e-9).floor().long()
         found = scores_at_ranks(self.labels.flatten(), self.scores.flatten(), ranks).clamp(min=self.lowest)
-        # In LabelMatch a score at the threshold counts; the frame asks for scores above it.
+        # In LabelMatch a score at the threshold counts; the framework takes scores above it.
         return torch.nextafter(found, torch.zeros_like(found))

@@ -52,7 +52,7 @@ def configure(context: Context, options: Options) -> MethodConfig:
         # Repeat factor sampling of labelled images with the task's threshold; None samples them uniformly.
         labeled_repeat=repeat_threshold(context, None),
         # mmengine hooks around the iterations: [component(MyMethodHook)]. They reach the teacher and the student by
-        # `frame_of` (ssod/hooks/iteration.py) and the sampler by `runner.train_dataloader.sampler`.
+        # `model_of` (ssod/hooks/iteration.py) and the sampler by `runner.train_dataloader.sampler`.
         hooks=[],
     )
 
@@ -72,7 +72,7 @@ class MyMethodLoss(nn.Module):
         super().__init__()
         self.power = power
         # The framework says which branch a call serves: "sup" (labelled), "unsup" (pseudo-labelled) or "off" (neither).
-        self.serving = "off"
+        self.branch = "off"
         # State lies in buffers, so that an interrupted run goes on exactly.
         self.register_buffer("counts", torch.ones(num_classes + 1))
         self.register_buffer("pending", torch.zeros(num_classes + 1), persistent=False)
@@ -95,7 +95,7 @@ class MyMethodLoss(nn.Module):
             reduction_override: as in mmdet's losses.
         """
         logits = cls_score.float()
-        if self.serving != "off":
+        if self.branch != "off":
             self.pending.index_add_(0, labels, torch.ones_like(logits[:, 0]))
         weights = self.counts.clamp(min=1) ** -self.power
         losses = functional.cross_entropy(logits, labels, weights / weights.mean(), reduction="none")

@@ -91,8 +91,9 @@ def _checked(path: Path, module: ModuleType, **fields: Any) -> Method:
     missing = [name for name in _INTERFACE if not hasattr(module, name)]
     if missing == ["configure"] and hasattr(module, "parts"):
         raise UserError(
-            f"{path}: written for version 0.1. Rename parts(setting, options) to configure(context, options) and Parts "
-            "to MethodConfig, and import from cissod_bench.methods.base; all fields are the same."
+            f"{path}: written for version 0.1. Rename parts(setting, options) to configure(context, options), Parts "
+            "to MethodConfig and a loss's self.serving to self.branch, and import from cissod_bench.methods.base; all "
+            "fields are the same."
         )
     if missing:
         raise UserError(

@@ -1,4 +1,4 @@
-"""From a job to one mmengine configuration: all that decides a run is in it."""
+"""The complete mmengine configuration of a job: it alone decides the run."""
 
 import pprint
 from collections.abc import Mapping

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from cissod_bench.baselines.c2am import AngularMarginLoss, CosineLinear, Options, configure, margins, shift_angle
-from cissod_bench.ssod.branch import serving
+from cissod_bench.ssod.branch import branch
 from tests.methods.plain import CONTEXT, frame_of
 from tests.methods.samples import Rois, feed, steps
 from tests.ssod.frames import batch
@@ -118,7 +118,7 @@ def test_the_loss_of_the_whole_head_against_its_weights() -> None:
         head.fc_cls.weight.mul_(torch.linspace(0.2, 3, 13)[:, None])
     features = torch.randn(6, 48, 7, 7, generator=generator)
     labels = torch.tensor([0, 5, 12, 12, 11, 3])
-    with serving(head.loss_cls, "sup"):
+    with branch(head.loss_cls, "sup"):
         value = head.loss_cls(head(features)[0], labels, torch.ones(6), avg_factor=6.0, reduction_override=None)
     (gradient,) = torch.autograd.grad(value, head.fc_cls.weight)
 

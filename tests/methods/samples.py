@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cissod_bench.ssod.branch import Pass, serving
+from cissod_bench.ssod.branch import Branch, branch
 
 
 @dataclass
 class Rois:
     """One call of a loss: its pass, (R, C) logits, (R,) labels and (R,) label weights."""
 
-    name: Pass
+    name: Branch
     logits: np.ndarray
     labels: np.ndarray
     weights: np.ndarray
@@ -25,7 +25,7 @@ class Rois:
         return max(float((self.weights > 0).sum() if self.name == "sup" else self.weights.sum()), 1.0)
 
 
-def rois(seed: int, name: Pass, num_classes: int, channels: int, size: int = 24, present: Any = None) -> Rois:
+def rois(seed: int, name: Branch, num_classes: int, channels: int, size: int = 24, present: Any = None) -> Rois:
     """Random RoIs, half of them background; `present` are the foreground classes that occur."""
     generator = np.random.default_rng(seed)
     present = np.arange(num_classes) if present is None else np.asarray(present, dtype=np.int64)
@@ -56,7 +56,7 @@ def feed(loss: nn.Module, batch: Rois, serve: bool = True, **changes: Any) -> tu
     """Value and gradient of one call, as the frame makes it."""
     logits = torch.tensor(batch.logits, dtype=torch.float32, requires_grad=True)
     arguments = {"avg_factor": batch.avg_factor, "reduction_override": None} | changes
-    with serving(loss, batch.name if serve else "off"):
+    with branch(loss, batch.name if serve else "off"):
         value = loss(logits, torch.tensor(batch.labels), torch.tensor(batch.weights, dtype=torch.float32), **arguments)
     (gradient,) = torch.autograd.grad(value.sum(), logits)
     return value.detach(), gradient.numpy().astype(np.float64)

@@ -1,4 +1,4 @@
-"""A sweep against the test loop of single images, and that it leaves no trace."""
+"""A teacher inference pass against the test loop of single images, and that it leaves no trace."""
 
 import json
 import os
@@ -19,10 +19,10 @@ from torch import nn
 from cissod_bench.baselines.crest import self_training
 from cissod_bench.errors import Stopped
 from cissod_bench.splits.folder import load_split
-from cissod_bench.ssod.data.pseudo_boxes import FoundBoxes
+from cissod_bench.ssod.data.pseudo_boxes import PseudoBoxes
 from cissod_bench.ssod.hooks.checkpoints import checkpoints
 from cissod_bench.ssod.hooks.progress import ProgressHook
-from cissod_bench.ssod.teacher_inference import _TestImages, batches_of_one_size, sweep
+from cissod_bench.ssod.teacher_inference import _TestImages, batches_of_one_size, detect_unlabeled
 from cissod_bench.training import build_config as config
 from cissod_bench.training import data_config as data
 from cissod_bench.training.detectors import get_detector
@@ -40,7 +40,7 @@ def images(tiny: Path, annotations: Path, pipeline: list[dict[str, Any]], test: 
 
 
 def run_of(model: nn.Module, tiny: Path, batch_size: int = 4, workers: int = 0) -> Any:
-    """As much of a run as a sweep asks for."""
+    """As much of a run as an inference pass asks for."""
     annotations = load_split(tiny / "split").unlabeled_file
     unlabeled = images(tiny, annotations, data.unlabeled_pipeline(get_detector("r18-small")), test=False)
     return SimpleNamespace(
@@ -51,7 +51,7 @@ def run_of(model: nn.Module, tiny: Path, batch_size: int = 4, workers: int = 0) 
     )
 
 
-def assert_equal(one: FoundBoxes, other: FoundBoxes) -> None:
+def assert_equal(one: PseudoBoxes, other: PseudoBoxes) -> None:
     for mine, theirs in zip(one.columns(), other.columns(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
         assert mine.dtype == theirs.dtype
@@ -67,7 +67,7 @@ def test_a_sweep_finds_what_the_teacher_finds_at_test_time(tiny: Path) -> None:
         expected.append(found[found.scores > 0.13])
     assert sum(len(found) for found in expected) > 0
     for batch_size in (1, 4):
-        actual = sweep(run_of(model, tiny, batch_size), 0.13)
+        actual = detect_unlabeled(run_of(model, tiny, batch_size), 0.13)
         assert len(actual) == sum(len(found) for found in expected)
         assert (np.diff(actual.image) >= 0).all()
         for position, found in enumerate(expected):
@@ -83,7 +83,7 @@ def test_a_sweep_leaves_no_trace(tiny: Path) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     modes = {name: module.training for name, module in model.named_modules()}
     seeds = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
-    sweep(run_of(model, tiny), 0.13)
+    detect_unlabeled(run_of(model, tiny), 0.13)
     assert seeds == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
     assert modes == {name: module.training for name, module in model.named_modules()}
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
@@ -92,7 +92,7 @@ def test_a_sweep_leaves_no_trace(tiny: Path) -> None:
 
 def test_the_number_of_workers_changes_nothing(tiny: Path) -> None:
     model = frame()
-    assert_equal(sweep(run_of(model, tiny), 0.13), sweep(run_of(model, tiny, workers=2), 0.13))
+    assert_equal(detect_unlabeled(run_of(model, tiny), 0.13), detect_unlabeled(run_of(model, tiny, workers=2), 0.13))
 
 
 def test_the_teacher_never_sees_an_annotation(tiny: Path) -> None:
@@ -107,7 +107,7 @@ def test_the_teacher_never_sees_an_annotation(tiny: Path) -> None:
 def test_nothing_is_found_in_a_damaged_image(tiny: Path, tmp_path: Path) -> None:
     """Everything else is as without it, also where a batch holds damaged images alone."""
     model = frame()
-    before = sweep(run_of(model, tiny, batch_size=2), 0.13)
+    before = detect_unlabeled(run_of(model, tiny, batch_size=2), 0.13)
     folder = tmp_path / "data"
     shutil.copytree(tiny, folder)
     names = [image["file_name"] for image in json.loads((tiny / "split" / "unlabeled.json").read_text())["images"]]
@@ -117,7 +117,7 @@ def test_nothing_is_found_in_a_damaged_image(tiny: Path, tmp_path: Path) -> None
     noted: list[str] = []
     run = run_of(model, folder, batch_size=2, workers=1)
     run.call_hook = lambda name, damaged=(), **_: noted.extend(damaged)
-    found = sweep(run, 0.13)
+    found = detect_unlabeled(run, 0.13)
     expected = before.rows(~np.isin(before.image, (0, 1, 4)))
     assert 0 < len(expected) < len(before)
     np.testing.assert_array_equal(found.image, expected.image)
@@ -140,13 +140,13 @@ def test_a_signal_stops_within_a_look_and_the_run_goes_on_exactly(
     run_job(whole)
     seen: list[tuple[int, int]] = []
 
-    def after_sweep_batch(self: ProgressHook, runner: Any, done: int, damaged: list[str]) -> None:
+    def after_inference_batch(self: ProgressHook, runner: Any, done: int, damaged: list[str]) -> None:
         seen.append((runner.iter + 1, done))
         if seen[-1] == (6, 1):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ProgressHook, "after_sweep_batch", after_sweep_batch)
+        patch.setattr(ProgressHook, "after_inference_batch", after_inference_batch)
         with pytest.raises(
             Stopped, match=r"D_u after iteration 6. The same command goes on from .*iter_4.pth"
         ) as error:
@@ -169,19 +169,19 @@ def test_batches_hold_images_of_one_size_and_each_image_once() -> None:
 
 def test_tables_join_by_image_and_keep_the_order_within() -> None:
     parts = [
-        FoundBoxes(
+        PseudoBoxes(
             np.array(image, "i4"), np.array(label, "i2"), np.zeros((len(image), 4), "f4"), np.ones(len(image), "f4")
         )
         for image, label in (([2, 2, 5], [0, 1, 2]), ([], []), ([0, 4], [3, 4]))
     ]
-    joined = FoundBoxes.joined(parts)
+    joined = PseudoBoxes.joined(parts)
     assert joined.image.tolist() == [0, 2, 2, 4, 5]
     assert joined.label.tolist() == [3, 0, 1, 4, 2]
     assert [joined.of(image) for image in (2, 3)] == [slice(1, 3), slice(3, 3)]
-    assert len(FoundBoxes.joined([])) == 0
+    assert len(PseudoBoxes.joined([])) == 0
 
 
 @pytest.mark.parametrize("column", range(4))
 def test_an_empty_table_has_the_types_of_a_full_one(column: int) -> None:
-    full = FoundBoxes(np.zeros(1, "i4"), np.zeros(1, "i2"), np.zeros((1, 4), "f4"), np.zeros(1, "f4"))
-    assert FoundBoxes.joined([]).columns()[column].dtype == full.columns()[column].dtype
+    full = PseudoBoxes(np.zeros(1, "i4"), np.zeros(1, "i2"), np.zeros((1, 4), "f4"), np.zeros(1, "f4"))
+    assert PseudoBoxes.joined([]).columns()[column].dtype == full.columns()[column].dtype

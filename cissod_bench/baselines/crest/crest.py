@@ -15,7 +15,7 @@ Our reading for detection, which no source describes; the paper only says "10 ge
 * RFS runs over labelled and joined images together; joined images go on as unlabelled ones too, as in the original;
 * generations share the run, and networks go on (`reinit` starts each generation with a new one, as in the original:
   a tenth of the run is too short for that);
-* boxes come from a sweep with the test pipeline, as in the original, not from the teacher's training-time outputs;
+* boxes come from an inference pass with the test pipeline, as in the original, not from training-time outputs;
 * a class without labelled boxes counts as one with one; classes with equal counts rank in label order;
 * distributions are aligned over foreground classes, and the classifier keeps its word on objectness (as in `daso`).
 """

@@ -1,9 +1,9 @@
-"""Which predictions join the labelled images of CReST's next generation, and how often these images come up."""
+"""Which pseudo boxes CReST promotes to labels of its next generation, and how often their images are sampled."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cissod_bench.ssod.data.pseudo_boxes import FoundBoxes
+from cissod_bench.ssod.data.pseudo_boxes import PseudoBoxes
 from cissod_bench.ssod.data.repeat_factors import repeat_factors
 
 
@@ -45,18 +45,18 @@ def pick(labels: NDArray[np.integer], scores: NDArray[np.floating], rates: NDArr
 
 
 def union_factors(
-    labeled: list[list[int]], num_unlabeled: int, joined: FoundBoxes, threshold: float
+    labeled: list[list[int]], num_unlabeled: int, joined: PseudoBoxes, threshold: float
 ) -> NDArray[np.float64]:
-    """Repeat factors over D_l and the unlabelled images that join it.
+    """Repeat factors over D_l and the unlabelled images that are promoted to it.
 
     Args:
         labeled: classes of each labelled image.
         num_unlabeled: N_u.
-        joined: boxes of the joining images.
+        joined: boxes of the promoted images.
         threshold: oversampling threshold t, see `repeat_factors`.
 
     Returns:
-        (N_l + N_u,) factors: 0 for unlabelled images that do not join, else at least 1.
+        (N_l + N_u,) factors: 0 for unlabelled images that are not promoted, else at least 1.
     """
     images, starts = np.unique(joined.image, return_index=True)
     factors = np.zeros(len(labeled) + num_unlabeled)

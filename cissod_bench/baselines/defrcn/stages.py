@@ -18,7 +18,7 @@ from cissod_bench.baselines.defrcn.heads import reinitialise, start_fine_tuning
 from cissod_bench.errors import UserError
 from cissod_bench.splits.folder import read_ids
 from cissod_bench.ssod.data.repeat_factors import repeat_factors
-from cissod_bench.ssod.hooks.iteration import frame_of, wrap_again
+from cissod_bench.ssod.hooks.iteration import model_of, wrap_again
 from cissod_bench.ssod.randomness import derived_seed
 
 LATE = 0.8
@@ -110,30 +110,30 @@ class TwoStageHook(Hook):
 
     def _change(self, runner: Any, optimizer: torch.optim.Optimizer) -> None:
         """Turn to the second stage; what is in checkpoints changes only where no checkpoint has it changed yet."""
-        frame = frame_of(runner)
-        start_fine_tuning(frame.student, self.roi_gradient, self.dropout)
+        model = model_of(runner)
+        start_fine_tuning(model.student, self.roi_gradient, self.dropout)
         wrap_again(runner)
         if runner.iter > self.start:
             return
         generator = torch.Generator().manual_seed(derived_seed(runner.seed, "minority rows"))
-        reinitialise(frame.student.roi_head.bbox_head, self.minority, generator)
-        frame.teacher.load_state_dict(frame.student.state_dict())
+        reinitialise(model.student.roi_head.bbox_head, self.minority, generator)
+        model.teacher.load_state_dict(model.student.state_dict())
         optimizer.state.clear()
         for group in optimizer.param_groups:
             group["weight_decay"] = self.weight_decay
 
     def before_val(self, runner: Any) -> None:
         """Learn the prototypes of the calibration when the second stage is first evaluated."""
-        frame = frame_of(runner)
-        if self.pcb is None or runner.iter < self.start or frame.calibration is not None:
+        model = model_of(runner)
+        if self.pcb is None or runner.iter < self.start or model.calibration is not None:
             return
         labeled = runner.train_dataloader.dataset.datasets[0]
-        device = next(frame.parameters()).device
+        device = next(model.parameters()).device
         calibration = Calibration(
             load_imagenet_network(Path(self.pcb)), self.minority, len(labeled.metainfo["classes"]), device
         )
         calibration.learn(_labelled(labeled, self.balanced))
-        frame.calibration = calibration
+        model.calibration = calibration
 
 
 def balanced_images(labels: Sequence[Int], chosen: Bool, order: Int, num_classes: int, shots: int) -> Bool:

@@ -1,6 +1,6 @@
 """Gradient-based reweighting (GbR), paper sec. 3.2: a focal loss with class weights that balance its own gradients.
 
-Once per iteration the gradient matrices of both training passes go into a moving average, the weights take one step
+Once per iteration the gradient matrices of both training branches enter a moving average, the weights take one step
 towards the Jacobi targets of eq. (6), and the next iteration's losses use them: w on pseudo labels, w^beta on labelled
 samples. The step is `a <- a + rho * (log w_target - a)`, gradient descent on L_align, eq. (7), with a rate that belongs
 to the weights and not to the model: the optimiser of the model, its schedule and its clipping do not touch it.
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cissod_bench.methods.gbs.gradient_matrix import gradient_matrix, gradient_ratio, jacobi_targets, softmax_weights
 from cissod_bench.methods.softmax_focal import softmax_focal
-from cissod_bench.ssod.branch import Pass
+from cissod_bench.ssod.branch import Branch
 
 SEEN = 1e-8
 """Part of the moving average of G that a class has to have been in for eq. (6). At the paper's rate, a class without a
@@ -40,7 +40,7 @@ class GradientReweightedFocalLoss(nn.Module):
         warmup: iterations before the weights move and count.
         reweight: False keeps the matrix and the weights without using them in the loss (GbT alone).
         normalize: divide sample weights by their moving average.
-        mean_rate: rate of that moving average per pass (release: 0.001); each pass counts by its own mean.
+        mean_rate: rate of that moving average per branch (release: 0.001); each branch counts by its own mean.
         bounds: smallest and largest weight of a sample.
         loss_weight: factor of the loss.
     """
@@ -51,7 +51,7 @@ class GradientReweightedFocalLoss(nn.Module):
     class_logits: Tensor
     weights: Tensor
     mean_weight: Tensor
-    serving: Pass
+    branch: Branch
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class GradientReweightedFocalLoss(nn.Module):
         self.eta, self.rho, self.warmup = eta, rho, warmup
         self.reweight, self.normalize, self.mean_rate, self.bounds = reweight, normalize, mean_rate, bounds
         self.loss_weight = loss_weight
-        self.serving = "off"
+        self.branch = "off"
         size = num_classes + 1
         self.register_buffer("matrix", torch.zeros(size, size))
         self.register_buffer("mass", torch.zeros(()))
@@ -81,7 +81,7 @@ class GradientReweightedFocalLoss(nn.Module):
         self.register_buffer("class_logits", torch.zeros(size))
         self.register_buffer("weights", torch.ones(size))
         self.register_buffer("mean_weight", torch.ones(()))
-        self._pending: dict[Pass, Tensor] = {}
+        self._pending: dict[Branch, Tensor] = {}
 
     def forward(
         self,
@@ -98,14 +98,14 @@ class GradientReweightedFocalLoss(nn.Module):
             label: (N,) int64.
             weight: (N,) label weights l_j; ones if None.
             avg_factor: denominator, the number of samples if None. It holds label weights only, no class weights.
-            reduction_override: must be None; the frame never overrides it.
+            reduction_override: must be None; the framework never overrides it.
         """
         if reduction_override is not None:
             raise ValueError("GradientReweightedFocalLoss has one reduction: a sum divided by avg_factor.")
         logits = cls_score.float()
         label_weight = torch.ones_like(logits[:, 0]) if weight is None else weight.float()
         sample_weight = self._sample_weights(label)
-        if self.serving != "off":
+        if self.branch != "off":
             self._remember(logits, label, label_weight, sample_weight)
         if self.normalize:
             sample_weight = sample_weight / self.mean_weight
@@ -121,17 +121,17 @@ class GradientReweightedFocalLoss(nn.Module):
     def _sample_weights(self, label: Tensor) -> Tensor:
         """(N,) clamped weights of the samples' classes, to the power of beta on labelled samples."""
         weights = self.weights.clamp(*self.bounds)
-        return (weights**self.beta if self.serving == "sup" else weights)[label]
+        return (weights**self.beta if self.branch == "sup" else weights)[label]
 
     @torch.no_grad()
     def _remember(self, logits: Tensor, label: Tensor, label_weight: Tensor, sample_weight: Tensor) -> None:
-        """Keep what the end of the iteration needs: sums over this pass, see there."""
+        """Keep the sums over this branch that `end_iteration` needs."""
         matrix = gradient_matrix(logits, label, label_weight, self.gamma)
         by_class = torch.zeros_like(self.seen).index_add_(0, label, label_weight)
         # The loss's own: number of samples that count (labelled), sum of their weights (pseudo-labelled).
-        denominator = (label_weight > 0).sum() if self.serving == "sup" else label_weight.sum()
+        denominator = (label_weight > 0).sum() if self.branch == "sup" else label_weight.sum()
         counts = torch.stack([denominator.float(), sample_weight.sum(), sample_weight.new_full((), len(label))])
-        self._pending[self.serving] = torch.cat([matrix.flatten(), by_class, counts])
+        self._pending[self.branch] = torch.cat([matrix.flatten(), by_class, counts])
 
     @torch.no_grad()
     def end_iteration(self, iteration: int) -> None:

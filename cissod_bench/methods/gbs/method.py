@@ -1,9 +1,9 @@
-"""gbs, the proposed method: gradient-based sampling (paper sec. 3), all three parts of it as options.
+"""gbs, the proposed method: gradient-based sampling (paper sec. 3). Each of its three parts is an option.
 
-* GbR, gradient-based reweighting: `reweighting.py` on `gradient_matrix.py`, eqs. (1)-(8);
-* GbT, gradient-based thresholding: `thresholds.py`, eq. (9);
-* CrS, class-rebalancing sampling: repeat factor sampling of D_l (`sampling.py`) and, at each generation, repeat
-  factors of D_u from pseudo labels (`rebalancing.py`), eqs. (10)-(11).
+* GbR, gradient-based reweighting: `gbr.py` on `gradient_matrix.py`, eqs. (1)-(8);
+* GbT, gradient-based thresholding: `gbt.py`, eq. (9);
+* CrS, class-rebalancing sampling: repeat factor sampling of D_l (`ssod/data/repeat_factors.py`) and, at each
+  generation, repeat factors of D_u from pseudo labels (`crs.py`, `crs_hook.py`), eqs. (10)-(11).
 
 Defaults follow the paper where it is explicit and the authors' release where it is silent.
 """
@@ -72,12 +72,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     count_only_pseudo: bool = False
     """Count only unlabelled images with pseudo labels in eq. (10), as the release does, instead of all."""
     sweep: bool = False
-    """At each generation, take the pseudo labels for CrS from a sweep of the teacher over all unlabelled images instead
-    of its most recent visits (release); for short runs, which visit few images in a generation."""
+    """At each generation, take the pseudo labels for CrS from a teacher inference pass over all unlabelled images,
+    not from its most recent visits (release); for short runs, which visit few images in a generation."""
 
 
 def configure(context: Context, options: Options) -> MethodConfig:
-    """The parts that the options ask for."""
+    """The components that the options select."""
     budget = PAPER_ITERATIONS / context.iterations
     with_pseudo_labels = context.iterations - context.burn_in
     threshold_warmup = context.burn_in + round(options.threshold_warmup * with_pseudo_labels)

@@ -16,7 +16,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
 from cissod_bench.evaluation.pseudo_labels import count_matches, precision_recall_of_groups, read_hidden_labels
-from cissod_bench.ssod.hooks.iteration import frame_of
+from cissod_bench.ssod.hooks.iteration import model_of
 
 OBSERVABLES = "observables.jsonl"
 
@@ -52,17 +52,17 @@ class DiagnosticsHook(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Note the pseudo labels of the iteration; write a line where one is due."""
-        frame = frame_of(runner)
+        model = model_of(runner)
         done = runner.iter + 1
-        if frame.view is not None and self.hidden is not None:
-            for sample, found in zip(frame.view.samples, frame.view.pseudo, strict=True):
-                above = (found.scores > frame.view.thresholds[found.labels]).to(found.scores.dtype)
+        if model.view is not None and self.hidden is not None:
+            for sample, found in zip(model.view.samples, model.view.pseudo, strict=True):
+                above = (found.scores > model.view.thresholds[found.labels]).to(found.scores.dtype)
                 columns = torch.stack([found.labels.to(found.scores.dtype), found.scores, above], dim=1)
                 self._waiting.append((sample.img_id, torch.cat([found.bboxes, columns], dim=1)))
         if done % self.interval == 0 or done == runner.max_iters:
             self._count()
             if is_main_process():
-                self._write(runner, frame, done)
+                self._write(runner, model, done)
             self._counts[:] = 0
 
     def _count(self) -> None:
@@ -79,12 +79,12 @@ class DiagnosticsHook(Hook):
             self._counts += count_matches(rows[:, :4], labels, rows[:, 5], true_boxes, true_labels, self.num_classes)
         self._waiting = []
 
-    def _write(self, runner: Any, frame: Any, done: int) -> None:
+    def _write(self, runner: Any, model: Any, done: int) -> None:
         line: dict[str, Any] = {"step": done}
-        line |= _diagnostics(frame.loss_cls)
-        if frame.view is not None:
-            line["thresholds"] = _numbers(frame.view.thresholds)
-        for part in (frame.refinement, *runner.hooks):
+        line |= _diagnostics(model.loss_cls)
+        if model.view is not None:
+            line["thresholds"] = _numbers(model.view.thresholds)
+        for part in (model.refinement, *runner.hooks):
             line |= _diagnostics(part)
         for name in [name for name in line if name != "step"]:
             for group, members in self.groups.items():

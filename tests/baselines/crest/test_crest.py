@@ -13,14 +13,14 @@ from cissod_bench.baselines.crest.alignment import DistributionAlignment, alignm
 from cissod_bench.baselines.crest.crest import Options, configure
 from cissod_bench.baselines.crest.selection import keep_rates, pick, union_factors
 from cissod_bench.ssod.component import component
-from cissod_bench.ssod.data.pseudo_boxes import FoundBoxes
+from cissod_bench.ssod.data.pseudo_boxes import PseudoBoxes
 from cissod_bench.ssod.generations import generation_of, is_boundary
 from tests.methods.plain import CONTEXT, frame_of
 
 
-def table(image: list[int], label: list[int]) -> FoundBoxes:
+def table(image: list[int], label: list[int]) -> PseudoBoxes:
     size = len(image)
-    return FoundBoxes(np.array(image, "i4"), np.array(label, "i2"), np.zeros((size, 4), "f4"), np.ones(size, "f4"))
+    return PseudoBoxes(np.array(image, "i4"), np.array(label, "i2"), np.zeros((size, 4), "f4"), np.ones(size, "f4"))
 
 
 def test_rates_of_the_original_in_any_order_of_classes() -> None:

@@ -15,7 +15,7 @@ from cissod_bench.baselines.crest import self_training
 from cissod_bench.baselines.crest.self_training import SelfTrainingHook, renew
 from cissod_bench.splits.folder import load_split
 from cissod_bench.ssod.data.dataset import SeededConcatDataset
-from cissod_bench.ssod.data.pseudo_boxes import FoundBoxes, ImageLabels, JoiningLabels
+from cissod_bench.ssod.data.pseudo_boxes import ImageLabels, PromotedLabels, PseudoBoxes
 from cissod_bench.ssod.data.sampler import LabeledDraw, SemiSampler
 from cissod_bench.training import data_config as data
 from cissod_bench.training.detectors import get_detector
@@ -173,7 +173,7 @@ def stub(tiny: Path, batch: tuple[int, int]) -> Any:
     )
 
 
-def begin(runner: Any, **options: Any) -> JoiningLabels:
+def begin(runner: Any, **options: Any) -> PromotedLabels:
     """Pass a boundary; what joins."""
     given: dict[str, Any] = {"rates": [0.5] * 12, "theta": 0.13, "labeled_repeat": 0.1, "ignore_unkept": False}
     hook = SelfTrainingHook(**{"generations": 10, "burn_in": 20, "reinit": False, **given, **options})
@@ -185,7 +185,7 @@ def begin(runner: Any, **options: Any) -> JoiningLabels:
     hook.after_train_iter(runner, 0)
     (segment,) = runner.train_dataloader.sampler.state(200)["segments"][0]
     assert segment.start == 60 + self_training.READ_AHEAD
-    labels: JoiningLabels = segment.labels
+    labels: PromotedLabels = segment.labels
     return labels
 
 
@@ -234,7 +234,7 @@ def stub_like(runner: Any) -> Any:
 def test_boxes_of_no_size_are_never_picked(tiny: Path) -> None:
     hook = SelfTrainingHook(10, 0, [1.0] * 12, 0.5, 0.1, False, False)
     boxes = np.array([[0, 0, 5, 5], [3, 3, 3, 9], [2, 2, 9, 2.5]], dtype=np.float32)
-    found = FoundBoxes(np.arange(3, dtype="i4"), np.zeros(3, "i2"), boxes, np.full(3, 0.9, "f4"))
+    found = PseudoBoxes(np.arange(3, dtype="i4"), np.zeros(3, "i2"), boxes, np.full(3, 0.9, "f4"))
     kept_boxes, kept = hook._pick(found)
     assert kept_boxes.image.tolist() == [0]
     assert kept.tolist() == [True]

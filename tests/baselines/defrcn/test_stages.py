@@ -18,7 +18,7 @@ from cissod_bench.baselines.defrcn.calibration import Calibration
 from cissod_bench.baselines.defrcn.stages import TwoStageHook, leave_out
 from cissod_bench.errors import UserError
 from cissod_bench.splits.folder import load_split, write_ids
-from cissod_bench.ssod.hooks.iteration import frame_of
+from cissod_bench.ssod.hooks.iteration import model_of
 from cissod_bench.ssod.randomness import derived_seed
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.runner import run_job
@@ -140,7 +140,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     def note(self: TwoStageHook, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         original(self, runner, batch_idx, data_batch)
         samples = [sample for sample in data_batch["data_samples"]["sup"] if sample is not None]
-        student, teacher = frame_of(runner).student, frame_of(runner).teacher
+        student, teacher = model_of(runner).student, model_of(runner).teacher
         (group,) = runner.optim_wrapper.optimizer.param_groups
         notes.append(
             {

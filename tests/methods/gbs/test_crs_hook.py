@@ -15,7 +15,7 @@ from mmengine.structures import InstanceData
 
 from cissod_bench.methods.gbs import crs_hook as generations
 from cissod_bench.methods.gbs.crs_hook import RebalancingHook, in_order
-from cissod_bench.ssod.data.pseudo_boxes import FoundBoxes
+from cissod_bench.ssod.data.pseudo_boxes import PseudoBoxes
 from cissod_bench.ssod.data.sampler import READ_AHEAD, SemiSampler
 from cissod_bench.training.runner import run_job
 from tests.engine.conftest import tiny_job
@@ -27,11 +27,11 @@ FOUND = ((3, 8, 0.9), (3, 2, 0.61), (5, 8, 0.55), (20, 1, 0.99))
 """Position of an unlabelled image, class, score."""
 
 
-def found(runner: Any, lowest: float) -> FoundBoxes:
+def found(runner: Any, lowest: float) -> PseudoBoxes:
     assert lowest == 0.5, "what is not above the initial threshold is no pseudo label"
     image, label, score = zip(*FOUND, strict=True)
     boxes = np.zeros((len(FOUND), 4), np.float32)
-    return FoundBoxes(np.array(image, np.int32), np.array(label, np.int16), boxes, np.array(score, np.float32))
+    return PseudoBoxes(np.array(image, np.int32), np.array(label, np.int16), boxes, np.array(score, np.float32))
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, np.ndarray, int]]:
         original(self, source, factors, start)
 
     monkeypatch.setattr(SemiSampler, "repeat", repeat)
-    monkeypatch.setattr(generations, "sweep", found)
+    monkeypatch.setattr(generations, "detect_unlabeled", found)
     return calls
 
 

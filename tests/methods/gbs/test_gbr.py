@@ -10,7 +10,7 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from cissod_bench.methods.gbs.gbr import GradientReweightedFocalLoss
-from cissod_bench.ssod.branch import serving
+from cissod_bench.ssod.branch import branch
 from tests.methods.gbs.test_gradient_matrix import by_autograd
 
 N = 5
@@ -88,12 +88,12 @@ def test_values_and_state_over_iterations(options: dict[str, Any]) -> None:
         # Iteration 3 has background only, iteration 5 no pseudo-label pass.
         sup = a_batch(iteration, labels=[5] if iteration == 3 else None)
         unsup = a_batch(100 + iteration, labels=[5] if iteration == 3 else None)
-        with serving(loss, "sup"):
+        with branch(loss, "sup"):
             actual = loss(*sup, avg_factor=40.0)
         assert float(actual) == pytest.approx(naive.loss(*sup, "sup", 40.0), rel=1e-5)
         if iteration != 5:
             factor = unsup[2].sum().clamp(min=1.0)
-            with serving(loss, "unsup"):
+            with branch(loss, "unsup"):
                 actual = loss(*unsup, avg_factor=factor)
             assert float(actual) == pytest.approx(naive.loss(*unsup, "unsup", float(factor)), rel=1e-5)
         loss.end_iteration(iteration)
@@ -109,7 +109,7 @@ def test_the_gradient_of_the_loss_is_that_of_a_weighted_focal_loss() -> None:
     loss.weights.copy_(torch.tensor([0.2, 2.0, 1.0, 6.0, 1.0, 0.5]))
     logits, label, weight = a_batch(0)
     logits = logits.double().float().requires_grad_()
-    with serving(loss, "unsup"):
+    with branch(loss, "unsup"):
         loss(logits, label, weight, avg_factor=7.0).backward()
     x = logits.detach().double().requires_grad_()
     p = x.softmax(-1)[torch.arange(len(x)), label]
@@ -130,11 +130,11 @@ def test_nothing_outside_the_training_passes_changes_the_state() -> None:
 def test_weights_stay_one_during_the_warm_up_and_the_loss_is_plain_focal() -> None:
     loss = module(warmup=5, gamma=2.0)
     for iteration in range(5):
-        with serving(loss, "sup"):
+        with branch(loss, "sup"):
             loss(*a_batch(iteration), avg_factor=1.0)
         loss.end_iteration(iteration)
         assert (loss.weights == 1).all()
-    with serving(loss, "sup"):
+    with branch(loss, "sup"):
         loss(*a_batch(9), avg_factor=1.0)
     loss.end_iteration(5)
     assert (loss.weights != 1).any()
@@ -145,7 +145,7 @@ def test_without_reweighting_the_weights_are_kept_but_not_used() -> None:
     plain = module()
     loss.weights.copy_(torch.tensor([0.2, 2.0, 1.0, 6.0, 1.0, 0.5]))
     batch = a_batch(0)
-    with serving(loss, "unsup"):
+    with branch(loss, "unsup"):
         kept = loss(*batch, avg_factor=1.0)
     torch.testing.assert_close(kept, plain(*batch, avg_factor=1.0))
     before = loss.weights.clone()
@@ -155,13 +155,13 @@ def test_without_reweighting_the_weights_are_kept_but_not_used() -> None:
 
 def test_a_batch_with_nan_does_not_stay_in_the_state() -> None:
     loss = module()
-    with serving(loss, "sup"):
+    with branch(loss, "sup"):
         loss(*a_batch(0), avg_factor=1.0)
     loss.end_iteration(0)
     before = loss.matrix.clone()
     logits, label, weight = a_batch(1)
     logits[3, 2] = float("nan")
-    with serving(loss, "sup"):
+    with branch(loss, "sup"):
         assert loss(logits, label, weight, avg_factor=1.0).isnan(), "the loss itself must show it"
     loss.end_iteration(1)
     torch.testing.assert_close(loss.matrix, before)
@@ -176,7 +176,7 @@ def test_a_class_counts_as_seen_by_its_samples_and_not_by_the_size_of_its_gradie
     logits[0] = torch.tensor([13.0] + [0.0] * N)
     label = torch.full((4000,), N)
     label[0] = 0
-    with serving(loss, "sup"):
+    with branch(loss, "sup"):
         loss(logits, label, torch.ones(4000), avg_factor=4000.0)
     loss.end_iteration(0)
     assert 0 < -float(loss.matrix[0, 0]) < 1e-8
@@ -186,7 +186,7 @@ def test_a_class_counts_as_seen_by_its_samples_and_not_by_the_size_of_its_gradie
     naive.end(0)
     torch.testing.assert_close(loss.class_logits.double(), torch.tensor(naive.a).double(), rtol=1e-3, atol=1e-6)
     for iteration in range(1, 40):
-        with serving(loss, "sup"):
+        with branch(loss, "sup"):
             loss(logits[1:], label[1:], torch.ones(3999), avg_factor=4000.0)
         loss.end_iteration(iteration)
     assert float(loss.seen[0] / loss.mass) < 1e-8, "and not any more when it has been away for long"
@@ -198,7 +198,7 @@ def _rank(rank: int, folder: str) -> None:
     for iteration in range(4):
         for kind, seed in (("sup", iteration), ("unsup", 100 + iteration)):
             half = [part[rank * 20 : (rank + 1) * 20] for part in a_batch(seed)]
-            with serving(loss, kind):  # type: ignore[arg-type]
+            with branch(loss, kind):  # type: ignore[arg-type]
                 loss(*half, avg_factor=1.0)
         loss.end_iteration(iteration)
     torch.save(loss.state_dict(), f"{folder}/{rank}.pt")
@@ -210,7 +210,7 @@ def test_two_processes_on_halves_of_a_batch_have_the_state_of_one_on_the_whole(t
     loss = module()
     for iteration in range(4):
         for kind, seed in (("sup", iteration), ("unsup", 100 + iteration)):
-            with serving(loss, kind):  # type: ignore[arg-type]
+            with branch(loss, kind):  # type: ignore[arg-type]
                 loss(*a_batch(seed), avg_factor=1.0)
         loss.end_iteration(iteration)
     states = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]

@@ -130,7 +130,7 @@ def test_a_sweep_leaves_damaged_images_out(
     file.write_bytes(b"")
     result = run_job(tiny_job(folder, tmp_path / "run", method=method, options=options, iterations=8))
     assert list(result.damaged_images) == [str(file)]
-    assert "Looking at D_u" in capfd.readouterr().err
+    assert "Teacher inference" in capfd.readouterr().err
     for name in names[:3]:
         (folder / "train" / name).write_bytes(b"")
     with pytest.raises(UserError, match=r"training images cannot be read.*raise --damaged-images"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cissod_bench.ssod.data import sampler
-from cissod_bench.ssod.data.pseudo_boxes import FoundBoxes, JoiningLabels
+from cissod_bench.ssod.data.pseudo_boxes import PromotedLabels, PseudoBoxes
 from cissod_bench.ssod.data.sampler import READ_AHEAD, LabeledDraw, SemiSampler, ShuffledStream
 
 
@@ -275,11 +275,11 @@ def test_a_ratio_that_is_not_the_batch_is_refused() -> None:
         make(batch_size=6)
 
 
-def joining(images: dict[int, int]) -> JoiningLabels:
+def joining(images: dict[int, int]) -> PromotedLabels:
     """One box of the given class on each of some unlabelled images."""
     image, label = np.array(list(images), "i4"), np.array(list(images.values()), "i2")
-    boxes = FoundBoxes(image, label, np.zeros((len(image), 4), "f4"), np.ones(len(image), "f4"))
-    return JoiningLabels(boxes, np.zeros(len(image), bool))
+    boxes = PseudoBoxes(image, label, np.zeros((len(image), 4), "f4"), np.ones(len(image), "f4"))
+    return PromotedLabels(boxes, np.zeros(len(image), bool))
 
 
 def with_labels(source: SemiSampler, count: int) -> list[list[tuple[int, list[int] | None]]]:

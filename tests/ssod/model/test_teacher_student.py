@@ -7,7 +7,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from cissod_bench.ssod.branch import serving
+from cissod_bench.ssod.branch import branch
 from cissod_bench.ssod.component import component
 from tests.ssod.frames import LOW, batch, build, detector_config, frame, train_steps
 
@@ -35,7 +35,7 @@ class RecordingLoss(nn.Module):
         self.calls = []
 
     def forward(self, scores: Tensor, target: Tensor, weight: Tensor, avg_factor: Any, **_: Any) -> Tensor:
-        self.calls.append(getattr(self, "serving", "off"))
+        self.calls.append(getattr(self, "branch", "off"))
         return (nn.functional.cross_entropy(scores, target, reduction="none") * weight).sum() / avg_factor
 
 
@@ -46,14 +46,14 @@ def test_the_loss_serves_each_training_pass_once_and_nothing_else() -> None:
     model.loss(*batch(0))
     assert model.loss_cls.calls == ["sup", "unsup"]
     assert model.teacher.roi_head.bbox_head.loss_cls.calls == []
-    assert model.loss_cls.serving == "off"
+    assert model.loss_cls.branch == "off"
 
 
 def test_serving_ends_when_the_block_fails() -> None:
     loss = nn.CrossEntropyLoss()
-    with pytest.raises(RuntimeError, match="inside"), serving(loss, "sup"):
+    with pytest.raises(RuntimeError, match="inside"), branch(loss, "sup"):
         raise RuntimeError("inside")
-    assert loss.serving == "off"
+    assert loss.branch == "off"
 
 
 def test_the_teacher_only_ever_predicts() -> None:
