@@ -130,7 +130,7 @@ def test_nothing_is_found_in_a_damaged_image(tiny: Path, tmp_path: Path) -> None
 def test_a_signal_stops_within_a_look_and_the_run_goes_on_exactly(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the second of three looks; what is found in them decides what the last iteration learns."""
+    """In the second of three passes; what is found in them decides what the last iteration learns."""
     monkeypatch.setattr(self_training, "READ_AHEAD", 2)
     monkeypatch.setattr(config, "checkpoint_interval", lambda job: 4)
     options = {"generations": 4, "theta": 0.06, "threshold": 0.05}
@@ -148,7 +148,7 @@ def test_a_signal_stops_within_a_look_and_the_run_goes_on_exactly(
     with monkeypatch.context() as patch:
         patch.setattr(ProgressHook, "after_inference_batch", after_inference_batch)
         with pytest.raises(
-            Stopped, match=r"D_u after iteration 6. The same command goes on from .*iter_4.pth"
+            Stopped, match=r"inference pass after iteration 6. The same command goes on from .*iter_4.pth"
         ) as error:
             run_job(stopped)
     assert error.value.exit_code == 128 + signal.SIGTERM
