@@ -206,13 +206,12 @@ def digest(arrays: Iterable[tuple[str, np.ndarray]]) -> str:
 
 
 def differences(one: Values, other: Values) -> list[str]:
-    """Names of what is not the same in both."""
+    """Names of what is not the same in `other`, which may log more than `one`."""
     found = []
-    for key in one | other:
-        first, second = one.get(key), other.get(key)
-        if isinstance(first, dict) and isinstance(second, dict):
-            found += [f"{key}.{inner}" for inner in first | second if first.get(inner) != second.get(inner)]
-        elif first != second:
+    for key, value in one.items():
+        if isinstance(value, dict):
+            found += [f"{key}.{inner}" for inner in value if other[key].get(inner) != value[inner]]
+        elif other[key] != value:
             found.append(key)
     return found
 
