@@ -10,9 +10,9 @@ DEMO_METHODS ?= soft-teacher rfs gbs
 
 help:
 	@echo "make demo       install, then splits -> training -> leaderboard on the embedded shapes data set, into $(DEMO)/"
-	@echo "make test       install, then ruff, mypy and the tests"
+	@echo "make test       install, then ruff, mypy, import-linter and the tests"
 	@echo "make test-slow  the tests that train for minutes"
-	@echo "make lint       ruff and mypy only"
+	@echo "make lint       ruff, mypy and import-linter only"
 	@echo "make format     ruff format and the fixes that ruff can make itself"
 	@echo "make clean      remove the virtual environment, the demo folder and caches"
 
@@ -29,6 +29,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
@@ -49,4 +50,4 @@ demo: $(INSTALLED)
 	$(BIN)/cissod-bench report $(DEMO)/runs --out $(DEMO)/report --overwrite
 
 clean:
-	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -26,10 +26,10 @@ from steps import Variant, batch, build
 from cissod_bench.methods.gbs.crs import PseudoLabelPool, generation_factors
 from cissod_bench.methods.gbs.crs_hook import FLUSH
 from cissod_bench.methods.gbs.gbr import GradientReweightedFocalLoss
+from cissod_bench.methods.gbs.gbt import ClassThreshold
 from cissod_bench.methods.softmax_focal import softmax_focal
 from cissod_bench.ssod import fake_device as pretended
-from cissod_bench.ssod.branch import serving
-from cissod_bench.ssod.thresholds import ClassThreshold
+from cissod_bench.ssod.branch import branch
 from cissod_bench.training.detectors import SOFT_TEACHER
 
 CLASSES = (80, 365, 1203)
@@ -75,7 +75,7 @@ def parts(num_classes: int, prepare: Prepare) -> tuple[Action, Action, Action]:
 
     def reweighted() -> None:
         for kind, (logits, labels, weights), factor in zip(("sup", "unsup"), batches, factors, strict=True):
-            with serving(loss, kind):  # type: ignore[arg-type]
+            with branch(loss, kind):  # type: ignore[arg-type]
                 loss(logits, labels, weights, avg_factor=factor).backward()
         loss.end_iteration(1)
 

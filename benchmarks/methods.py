@@ -34,7 +34,6 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from PIL import Image
 
-import cissod_bench.training.plugins  # noqa: F401  (registers the parts)
 from cissod_bench.methods.registry import METHODS
 from cissod_bench.splits.make import make_splits
 from cissod_bench.splits.plan import Variant

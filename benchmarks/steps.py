@@ -14,10 +14,12 @@ from mmengine.config import ConfigDict
 from mmengine.optim import OptimWrapper
 from mmengine.structures import InstanceData
 
-import cissod_bench.training.plugins  # noqa: F401  (registers the framework's parts)
 from cissod_bench.ssod import fake_device
+from cissod_bench.ssod.component import component
 from cissod_bench.ssod.hooks.compiled import compile_features
+from cissod_bench.ssod.model.teacher_student import TeacherStudent
 from cissod_bench.ssod.precision import FrameOptimWrapper, products_in
+from cissod_bench.ssod.thresholds import FixedThreshold
 from cissod_bench.training.detectors import SOFT_TEACHER, get_detector
 
 CLASSES, LABELED, UNLABELED, LOG_INTERVAL, PSEUDO = 80, 1, 4, 50, 10
@@ -30,11 +32,11 @@ def build(kind: str, detector: str, thresholds: dict[str, float], padding: int =
     model["data_preprocessor"]["pad_size_divisor"] = padding
     parts: dict[str, Any] = {"cls_pseudo_thr": thresholds["rpn_pseudo_thr"]} if kind == "SoftTeacher" else {}
     options: dict[str, Any] = {} if kind == "SoftTeacher" else {
-        "threshold": {"type": "FixedThreshold", "value": thresholds["rpn_pseudo_thr"]}
+        "threshold": component(FixedThreshold, value=thresholds["rpn_pseudo_thr"])
     }  # fmt: skip
     return MODELS.build(
         ConfigDict(
-            type=kind,
+            component(TeacherStudent) if kind == "TeacherStudent" else {"type": kind},
             detector=model,
             data_preprocessor={
                 "type": "MultiBranchDataPreprocessor",

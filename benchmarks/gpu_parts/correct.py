@@ -18,9 +18,9 @@ from torch import nn
 
 from cissod_bench.methods.registry import METHODS
 from cissod_bench.ssod.precision import FrameOptimWrapper, products_in
-from tests.baselines.plain import frame_of, parts_of
-from tests.baselines.test_every_method import EVERYTHING, low_threshold
-from tests.methods.frames import batch
+from tests.methods.plain import config_of, frame_of
+from tests.methods.test_every_method import EVERYTHING, low_threshold
+from tests.ssod.frames import batch
 
 STEPS = 3
 Logs = list[dict[str, float]]
@@ -44,7 +44,7 @@ def run(report: Any, device: str) -> None:
 def model_of(name: str, device: str) -> nn.Module:
     """The small detector with a method in it, whose untrained teacher has pseudo labels; the same on every device."""
     method = METHODS[name]
-    model = frame_of(parts_of(method, **low_threshold(method)), semi=EVERYTHING)
+    model = frame_of(config_of(method, **low_threshold(method)), semi=EVERYTHING)
     fc_cls = model.student.roi_head.bbox_head.fc_cls
     if fc_cls.bias is not None:  # a prior against foreground leaves an untrained teacher without a detection
         for detector in (model.student, model.teacher):

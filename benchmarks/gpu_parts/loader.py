@@ -97,14 +97,15 @@ def batches_a_second(folder: Path, workers: int, count: int) -> float:
     from mmengine.registry import init_default_scope
     from mmengine.runner import Runner
 
-    import cissod_bench.training.plugins  # noqa: F401
     from cissod_bench.training.build_config import build_config
     from cissod_bench.training.job import resolve_job
+    from cissod_bench.training.spec import RunSpec
 
     torch.set_num_threads(1)
     init_default_scope("mmdet")
-    job = resolve_job(task=str(folder / "task.toml"), method="gbs", split=folder / "split", out=folder / "none",
-                      data_root=folder, iterations=1000, workers=workers)  # fmt: skip
+    spec = RunSpec(task=str(folder / "task.toml"), method="gbs", split=folder / "split", out=folder / "none",
+                   data_root=folder, iterations=1000, workers=workers)  # fmt: skip
+    job = resolve_job(spec)
     batches = iter(Runner.build_dataloader(build_config(job).train_dataloader))
     for _ in range(2 * workers):
         next(batches)

@@ -16,12 +16,12 @@ import msgspec
 import torch
 from mmdet.models.losses.utils import weight_reduce_loss
 from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
-from mmdet.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cissod_bench.methods.base import Parts, Setting, fixed_threshold, repeat_threshold
+from cissod_bench.methods.base import Context, MethodConfig, fixed_threshold, repeat_threshold
 from cissod_bench.methods.option_types import NotNegative, Positive, UnitInterval
+from cissod_bench.ssod.component import component
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,22 +39,21 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Oversampling threshold t of RFS on labelled images; the task's by default."""
 
 
-def parts(setting: Setting, options: Options) -> Parts:
+def configure(context: Context, options: Options) -> MethodConfig:
     """Cosine classifier with class-aware angular margins, RFS."""
-    return Parts(
-        loss_cls={
-            "type": "AngularMarginLoss",
-            "scale": options.scale,
-            "alpha": options.alpha,
-            "background_margin": options.background_margin,
-        },
-        bbox_head={"type": "CosineBBoxHead", "cls_predictor_cfg": {"type": "CosineLinear", "scale": options.scale}},
-        threshold=fixed_threshold(setting, options.theta),
-        labeled_repeat=repeat_threshold(setting, options.threshold),
+    return MethodConfig(
+        loss_cls=component(
+            AngularMarginLoss,
+            scale=options.scale,
+            alpha=options.alpha,
+            background_margin=options.background_margin,
+        ),
+        bbox_head=component(CosineBBoxHead, cls_predictor_cfg=component(CosineLinear, scale=options.scale)),
+        threshold=fixed_threshold(context, options.theta),
+        labeled_repeat=repeat_threshold(context, options.threshold),
     )
 
 
-@MODELS.register_module()
 class CosineLinear(nn.Linear):
     """s cos between (R, D) features and (C, D) weights, without bias, in single precision under autocast too.
 
@@ -75,7 +74,6 @@ class CosineLinear(nn.Linear):
             return self.scale * functional.linear(directions, functional.normalize(self.weight.float(), dim=1))
 
 
-@MODELS.register_module()
 class CosineBBoxHead(Shared2FCBBoxHead):
     """mmdet's head, which tells its classification loss the norms of the classifier's weights at each forward."""
 
@@ -114,7 +112,6 @@ def shift_angle(cosine: Tensor, margin: Tensor) -> Tensor:
     return torch.where(beyond, -1.0, cosine * margin.cos() - sine * margin.sin())
 
 
-@MODELS.register_module()
 class AngularMarginLoss(nn.Module):
     """Cross entropy on cosine logits with class-aware margins on the competitors.
 

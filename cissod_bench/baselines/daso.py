@@ -20,17 +20,16 @@ from typing import Any
 
 import msgspec
 import torch
-from mmdet.models.layers import multiclass_nms
-from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
-from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox2roi
 from mmengine.dist import all_gather, all_reduce, get_world_size
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cissod_bench.methods.base import Parts, Setting, fixed_threshold, repeat_threshold
+from cissod_bench.methods.base import Context, MethodConfig, fixed_threshold, repeat_threshold
 from cissod_bench.methods.option_types import Count, NotNegative, Positive, UnitInterval
+from cissod_bench.ssod.component import component
+from cissod_bench.ssod.model.box_head import ClassScoresBBoxHead
 from cissod_bench.ssod.refinement import Features
 
 QUEUED = 76_800
@@ -58,50 +57,22 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Oversampling threshold t of RFS on labelled images; the task's by default."""
 
 
-def parts(setting: Setting, options: Options) -> Parts:
+def configure(context: Context, options: Options) -> MethodConfig:
     """Blended pseudo labels and semantic alignment, RFS."""
-    return Parts(
-        bbox_head={"type": "ClassScoresBBoxHead"},
-        threshold=fixed_threshold(setting, options.theta),
-        refinement={
-            "type": "SemanticBlend",
-            "queue": options.queue or min(256, max(1, QUEUED // setting.num_classes)),
-            "temperature": options.temperature,
-            "distribution_temperature": options.distribution_temperature,
-            "window": options.window,
-            "warmup": round(options.warmup * setting.iterations),
-            "alignment": options.alignment,
-        },
-        labeled_repeat=repeat_threshold(setting, options.threshold),
+    return MethodConfig(
+        bbox_head=component(ClassScoresBBoxHead),
+        threshold=fixed_threshold(context, options.theta),
+        refinement=component(
+            SemanticBlend,
+            queue=options.queue or min(256, max(1, QUEUED // context.num_classes)),
+            temperature=options.temperature,
+            distribution_temperature=options.distribution_temperature,
+            window=options.window,
+            warmup=round(options.warmup * context.iterations),
+            alignment=options.alignment,
+        ),
+        labeled_repeat=repeat_threshold(context, options.threshold),
     )
-
-
-@MODELS.register_module()
-class ClassScoresBBoxHead(Shared2FCBBoxHead):
-    """mmdet's head, whose detections also carry `class_scores`, the (K, n + 1) scores of the RoIs they come from."""
-
-    def _predict_by_feat_single(
-        self,
-        roi: Tensor,
-        cls_score: Tensor,
-        bbox_pred: Tensor,
-        img_meta: dict[str, Any],
-        rescale: bool = False,
-        rcnn_test_cfg: Any = None,
-    ) -> InstanceData:
-        if rcnn_test_cfg is None or len(roi) == 0:
-            return super()._predict_by_feat_single(roi, cls_score, bbox_pred, img_meta, rescale, rcnn_test_cfg)
-        every = super()._predict_by_feat_single(roi, cls_score, bbox_pred, img_meta, rescale, None)
-        boxes, labels, index = multiclass_nms(
-            every.bboxes,
-            every.scores,
-            rcnn_test_cfg.score_thr,
-            rcnn_test_cfg.nms,
-            rcnn_test_cfg.max_per_img,
-            return_inds=True,
-        )
-        scores = every.scores[index // self.num_classes]
-        return InstanceData(bboxes=boxes[:, :4], scores=boxes[:, 4], labels=labels, class_scores=scores)
 
 
 def embed(roi_head: Any, features: Features, boxes: list[Tensor]) -> Tensor:
@@ -137,7 +108,6 @@ def blend_weights(counts: Tensor, temperature: float) -> Tensor:
     return relative ** (1 / temperature)
 
 
-@MODELS.register_module()
 class SemanticBlend(nn.Module):
     """Balanced feature queues, blended pseudo labels and semantic alignment; a `Refinement`.
 

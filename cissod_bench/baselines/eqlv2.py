@@ -16,13 +16,13 @@ from typing import Any
 import msgspec
 import torch
 from mmdet.models.losses.utils import weight_reduce_loss
-from mmdet.registry import MODELS
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cissod_bench.methods.base import Parts, Setting, fixed_threshold, repeat_threshold
+from cissod_bench.methods.base import Context, MethodConfig, fixed_threshold, repeat_threshold
 from cissod_bench.methods.option_types import NotNegative, UnitInterval
+from cissod_bench.ssod.component import component
 
 PRIOR_BIAS = -6.9068
 """Initial bias of every output: log(p / (1 - p)) for a prior probability p of 0.001."""
@@ -45,20 +45,20 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Oversampling threshold t of RFS on labelled images; the task's by default."""
 
 
-def parts(setting: Setting, options: Options) -> Parts:
+def configure(context: Context, options: Options) -> MethodConfig:
     """Sigmoid classifier with equalised gradients, RFS."""
-    return Parts(
-        loss_cls={
-            "type": "EqualizationLossV2",
-            "num_classes": setting.num_classes,
-            "gamma": options.gamma,
-            "mu": options.mu,
-            "alpha": options.alpha,
-            "unsup_factor": options.unsup_factor,
-        },
+    return MethodConfig(
+        loss_cls=component(
+            EqualizationLossV2,
+            num_classes=context.num_classes,
+            gamma=options.gamma,
+            mu=options.mu,
+            alpha=options.alpha,
+            unsup_factor=options.unsup_factor,
+        ),
         bbox_head={"init_cfg": _initialisation()},
-        threshold=fixed_threshold(setting, options.theta),
-        labeled_repeat=repeat_threshold(setting, options.threshold),
+        threshold=fixed_threshold(context, options.theta),
+        labeled_repeat=repeat_threshold(context, options.threshold),
     )
 
 
@@ -71,7 +71,6 @@ def _initialisation() -> list[dict[str, Any]]:
     ]
 
 
-@MODELS.register_module()
 class EqualizationLossV2(nn.Module):
     """Sigmoid cross entropy whose weights balance each class's positive and negative gradients.
 
@@ -101,7 +100,7 @@ class EqualizationLossV2(nn.Module):
         self.num_classes = num_classes
         self.gamma, self.mu, self.alpha = gamma, mu, alpha
         self.unsup_factor = unsup_factor
-        self.serving = "off"
+        self.branch = "off"
         self.register_buffer("gradients", torch.zeros(2, num_classes))
         self.register_buffer("ratio", torch.full((num_classes,), 100.0))
         self.register_buffer("pending", torch.zeros(2, num_classes), persistent=False)
@@ -144,7 +143,7 @@ class EqualizationLossV2(nn.Module):
         positive, negative = self.class_weights()
         weight = torch.where(target > 0, positive, negative)
         losses = functional.binary_cross_entropy_with_logits(logits, target, weight, reduction="none").sum(dim=1)
-        if self.serving != "off":
+        if self.branch != "off":
             self._note(logits.detach(), target, weight, label_weights)
         loss: Tensor = weight_reduce_loss(losses, label_weights, reduction_override or "mean", avg_factor)
         return loss
@@ -155,7 +154,7 @@ class EqualizationLossV2(nn.Module):
         gradient = weight * (logits.sigmoid() - target).abs()
         if label_weights is not None:
             gradient = gradient * label_weights[:, None]
-        factor = self.unsup_factor if self.serving == "unsup" else 1.0
+        factor = self.unsup_factor if self.branch == "unsup" else 1.0
         sums = torch.stack([(gradient * target).sum(dim=0), (gradient * (1 - target)).sum(dim=0)])
         self.pending += factor * sums[:, :-1]
 

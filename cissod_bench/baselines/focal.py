@@ -9,12 +9,12 @@ images are sampled uniformly unless `rfs` is set.
 
 import msgspec
 from mmdet.models.losses.utils import weight_reduce_loss
-from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from cissod_bench.methods.base import Parts, Setting, fixed_threshold, repeat_threshold
+from cissod_bench.methods.base import Context, MethodConfig, fixed_threshold, repeat_threshold
 from cissod_bench.methods.option_types import NotNegative, UnitInterval
 from cissod_bench.methods.softmax_focal import softmax_focal
+from cissod_bench.ssod.component import component
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,17 +30,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Oversampling threshold t of RFS, where `rfs` is set; the task's by default."""
 
 
-def parts(setting: Setting, options: Options) -> Parts:
+def configure(context: Context, options: Options) -> MethodConfig:
     """Softmax focal loss."""
-    threshold = repeat_threshold(setting, options.threshold)
-    return Parts(
-        loss_cls={"type": "SoftmaxFocal", "gamma": options.gamma},
-        threshold=fixed_threshold(setting, options.theta),
+    threshold = repeat_threshold(context, options.threshold)
+    return MethodConfig(
+        loss_cls=component(SoftmaxFocal, gamma=options.gamma),
+        threshold=fixed_threshold(context, options.theta),
         labeled_repeat=threshold if options.rfs else None,
     )
 
 
-@MODELS.register_module()
 class SoftmaxFocal(nn.Module):
     """Softmax focal loss with label weights, in single precision.
 

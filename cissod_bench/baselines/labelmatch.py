@@ -6,7 +6,7 @@ does this method into Soft Teacher. The formula, and what is our reading of it: 
 
 import msgspec
 
-from cissod_bench.methods.base import Parts, Setting, repeat_threshold
+from cissod_bench.methods.base import Context, MethodConfig, repeat_threshold
 from cissod_bench.methods.option_types import Count, NotNegative, UnitInterval
 from cissod_bench.methods.rank_threshold import rank_threshold
 
@@ -28,16 +28,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Oversampling threshold t of RFS on labelled images; the task's by default."""
 
 
-def parts(setting: Setting, options: Options) -> Parts:
+def configure(context: Context, options: Options) -> MethodConfig:
     """Soft Teacher with RFS and one threshold by rank for each class."""
-    return Parts(
+    return MethodConfig(
         threshold=rank_threshold(
-            setting,
+            context,
             options.theta,
             options.warmup,
             fraction=options.fraction,
             window=options.window,
             interval=options.interval,
         ),
-        labeled_repeat=repeat_threshold(setting, options.threshold),
+        labeled_repeat=repeat_threshold(context, options.threshold),
     )

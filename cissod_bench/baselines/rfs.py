@@ -7,7 +7,7 @@ LVIS).
 
 import msgspec
 
-from cissod_bench.methods.base import Parts, Setting, fixed_threshold, repeat_threshold
+from cissod_bench.methods.base import Context, MethodConfig, fixed_threshold, repeat_threshold
 from cissod_bench.methods.option_types import NotNegative, UnitInterval
 
 
@@ -20,9 +20,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Oversampling threshold t; the task's by default."""
 
 
-def parts(setting: Setting, options: Options) -> Parts:
+def configure(context: Context, options: Options) -> MethodConfig:
     """Soft Teacher with repeated labelled images."""
-    return Parts(
-        threshold=fixed_threshold(setting, options.theta),
-        labeled_repeat=repeat_threshold(setting, options.threshold),
+    return MethodConfig(
+        threshold=fixed_threshold(context, options.theta),
+        labeled_repeat=repeat_threshold(context, options.threshold),
     )

@@ -16,13 +16,13 @@ import msgspec
 import torch
 from mmdet.models.losses import SeesawLoss
 from mmdet.models.losses.utils import weight_reduce_loss
-from mmdet.registry import MODELS
 from mmengine.dist import all_reduce
 from torch import Tensor
 from torch.nn import functional
 
-from cissod_bench.methods.base import Parts, Setting, fixed_threshold, repeat_threshold
+from cissod_bench.methods.base import Context, MethodConfig, fixed_threshold, repeat_threshold
 from cissod_bench.methods.option_types import NotNegative, UnitInterval
+from cissod_bench.ssod.component import component
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,19 +40,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Oversampling threshold t of RFS on labelled images; the task's by default."""
 
 
-def parts(setting: Setting, options: Options) -> Parts:
+def configure(context: Context, options: Options) -> MethodConfig:
     """Class and objectness outputs, Seesaw loss, RFS."""
-    return Parts(
-        loss_cls={
-            "type": "CountingSeesawLoss",
-            "num_classes": setting.num_classes,
-            "p": options.p,
-            "q": options.q,
-        },
+    return MethodConfig(
+        loss_cls=component(CountingSeesawLoss, num_classes=context.num_classes, p=options.p, q=options.q),
         # mmdet's layer is at temperature 20 by itself; its argument's name differs between versions.
         bbox_head={"cls_predictor_cfg": {"type": "NormedLinear"}} if options.normalized else {},
-        threshold=fixed_threshold(setting, options.theta),
-        labeled_repeat=repeat_threshold(setting, options.threshold),
+        threshold=fixed_threshold(context, options.theta),
+        labeled_repeat=repeat_threshold(context, options.threshold),
     )
 
 
@@ -77,7 +72,6 @@ def seesaw_factors(scores: Tensor, labels: Tensor, counts: Tensor, p: float, q: 
     return (mitigation + compensation).scatter(1, labels[:, None], 0.0)
 
 
-@MODELS.register_module()
 class CountingSeesawLoss(SeesawLoss):
     """Seesaw loss that counts in training passes only and over all ranks, and returns one value.
 
@@ -95,7 +89,7 @@ class CountingSeesawLoss(SeesawLoss):
 
     def __init__(self, num_classes: int, p: float = 0.8, q: float = 2.0) -> None:
         super().__init__(num_classes=num_classes, p=p, q=q)
-        self.serving = "off"
+        self.branch = "off"
         # RoIs of this rank in this iteration
         self.register_buffer("pending", torch.zeros(num_classes + 1), persistent=False)
 
@@ -117,7 +111,7 @@ class CountingSeesawLoss(SeesawLoss):
             reduction_override: "none" for (R,) values, "sum", or "mean" (the default).
         """
         logits = cls_score.float()
-        if self.serving != "off":
+        if self.branch != "off":
             self.pending.index_add_(0, labels, torch.ones_like(logits[:, 0]))
         background = labels == self.num_classes
         target = labels.clamp(max=self.num_classes - 1)  # background RoIs are masked below

@@ -1,4 +1,4 @@
-"""Soft Teacher (Xu et al., ICCV 2021): the frame with nothing plugged in; row 1 of the paper's Tables 1-3.
+"""Soft Teacher (Xu et al., ICCV 2021): the framework as it is; row 1 of the paper's Tables 1-3.
 
 A teacher, the moving average of the student, labels weakly augmented images; the student learns from labels above a
 fixed threshold on strongly augmented ones, and background samples count as much as the teacher believes in background.
@@ -6,7 +6,7 @@ fixed threshold on strongly augmented ones, and background samples count as much
 
 import msgspec
 
-from cissod_bench.methods.base import Parts, Setting, fixed_threshold
+from cissod_bench.methods.base import Context, MethodConfig, fixed_threshold
 from cissod_bench.methods.option_types import UnitInterval
 
 
@@ -17,6 +17,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Threshold of pseudo labels for the RoI classifier; the detector preset's by default (paper: 0.9)."""
 
 
-def parts(setting: Setting, options: Options) -> Parts:
+def configure(context: Context, options: Options) -> MethodConfig:
     """Cross entropy, uniform sampling, one threshold."""
-    return Parts(threshold=fixed_threshold(setting, options.theta))
+    return MethodConfig(threshold=fixed_threshold(context, options.theta))

@@ -1,23 +1,24 @@
-"""What a method is: a few parts that it plugs into the teacher-student frame (spec: the seams of the frame).
+"""What a method is: the components that it puts into the teacher-student framework.
 
-A method's file holds its options, its modules and one function `parts`; the registry holds a line with its name. This
-file and the registry import nothing heavy, so that the command line can list methods at once.
+A method's file holds its options, its modules and one function `configure`; the registry holds a line with its name.
+This file and the registry import neither torch nor mmdet, so that the command line lists methods at once.
 """
 
 import contextlib
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from cissod_bench.errors import UserError, blaming, unknown_name
+from cissod_bench.ssod.component import component
 
 
 @dataclass(frozen=True)
-class Setting:
+class Context:
     """What a method may know of the run that it is part of.
 
     Attributes:
@@ -47,34 +48,37 @@ class Setting:
     minority_images: Path
 
 
-def fixed_threshold(setting: Setting, theta: float | None) -> dict[str, Any]:
+def fixed_threshold(context: Context, theta: float | None) -> dict[str, Any]:
     """Configuration of one threshold for all classes: the method's, or the detector preset's."""
-    return {"type": "FixedThreshold", "value": setting.theta if theta is None else theta}
+    from cissod_bench.ssod.thresholds import FixedThreshold  # imports torch
+
+    return component(FixedThreshold, value=context.theta if theta is None else theta)
 
 
-def repeat_threshold(setting: Setting, threshold: float | None) -> float:
+def repeat_threshold(context: Context, threshold: float | None) -> float:
     """Oversampling threshold t of repeat factor sampling on D_l: the method's, or the task's."""
-    return setting.rfs_threshold if threshold is None else threshold
+    return context.rfs_threshold if threshold is None else threshold
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What a method plugs into the frame; the defaults are Soft Teacher.
+class MethodConfig:
+    """What a method puts into the framework; the defaults are Soft Teacher. `component` writes a configuration.
 
     Attributes:
         loss_cls: configuration of the RoI classification loss.
-        bbox_head: what the method changes in the configuration of the RoI head's last part.
+        bbox_head: what the method changes in the configuration of the RoI head's `bbox_head`.
         detector: what it changes elsewhere in the detector's configuration, nested like it.
-        threshold: configuration of the threshold policy of pseudo labels.
-        refinement: configuration of a refinement of pseudo labels (`refinement.py`), None for none.
+        threshold: configuration of the threshold policy of pseudo labels (`ssod/thresholds.py`), None for one threshold
+            for all classes, the detector preset's.
+        refinement: configuration of a refinement of pseudo labels (`ssod/refinement.py`), None for none.
         labeled_repeat: oversampling threshold t of repeat factor sampling on D_l, None for uniform sampling.
-        hooks: configurations of mmengine hooks that run around the iterations; classes in `engine/`, by name.
+        hooks: configurations of mmengine hooks that run around the iterations.
     """
 
     loss_cls: Mapping[str, Any] = field(default_factory=lambda: {"type": "CrossEntropyLoss", "loss_weight": 1.0})
     bbox_head: Mapping[str, Any] = field(default_factory=dict)
     detector: Mapping[str, Any] = field(default_factory=dict)
-    threshold: Mapping[str, Any] = field(default_factory=lambda: {"type": "FixedThreshold", "value": 0.9})
+    threshold: Mapping[str, Any] | None = None
     refinement: Mapping[str, Any] | None = None
     labeled_repeat: float | None = None
     hooks: Sequence[Mapping[str, Any]] = ()
@@ -90,8 +94,8 @@ class Method:
             (classification), CI-SSOD (the task itself).
         title: one line for lists and tables.
         citation: the paper.
-        module: the file, which defines `Options` (a frozen msgspec.Struct) and `parts(setting, options) -> Parts`;
-            filled in for a user's own method.
+        module: the file, which defines `Options` (a frozen msgspec.Struct) and
+            `configure(context, options) -> MethodConfig`; filled in for a user's own method.
         paper_name: its row in the paper's tables, None where the paper has none.
         file: the source file of a user's own method (`user.py`), None for the methods of this package.
         digest: SHA-256 of that file.
@@ -124,15 +128,17 @@ class Method:
         except msgspec.ValidationError as error:
             raise UserError(f"Option of method {self.name!r}: {error}.") from error
 
-    def parts(self, setting: Setting, options: Any) -> Parts:
-        """What the method plugs into the frame of one run.
+    def configure(self, context: Context, options: Any) -> MethodConfig:
+        """What the method puts into the framework in one run; its threshold policy is filled in.
 
         Raises:
-            UserError: a user's own method raises an exception, or returns something else than `Parts`.
+            UserError: a user's own method raises an exception, or returns something else than a `MethodConfig`.
         """
         module = importlib.import_module(self.module)
         with contextlib.nullcontext() if self.file is None else blaming(self.file):
-            parts: Parts = module.parts(setting, options)
-        if not isinstance(parts, Parts):
-            raise UserError(f"{self.file or self.module}: parts() returned {type(parts).__name__}, not Parts.")
-        return parts
+            config: MethodConfig = module.configure(context, options)
+        if not isinstance(config, MethodConfig):
+            raise UserError(
+                f"{self.file or self.module}: configure() returned {type(config).__name__}, not a MethodConfig."
+            )
+        return config if config.threshold else replace(config, threshold=fixed_threshold(context, None))

@@ -14,17 +14,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmdet.registry import MODELS
 from mmengine.dist import all_gather
 from torch import Tensor, nn
 
-from cissod_bench.methods.base import Setting
+from cissod_bench.methods.base import Context
+from cissod_bench.ssod.component import component
 
 PER_IMAGE = 100
 """Detections kept of each image."""
 
 
-def rank_threshold(setting: Setting, theta: float | None, warmup: float, **changes: Any) -> dict[str, Any]:
+def rank_threshold(context: Context, theta: float | None, warmup: float, **changes: Any) -> dict[str, Any]:
     """Configuration of the policy for a run.
 
     Args:
@@ -33,13 +33,13 @@ def rank_threshold(setting: Setting, theta: float | None, warmup: float, **chang
         warmup: the part of the run whose detections are only collected, unless the window is full before.
         changes: other arguments of `RankThreshold`.
     """
-    return {
-        "type": "RankThreshold",
-        "boxes_per_image": [max(boxes, 1) / setting.labeled_images for boxes in setting.labeled_boxes],
-        "warmup": round(warmup * setting.iterations),
-        "theta": setting.theta if theta is None else theta,
+    return component(
+        RankThreshold,
+        boxes_per_image=[max(boxes, 1) / context.labeled_images for boxes in context.labeled_boxes],
+        warmup=round(warmup * context.iterations),
+        theta=context.theta if theta is None else theta,
         **changes,
-    }
+    )
 
 
 def scores_at_ranks(labels: Tensor, scores: Tensor, ranks: Tensor) -> Tensor:
@@ -62,7 +62,6 @@ def scores_at_ranks(labels: Tensor, scores: Tensor, ranks: Tensor) -> Tensor:
     return torch.where(count > 0, found, 0.0)
 
 
-@MODELS.register_module()
 class RankThreshold(nn.Module):
     """Threshold policy: of the boxes that a class should have, the best part counts.
 
@@ -152,5 +151,5 @@ class RankThreshold(nn.Module):
         # The number of boxes is a product of integers and 0.2: what should be whole must not end below it.
         ranks = (self.expected * images + 1e-9).floor().long()
         found = scores_at_ranks(self.labels.flatten(), self.scores.flatten(), ranks).clamp(min=self.lowest)
-        # In LabelMatch a score at the threshold counts; the frame asks for scores above it.
+        # In LabelMatch a score at the threshold counts; the framework takes scores above it.
         return torch.nextafter(found, torch.zeros_like(found))

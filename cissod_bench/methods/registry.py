@@ -1,4 +1,4 @@
-"""The methods, one line each. A new method is a file in `baselines/` (or here) and a line in this table.
+"""The methods, one entry each. A new method is a file or a folder in `baselines/` and an entry in this table.
 
 A user's own method is a file anywhere, or an entry point of an installed package (`user.py`).
 """
@@ -15,7 +15,7 @@ METHODS: dict[str, Method] = {
         Method(
             name="soft-teacher",
             family="SSOD",
-            title="Soft Teacher: the frame itself",
+            title="Soft Teacher, the framework itself",
             citation="Xu et al., End-to-End Semi-Supervised Object Detection with Soft Teacher, ICCV 2021",
             module="cissod_bench.baselines.soft_teacher",
             paper_name="Soft teacher",

@@ -1,7 +1,7 @@
 """my-method: what the idea is, and which paper it comes from.
 
-Written by `cissod-bench create method`. As it stands it is Soft Teacher with a cross entropy that keeps a count of the
-classes that it has seen. Put your idea in; what `parts` does not set stays Soft Teacher's.
+Written by `cissod-bench create method`. As it stands it is Soft Teacher with a cross entropy that counts the samples
+of each class. Put your idea in; what `configure` does not set stays Soft Teacher's.
 
     cissod-bench run --task shapes --split SPLIT --method THIS_FILE --schedule short -o power=0.5
 """
@@ -9,12 +9,12 @@ classes that it has seen. Put your idea in; what `parts` does not set stays Soft
 import msgspec
 import torch
 from mmdet.models.losses.utils import weight_reduce_loss
-from mmdet.registry import MODELS
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cissod_bench.methods.base import Method, Parts, Setting, fixed_threshold, repeat_threshold
+from cissod_bench.methods.base import Context, Method, MethodConfig, fixed_threshold, repeat_threshold
+from cissod_bench.ssod.component import component
 
 METHOD = Method(
     name="my-method",  # in tables and in the names of run folders
@@ -31,33 +31,32 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Classes are weighed by their count to the power of minus this; 0 is plain cross entropy."""
 
 
-def parts(setting: Setting, options: Options) -> Parts:
-    """What the method plugs into the frame.
+def configure(context: Context, options: Options) -> MethodConfig:
+    """What the method puts into the framework.
 
-    `setting` holds what a method may know of the run: the number of classes and iterations, the labelled boxes of each
+    `context` holds what a method may know of the run: the number of classes and iterations, the labelled boxes of each
     class, the task's thresholds and more (`cissod_bench/methods/base.py`).
     """
-    return Parts(
-        # The RoI classification loss: a class of this file, or any of mmdet's.
-        loss_cls={"type": "MyMethodLoss", "num_classes": setting.num_classes, "power": options.power},
-        # Changes to the configuration of mmdet's Shared2FCBBoxHead, such as {"type": "MyMethodHead"}.
+    return MethodConfig(
+        # The RoI classification loss: a class of this file, or one of mmdet's, such as {"type": "FocalLoss"}.
+        loss_cls=component(MyMethodLoss, num_classes=context.num_classes, power=options.power),
+        # Changes to the configuration of mmdet's Shared2FCBBoxHead, such as component(MyMethodHead).
         bbox_head={},
         # Changes anywhere else in the detector's configuration, nested like it: {"train_cfg": {"rcnn": {...}}}.
         detector={},
         # Which pseudo labels count: one threshold here; a class of your own with `update` and `thresholds` as in
         # cissod_bench/ssod/thresholds.py; or one of those there.
-        threshold=fixed_threshold(setting, None),
+        threshold=fixed_threshold(context, None),
         # Changes pseudo labels before the threshold, and may add a loss: cissod_bench/ssod/refinement.py.
         refinement=None,
         # Repeat factor sampling of labelled images with the task's threshold; None samples them uniformly.
-        labeled_repeat=repeat_threshold(setting, None),
-        # mmengine hooks around the iterations, registered in mmdet's HOOKS: [{"type": "MyMethodHook"}]. They reach the
-        # frame by `frame_of` (ssod/hooks/iteration.py) and the sampler by `runner.train_dataloader.sampler`.
+        labeled_repeat=repeat_threshold(context, None),
+        # mmengine hooks around the iterations: [component(MyMethodHook)]. They reach the teacher and the student by
+        # `model_of` (ssod/hooks/iteration.py) and the sampler by `runner.train_dataloader.sampler`.
         hooks=[],
     )
 
 
-@MODELS.register_module()
 class MyMethodLoss(nn.Module):
     """Cross entropy weighed by class counts.
 
@@ -72,8 +71,8 @@ class MyMethodLoss(nn.Module):
     def __init__(self, num_classes: int, power: float) -> None:
         super().__init__()
         self.power = power
-        # The frame says which pass a call serves: "sup" (labelled), "unsup" (pseudo-labelled) or "off" (neither).
-        self.serving = "off"
+        # The framework says which branch a call serves: "sup" (labelled), "unsup" (pseudo-labelled) or "off" (neither).
+        self.branch = "off"
         # State lies in buffers, so that an interrupted run goes on exactly.
         self.register_buffer("counts", torch.ones(num_classes + 1))
         self.register_buffer("pending", torch.zeros(num_classes + 1), persistent=False)
@@ -96,7 +95,7 @@ class MyMethodLoss(nn.Module):
             reduction_override: as in mmdet's losses.
         """
         logits = cls_score.float()
-        if self.serving != "off":
+        if self.branch != "off":
             self.pending.index_add_(0, labels, torch.ones_like(logits[:, 0]))
         weights = self.counts.clamp(min=1) ** -self.power
         losses = functional.cross_entropy(logits, labels, weights / weights.mean(), reduction="none")
@@ -109,3 +108,7 @@ class MyMethodLoss(nn.Module):
         all_reduce(self.pending)
         self.counts += self.pending
         self.pending.zero_()
+
+    def diagnostics(self) -> dict[str, Tensor]:
+        """Values by class to log, by name; optional."""
+        return {"counts": self.counts}

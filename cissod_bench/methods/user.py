@@ -1,14 +1,13 @@
 """Methods that are not part of this package: a Python file of the user's, or an entry point of an installed package.
 
-Either defines what the files of the built-in methods define, `Options` and `parts`, and its own line of the registry,
-`METHOD`. What the code registers with mmdet is registered by importing it. The digest of the source goes into the run's
-configuration and record: results of two states of a file are never taken for results of one method.
+Either defines what the files of the built-in methods define, `Options` and `configure`, and its own line of the
+registry, `METHOD`. The digest of the source goes into the run's configuration and record: results of two versions of a
+file are never taken for results of one method.
 """
 
 import importlib
 import importlib.util
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +18,7 @@ import msgspec
 from cissod_bench.errors import UserError, blaming
 from cissod_bench.io import sha256_bytes
 from cissod_bench.methods.base import Method
+from cissod_bench.ssod.source_file import import_file
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -28,7 +28,7 @@ GROUP = "cissod_bench.methods"
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 """What the name of a user's method looks like; it is part of folder names."""
-_PARTS = ("METHOD", "Options", "parts")
+_INTERFACE = ("METHOD", "Options", "configure")
 
 
 def load_file(path: Path) -> Method:
@@ -40,31 +40,6 @@ def load_file(path: Path) -> Method:
     """
     module = import_file(path)
     return _checked(path, module, digest=sha256_bytes(path.read_bytes()))
-
-
-def import_file(path: Path) -> ModuleType:
-    """Run a Python file as a module, once for each content: its classes can be registered only once.
-
-    Raises:
-        UserError: no such file, or an exception while it runs, with its line.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}). Give the Python file of a method.") from None
-    name = f"cissod_bench_method_{sha256_bytes(content)[:16]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    module = ModuleType(name)
-    module.__file__ = str(path)
-    sys.modules[name] = module  # type hints are looked up there
-    try:
-        with blaming(path):
-            exec(compile(content, str(path), "exec"), module.__dict__)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
 
 
 def installed() -> dict[str, "EntryPoint"]:
@@ -113,21 +88,27 @@ def _checked(path: Path, module: ModuleType, **fields: Any) -> Method:
     Raises:
         UserError: what is missing or of the wrong kind.
     """
-    missing = [name for name in _PARTS if not hasattr(module, name)]
+    missing = [name for name in _INTERFACE if not hasattr(module, name)]
+    if missing == ["configure"] and hasattr(module, "parts"):
+        raise UserError(
+            f"{path}: written for version 0.1. Rename parts(setting, options) to configure(context, options), Parts "
+            "to MethodConfig and a loss's self.serving to self.branch, and import from cissod_bench.methods.base; all "
+            "fields are the same."
+        )
     if missing:
         raise UserError(
-            f"{path}: a method's file defines {', '.join(_PARTS)}; it lacks {', '.join(missing)}. "
+            f"{path}: a method's file defines {', '.join(_INTERFACE)}; it lacks {', '.join(missing)}. "
             "`cissod-bench create method NAME` writes a file that has them."
         )
-    problem = _problem(module.METHOD, module.Options, module.parts)
+    problem = _problem(module.METHOD, module.Options, module.configure)
     if problem:
         raise UserError(f"{path}: {problem}")
     method: Method = module.METHOD
     return replace(method, module=module.__name__, file=path, **fields)
 
 
-def _problem(method: Any, options: Any, parts: Any) -> str | None:
-    """What is wrong with the parts of the interface."""
+def _problem(method: Any, options: Any, configure: Any) -> str | None:
+    """What is wrong with what a method's file defines."""
     if not isinstance(method, Method):
         return f"METHOD is {_kind(method)}, not a cissod_bench.methods.base.Method."
     if not NAME.fullmatch(method.name):
@@ -137,8 +118,8 @@ def _problem(method: Any, options: Any, parts: Any) -> str | None:
     without = [field.name for field in msgspec.structs.fields(options) if field.required]
     if without:
         return f"Options.{without[0]} has no default value; every option needs one."
-    if not callable(parts):
-        return f"parts is {_kind(parts)}, not a function parts(setting, options)."
+    if not callable(configure):
+        return f"configure is {_kind(configure)}, not a function configure(context, options)."
     return None
 
 

@@ -1,8 +1,8 @@
-"""Which pass of an iteration a classification loss is serving.
+"""Which branch of an iteration calls a classification loss.
 
 Soft Teacher evaluates the RoI head several times per iteration. A loss that keeps state (gradient matrices, accumulated
-ratios) or weighs labelled and pseudo-labelled samples differently has to know which pass it is in; everything outside
-the two training passes (the teacher, evaluation) is "off" and must leave the state alone.
+ratios) or weighs labelled and pseudo-labelled samples differently has to know the branch. Everything outside of the two
+training branches (the teacher, evaluation) is "off" and must leave the state alone.
 """
 
 import contextlib
@@ -11,18 +11,18 @@ from typing import Literal
 
 from torch import nn
 
-Pass = Literal["sup", "unsup", "off"]
+Branch = Literal["sup", "unsup", "off"]
 
 
 @contextlib.contextmanager
-def serving(loss_cls: nn.Module, name: Pass) -> Iterator[None]:
-    """Tell `loss_cls` that it serves the pass `name` for the length of the block.
+def branch(loss_cls: nn.Module, name: Branch) -> Iterator[None]:
+    """Set `loss_cls.branch` for the length of the block.
 
-    Losses without state ignore it: the attribute is set on every loss, so that a method never has to ask for it.
+    It is set on every loss, so a method does not have to ask for it; losses without state ignore it.
     """
-    before: Pass = getattr(loss_cls, "serving", "off")
-    loss_cls.serving = name  # type: ignore[assignment]
+    before: Branch = getattr(loss_cls, "branch", "off")
+    loss_cls.branch = name  # type: ignore[assignment]
     try:
         yield
     finally:
-        loss_cls.serving = before  # type: ignore[assignment]
+        loss_cls.branch = before  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Generations: the equal stretches of a run between which a method looks at its pseudo labels and changes sampling."""
+"""Generations: equal parts of a run; between two of them a method changes its sampling by its pseudo labels."""
 
 
 def generation_of(done: int, burn_in: int, iterations: int, generations: float) -> int:

@@ -1,10 +1,8 @@
 """The training loop: mmengine's, which knows where it evaluates."""
 
-from mmdet.registry import LOOPS
 from mmengine.runner import IterBasedTrainLoop
 
 
-@LOOPS.register_module()
 class TrainLoop(IterBasedTrainLoop):
     """Iterations with evaluations in between."""
 

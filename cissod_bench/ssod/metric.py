@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from mmdet.registry import METRICS
 from mmengine.evaluator import BaseMetric
 
 from cissod_bench.evaluation.groups import evaluate, save_evaluation
@@ -14,7 +13,6 @@ from cissod_bench.evaluation.inputs import read_ground_truth
 from cissod_bench.io import write_bytes
 
 
-@METRICS.register_module()
 class GroupAP(BaseMetric):
     """Collects detections, writes them in COCO's results format and scores them by class and group.
 

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
-from mmdet.registry import OPTIM_WRAPPERS
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
@@ -55,7 +54,6 @@ def products_in(precision: Precision) -> Iterator[None]:
             switch.allow_tf32 = value
 
 
-@OPTIM_WRAPPERS.register_module()
 class FrameOptimWrapper(OptimWrapper):
     """mmengine's wrapper with mixed precision on any device, and without waiting for the device in a step.
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmdet.registry import HOOKS
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 
@@ -37,7 +36,6 @@ def preserved_randomness() -> Iterator[None]:
             np.random.set_state(legacy)  # noqa: NPY002
 
 
-@HOOKS.register_module()
 class IterationSeedHook(Hook):
     """Seeds every generator before each iteration, by rank.
 

@@ -9,7 +9,7 @@ Features = tuple[Tensor, ...]
 
 
 class Refinement(Protocol):
-    """What the frame asks of a refinement; a torch module with its state in buffers.
+    """The interface of a refinement, which is a torch module with its state in buffers.
 
     Built with `num_classes`, the number of foreground classes, and `channels`, the width of the RoI head's shared
     layers. All ranks call the three methods in step, so that collectives are allowed in each.

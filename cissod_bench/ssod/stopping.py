@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, get_world_size, is_main_process
-from mmengine.registry import FUNCTIONS
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 """SIGTERM and SIGUSR1 are what Slurm sends before it takes the machine away, SIGINT is Ctrl-C."""
@@ -97,7 +96,6 @@ def stop_signal(runner: Any, done: int) -> int | None:
     return int(agreed) or None
 
 
-@FUNCTIONS.register_module()
 def deaf_worker(worker_id: int) -> None:
     """Make a loader worker deaf to the signals that its parent heeds, for as long as it does.
 

@@ -1,10 +1,10 @@
-"""The teacher over all unlabelled images at one moment of training, seen as at test time.
+"""The teacher's detections on all unlabelled images during training, with the test pipeline.
 
-A sweep changes nothing of the run: the teacher is in evaluation mode anyway, no threshold policy or loss takes note of
-what it finds, and all generators of random numbers stand afterwards as they stood before. It depends on the teacher
-alone, not on the number of ranks or loader workers, so a run that was killed or stopped within it may repeat it.
+An inference pass leaves no trace in the run: the teacher is in evaluation mode anyway, no threshold policy or loss sees
+the detections, and all random number generators are restored. The result depends on the teacher alone, not on the
+number of ranks or loader workers, so a run that was killed during a pass repeats it.
 
-A damaged image has no detections: training never shows it either, but the next whole one, which has its own.
+A damaged image has no detections. Training never shows it either, but the next whole image in its place.
 """
 
 from collections.abc import Iterable
@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from cissod_bench.ssod.data.damaged import DamagedImage
-from cissod_bench.ssod.data.pseudo_boxes import FoundBoxes
-from cissod_bench.ssod.hooks.iteration import frame_of
+from cissod_bench.ssod.data.pseudo_boxes import PseudoBoxes
+from cissod_bench.ssod.hooks.iteration import model_of
 from cissod_bench.ssod.randomness import preserved_randomness
 from cissod_bench.ssod.stopping import deaf_worker
 
 
-def sweep(runner: Any, lowest: float) -> FoundBoxes:
-    """What the teacher finds on D_u; all ranks take part, and each has all of it afterwards.
+def detect_unlabeled(runner: Any, lowest: float) -> PseudoBoxes:
+    """The teacher's detections on D_u; all ranks take part, and each gets all of them.
 
     It costs a forward pass of the teacher for every image: for COCO's 107,000 unlabelled images 1/54 of the passes that
     the teacher does in training on the paper's full schedule (180,000 steps of 32).
@@ -50,10 +50,10 @@ def sweep(runner: Any, lowest: float) -> FoundBoxes:
             collate_fn=whole_images,
             worker_init_fn=deaf_worker,
         )
-        runner.call_hook("before_sweep", batches=len(mine))
-        found = FoundBoxes.joined(list(_detections(runner, loader, mine, lowest)))
-        runner.call_hook("after_sweep")
-        return FoundBoxes.joined(all_gather_object(found))
+        runner.call_hook("before_inference", batches=len(mine))
+        found = PseudoBoxes.joined(list(_detections(runner, loader, mine, lowest)))
+        runner.call_hook("after_inference")
+        return PseudoBoxes.joined(all_gather_object(found))
 
 
 def batches_of_one_size(sizes: NDArray[np.integer], batch_size: int) -> list[list[int]]:
@@ -80,23 +80,23 @@ def whole_images(items: list[Any]) -> tuple[list[bool], Any, list[str]]:
     return [not isinstance(item, str) for item in items], pseudo_collate(whole) if whole else None, damaged
 
 
-def _detections(runner: Any, loader: DataLoader[Any], batches: list[list[int]], lowest: float) -> Iterable[FoundBoxes]:
-    frame = frame_of(runner)
+def _detections(runner: Any, loader: DataLoader[Any], batches: list[list[int]], lowest: float) -> Iterable[PseudoBoxes]:
+    model = model_of(runner)
     for number, (positions, (whole, batch, damaged)) in enumerate(zip(batches, loader, strict=True)):
         samples = []
         if batch is not None:
-            data = frame.data_preprocessor(batch, False)
-            samples = frame.teacher.predict(data["inputs"], data["data_samples"], rescale=True)
+            data = model.data_preprocessor(batch, False)
+            samples = model.teacher.predict(data["inputs"], data["data_samples"], rescale=True)
         for position, sample in zip(compress(positions, whole), samples, strict=True):
             found = sample.pred_instances
             found = found[found.scores > lowest]
-            yield FoundBoxes(
+            yield PseudoBoxes(
                 np.full(len(found), position, dtype=np.int32),
                 found.labels.cpu().numpy().astype(np.int16),
                 found.bboxes.float().cpu().numpy(),
                 found.scores.float().cpu().numpy(),
             )
-        runner.call_hook("after_sweep_batch", done=number + 1, damaged=damaged)
+        runner.call_hook("after_inference_batch", done=number + 1, damaged=damaged)
 
 
 class _TestImages(Dataset[Any]):

@@ -24,8 +24,6 @@ def check_backbone(path: Path, backbone: dict[str, Any], wanted: str) -> str | N
     """
     from mmdet.registry import MODELS
 
-    import cissod_bench.training.plugins  # noqa: F401  (registers mmdet's backbones)
-
     option = f"--backbone {path}"
     state = read_weights(path, option, wanted)
     prefix = "backbone." if any(name.startswith("backbone.") for name in state) else ""

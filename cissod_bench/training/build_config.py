@@ -1,4 +1,4 @@
-"""From a job to one mmengine configuration: all that decides a run is in it."""
+"""The complete mmengine configuration of a job: it alone decides the run."""
 
 import pprint
 from collections.abc import Mapping
@@ -10,7 +10,21 @@ from mmengine.config import Config
 
 from cissod_bench.errors import UserError
 from cissod_bench.io import write_bytes, write_text
-from cissod_bench.ssod.hooks.compiled import PADDING
+from cissod_bench.ssod import mmcv_shim
+from cissod_bench.ssod.component import component
+from cissod_bench.ssod.data.damaged import DamagedImagesHook
+from cissod_bench.ssod.hooks.checkpoints import AtomicCheckpointHook
+from cissod_bench.ssod.hooks.compiled import PADDING, CompileHook
+from cissod_bench.ssod.hooks.diagnostics import DiagnosticsHook
+from cissod_bench.ssod.hooks.iteration import FiniteLossHook, SamplerStateHook, StopwatchHook, TeacherStudentHook
+from cissod_bench.ssod.hooks.logs import ResumableLogsHook
+from cissod_bench.ssod.hooks.progress import ProgressHook, ThroughputHook
+from cissod_bench.ssod.hooks.scalars import ScalarsHook
+from cissod_bench.ssod.loop import TrainLoop
+from cissod_bench.ssod.metric import GroupAP
+from cissod_bench.ssod.model.teacher_student import TeacherStudent
+from cissod_bench.ssod.precision import FrameOptimWrapper
+from cissod_bench.ssod.randomness import IterationSeedHook
 from cissod_bench.training import data_config as data
 from cissod_bench.training.config_diff import is_path
 from cissod_bench.training.job import Job
@@ -109,21 +123,21 @@ def resolved(job: Job) -> dict[str, Any]:
         per_gpu=job.detector.per_gpu,
         seed=job.seed,
         workers=job.workers,
-        labeled_repeat=job.parts.labeled_repeat,
+        labeled_repeat=job.method_config.labeled_repeat,
         pin_memory=job.device == "cuda",
         damaged_limit=job.spec.damaged_images,
         test_batch=job.detector.test_batch if one_size(job.validation_images) else 1,
     )
-    evaluator = {
-        "type": "GroupAP",
-        "ann_file": str(job.places.val_annotations),
-        "classes": job.split.class_names,
-        "groups": {name: tuple(members) for name, members in job.split.groups.items()},
-        "evaluator": job.spec.evaluator,
-        "max_detections": job.task.max_detections,
-        "out_dir": str(job.out),
-        "lvis": job.task.dataset == "lvis",
-    }
+    evaluator = component(
+        GroupAP,
+        ann_file=str(job.places.val_annotations),
+        classes=job.split.class_names,
+        groups={name: tuple(members) for name, members in job.split.groups.items()},
+        evaluator=job.spec.evaluator,
+        max_detections=job.task.max_detections,
+        out_dir=str(job.out),
+        lvis=job.task.dataset == "lvis",
+    )
     return {
         "default_scope": "mmdet",
         **own_method(job),
@@ -143,15 +157,13 @@ def resolved(job: Job) -> dict[str, Any]:
         "val_cfg": {"type": "ValLoop"},
         "test_cfg": {"type": "TestLoop"},
         "default_hooks": {
-            "runtime_info": {"type": "ScalarsHook", "interval": log_interval(job)},
+            "runtime_info": component(ScalarsHook, interval=log_interval(job)),
             "timer": {"type": "IterTimerHook"},
             "logger": {"type": "LoggerHook", "interval": log_interval(job), "log_metric_by_epoch": False},
             "param_scheduler": {"type": "ParamSchedulerHook"},
-            "checkpoint": {
-                "type": "AtomicCheckpointHook",
-                "interval": checkpoint_interval(job),
-                "folder": str(job.folder.checkpoints),
-            },
+            "checkpoint": component(
+                AtomicCheckpointHook, interval=checkpoint_interval(job), folder=str(job.folder.checkpoints)
+            ),
             "sampler_seed": {"type": "DistSamplerSeedHook"},
         },
         "custom_hooks": hooks(job),
@@ -166,9 +178,10 @@ def resolved(job: Job) -> dict[str, Any]:
 def own_method(job: Job) -> dict[str, Any]:
     """What has to be imported before anything is built.
 
-    The file of a user's method is imported by the frame, out of the run folder: a file has no name to import it by.
+    The stand-in for mmcv's compiled operators comes before mmdet. The file of a user's method is imported by
+    `TeacherStudent`, out of the run folder: no name leads to it.
     """
-    imports = ["cissod_bench.training.plugins"]
+    imports = [mmcv_shim.__name__]
     if job.method.package is not None:
         imports.append(job.method.module)
     return {"custom_imports": {"imports": imports, "allow_failed_imports": False}}
@@ -185,35 +198,37 @@ def checkpoint_interval(job: Job) -> int:
 
 
 def hooks(job: Job) -> list[dict[str, Any]]:
-    """What goes on around the iterations beside mmengine's own hooks."""
+    """Hooks around the iterations, besides mmengine's own: the framework's, then the method's."""
     return [
-        {"type": "IterationSeedHook", "seed": job.seed},
-        {"type": "ResumableLogsHook", "out_dir": str(job.out)},
-        {"type": "FiniteLossHook", "interval": log_interval(job), "out_dir": str(job.out)},
-        {"type": "DamagedImagesHook", "damaged_limit": job.spec.damaged_images},
-        {"type": "StopwatchHook"},
-        {"type": "SamplerStateHook"},
-        {"type": "TeacherStudentHook", "momentum": scaled_momentum(job.detector.ema_momentum, job.scale)},
-        {"type": "ThroughputHook", "interval": log_interval(job), "batch": sum(job.batch)},
-        {"type": "ProgressHook"},
-        {
-            "type": "ObservablesHook",
-            "interval": log_interval(job),
-            "out_dir": str(job.out),
-            "classes": job.split.class_names,
-            "groups": {name: tuple(members) for name, members in job.split.groups.items()},
-            "hidden": None if job.places.hidden_annotations is None else str(job.places.hidden_annotations),
-        },
-        *(dict(hook) for hook in job.parts.hooks),
-        *([{"type": "CompileHook"}] if job.spec.compile else []),
+        component(IterationSeedHook, seed=job.seed),
+        component(ResumableLogsHook, out_dir=str(job.out)),
+        component(FiniteLossHook, interval=log_interval(job), out_dir=str(job.out)),
+        component(DamagedImagesHook, damaged_limit=job.spec.damaged_images),
+        component(StopwatchHook),
+        component(SamplerStateHook),
+        component(TeacherStudentHook, momentum=scaled_momentum(job.detector.ema_momentum, job.scale)),
+        component(ThroughputHook, interval=log_interval(job), batch=sum(job.batch)),
+        component(ProgressHook),
+        component(
+            DiagnosticsHook,
+            interval=log_interval(job),
+            out_dir=str(job.out),
+            classes=job.split.class_names,
+            groups={name: tuple(members) for name, members in job.split.groups.items()},
+            hidden=None if job.places.hidden_annotations is None else str(job.places.hidden_annotations),
+        ),
+        *(dict(hook) for hook in job.method_config.hooks),
+        *([component(CompileHook)] if job.spec.compile else []),
     ]
 
 
 def model(job: Job) -> dict[str, Any]:
-    """The frame with the method's parts in it."""
+    """The framework with the method's components in it."""
+    method = job.method_config
+    assert method.threshold is not None  # `Method.configure` fills it in
     detector = job.detector.model(len(job.split.classes), job.task.max_detections)
-    detector = merged(detector, job.parts.detector)
-    detector["roi_head"]["bbox_head"] |= {**job.parts.bbox_head, "loss_cls": dict(job.parts.loss_cls)}
+    detector = merged(detector, method.detector)
+    detector["roi_head"]["bbox_head"] |= {**method.bbox_head, "loss_cls": dict(method.loss_cls)}
     detector["data_preprocessor"]["non_blocking"] = job.device == "cuda"  # from the loader's pinned memory
     if job.spec.compile or job.device == "cuda":  # few shapes: see compiled.py
         detector["data_preprocessor"]["pad_size_divisor"] = PADDING
@@ -226,19 +241,19 @@ def model(job: Job) -> dict[str, Any]:
         norm = {"type": "GN", "num_groups": 32, "requires_grad": True}
         detector["backbone"] |= {"norm_cfg": norm, "norm_eval": False, "frozen_stages": -1}
     by_path = job.method.file is not None and job.method.package is None
-    return {
-        "type": "TeacherStudent",
+    return component(
+        TeacherStudent,
         **({"method_file": str(job.folder.method)} if by_path else {}),
-        "detector": detector,
-        "data_preprocessor": {
+        detector=detector,
+        data_preprocessor={
             "type": "MultiBranchDataPreprocessor",
             "data_preprocessor": detector["data_preprocessor"],
         },
-        "threshold": dict(job.parts.threshold),
-        "refinement": None if job.parts.refinement is None else dict(job.parts.refinement),
-        "semi_train_cfg": {**job.detector.semi, "burn_in": job.burn_in},
-        "semi_test_cfg": {"predict_on": "teacher"},
-    }
+        threshold=dict(method.threshold),
+        refinement=None if method.refinement is None else dict(method.refinement),
+        semi_train_cfg={**job.detector.semi, "burn_in": job.burn_in},
+        semi_test_cfg={"predict_on": "teacher"},
+    )
 
 
 def merged(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -253,12 +268,8 @@ def merged(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
 def schedule(job: Job) -> dict[str, Any]:
     """Optimiser, learning rate steps at 75 % and 90 % of the run (paper sec. 4.2), warm-up, evaluation interval."""
     length = job.iterations
-    wrapper: dict[str, Any] = {
-        "type": "FrameOptimWrapper",
-        "optimizer": {**job.optimizer, **({"fused": True} if job.device == "cuda" else {})},
-        "amp": job.amp,
-        "device": job.device,
-    }
+    fused = {"fused": True} if job.device == "cuda" else {}
+    wrapper = component(FrameOptimWrapper, optimizer={**job.optimizer, **fused}, amp=job.amp, device=job.device)
     if job.detector.clip is not None:
         wrapper["clip_grad"] = {"max_norm": job.detector.clip, "norm_type": 2}
     # At least 2: mmengine's LinearLR of one iteration stays at its start for ever.
@@ -276,9 +287,5 @@ def schedule(job: Job) -> dict[str, Any]:
                 "gamma": 0.1,
             },
         ],
-        "train_cfg": {
-            "type": "TrainLoop",
-            "max_iters": length,
-            "val_interval": -(-length // job.schedule.evaluations),
-        },
+        "train_cfg": component(TrainLoop, max_iters=length, val_interval=-(-length // job.schedule.evaluations)),
     }

@@ -6,6 +6,7 @@ from typing import Any
 from cissod_bench.results.run_folder import configured_facts, parse_config
 from cissod_bench.results.run_key import key_differences
 from cissod_bench.splits.folder import ID_FILES
+from cissod_bench.training.earlier_configs import in_todays_terms
 
 PATHS = (
     "work_dir",
@@ -42,7 +43,7 @@ def differences(before: str, now: str) -> list[str]:
     """
     if before == now:
         return []
-    one, other = parse_config(before), parse_config(now)
+    one, other = (in_todays_terms(parse_config(text)) for text in (before, now))
     found = key_differences(configured_facts(one), configured_facts(other))
     old, new = dict(_flat("", one)), dict(_flat("", other))
     return found + [

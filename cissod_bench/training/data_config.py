@@ -3,6 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from cissod_bench.ssod.component import component
+from cissod_bench.ssod.data.damaged import LoadWholeImage
+from cissod_bench.ssod.data.dataset import SeededConcatDataset
+from cissod_bench.ssod.data.sampler import SemiSampler
+from cissod_bench.ssod.stopping import deaf_worker
 from cissod_bench.training.detectors import Detector
 
 Config = dict[str, Any]
@@ -34,7 +39,7 @@ def _resize_and_flip(detector: Detector) -> list[Config]:
 def labeled_pipeline(detector: Detector) -> list[Config]:
     """Weak geometry and one colour transform."""
     return [
-        {"type": "LoadWholeImage"},
+        component(LoadWholeImage),
         {"type": "LoadAnnotations", "with_bbox": True},
         *_resize_and_flip(detector),
         _one_of(_COLOR),
@@ -48,7 +53,7 @@ def unlabeled_pipeline(detector: Detector) -> list[Config]:
     pack = {"type": "PackDetInputs", "meta_keys": _VIEW_META}
     strong = [_one_of(_COLOR), *([_one_of(_GEOMETRIC)] if detector.geometric else [])]
     return [
-        {"type": "LoadWholeImage"},
+        component(LoadWholeImage),
         {"type": "LoadEmptyAnnotations"},
         {
             "type": "MultiBranch",
@@ -68,7 +73,7 @@ def unlabeled_pipeline(detector: Detector) -> list[Config]:
 def test_pipeline(detector: Detector) -> list[Config]:
     """One resized image."""
     return [
-        {"type": "LoadWholeImage"},
+        component(LoadWholeImage),
         {"type": "Resize", "scale": detector.test_scale, "keep_ratio": True},
         {"type": "PackDetInputs", "meta_keys": ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")},
     ]
@@ -102,7 +107,7 @@ def loaders(labeled: Config, unlabeled: Config, validation: Config, **options: A
         "num_workers": workers,
         "persistent_workers": workers > 0,
         "pin_memory": options["pin_memory"],
-        "worker_init_fn": {"type": "deaf_worker"},
+        "worker_init_fn": component(deaf_worker),
     }
     validation_loader = {
         **processes,
@@ -115,19 +120,19 @@ def loaders(labeled: Config, unlabeled: Config, validation: Config, **options: A
         "train_dataloader": {
             **processes,
             "batch_size": sum(per_gpu),
-            "sampler": {
-                "type": "SemiSampler",
-                "batch_size": sum(per_gpu),
-                "source_ratio": per_gpu,
-                "seed": options["seed"],
-                "labeled_repeat": options["labeled_repeat"],
-            },
-            "dataset": {
-                "type": "SeededConcatDataset",
-                "datasets": [labeled, unlabeled],
-                "seed": options["seed"],
-                "damaged_limit": options["damaged_limit"],
-            },
+            "sampler": component(
+                SemiSampler,
+                batch_size=sum(per_gpu),
+                source_ratio=per_gpu,
+                seed=options["seed"],
+                labeled_repeat=options["labeled_repeat"],
+            ),
+            "dataset": component(
+                SeededConcatDataset,
+                datasets=[labeled, unlabeled],
+                seed=options["seed"],
+                damaged_limit=options["damaged_limit"],
+            ),
         },
         "val_dataloader": validation_loader,
         "test_dataloader": validation_loader,

@@ -24,10 +24,12 @@ from cissod_bench.evaluation.groups import load_evaluation
 from cissod_bench.io import sha256_file, staged_folder, write_json, write_text
 from cissod_bench.results.record import Result
 from cissod_bench.results.run_folder import RunFolder
+from cissod_bench.ssod.component import component
+from cissod_bench.ssod.data.damaged import LoadWholeImage
 from cissod_bench.training.build_config import PlainConfig
 from cissod_bench.training.predict import Predictor, check_free, load_predictor
 
-_STOCK = {"LoadWholeImage": "LoadImageFromFile"}
+_STOCK = {component(LoadWholeImage)["type"]: "LoadImageFromFile"}
 """Parts of this package -> parts of mmdet that do the same on an image that is whole."""
 
 _README = """# {method} on {task}

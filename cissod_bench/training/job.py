@@ -10,7 +10,7 @@ import msgspec
 
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation.inputs import read_ground_truth
-from cissod_bench.methods.base import Method, Parts, Setting
+from cissod_bench.methods.base import Context, Method, MethodConfig
 from cissod_bench.results.run_folder import RunFolder
 from cissod_bench.results.run_key import RunKey
 from cissod_bench.splits.folder import ID_FILES, Split
@@ -38,7 +38,7 @@ class Job:
         key: what the run is.
         task, method, schedule, detector: the records.
         options: the method's options.
-        parts: what the method plugs into the framework.
+        method_config: what the method puts into the framework.
         split: the split, verified.
         places: images and validation annotations.
         out: the run folder.
@@ -58,7 +58,7 @@ class Job:
     schedule: Schedule
     detector: Detector
     options: msgspec.Struct
-    parts: Parts
+    method_config: MethodConfig
     split: Split
     places: DataPaths
     out: Path
@@ -156,7 +156,7 @@ def resolve_job(spec: RunSpec, *, look_for_images: bool = True, device: str | No
         model = detector.model(len(split.classes), task.max_detections)
         prefix = check_backbone(spec.backbone, model["backbone"], detector.backbone_file)
     check_scale(detector, split, spec.processes)
-    setting = Setting(
+    context = Context(
         num_classes=len(split.classes),
         iterations=key.iterations,
         burn_in=round(detector.burn_in * key.iterations),
@@ -178,7 +178,7 @@ def resolve_job(spec: RunSpec, *, look_for_images: bool = True, device: str | No
         schedule=schedule,
         detector=detector,
         options=options,
-        parts=chosen.method.parts(setting, options),
+        method_config=chosen.method.configure(context, options),
         split=split,
         places=places,
         out=out,

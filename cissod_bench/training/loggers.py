@@ -8,6 +8,8 @@ from typing import Any
 
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.io import sha256_text
+from cissod_bench.ssod.component import component
+from cissod_bench.ssod.hooks.logs import ScalarLog, TensorboardLog
 
 LOGGERS = ("tensorboard", "wandb", "mlflow")
 """Names of the loggers, which are those of the packages that they need."""
@@ -37,7 +39,7 @@ def backends(loggers: Sequence[str], out: Path) -> list[dict[str, Any]]:
     project = "cissod-bench"
     mlflow_server = os.environ.get("MLFLOW_TRACKING_URI")  # which has its own place for artifacts
     known: dict[str, dict[str, Any]] = {
-        "tensorboard": {"type": "TensorboardLog", "save_dir": str(out / "tensorboard")},
+        "tensorboard": component(TensorboardLog, save_dir=str(out / "tensorboard")),
         "wandb": {
             "type": "WandbVisBackend",
             "save_dir": str(out),
@@ -59,7 +61,7 @@ def backends(loggers: Sequence[str], out: Path) -> list[dict[str, Any]]:
             "artifact_suffix": (),
         },
     }
-    return [{"type": "ScalarLog", "save_dir": str(out)}, *(known[name] for name in loggers)]
+    return [component(ScalarLog, save_dir=str(out)), *(known[name] for name in loggers)]
 
 
 def _installed(package: str) -> bool:

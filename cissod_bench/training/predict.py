@@ -22,11 +22,9 @@ from cissod_bench.results.run_folder import RunFolder, parse_config
 from cissod_bench.ssod.data.damaged import DamagedImage
 from cissod_bench.ssod.hooks.checkpoints import is_whole, newest_readable, read_config
 from cissod_bench.ssod.randomness import preserved_randomness
-from cissod_bench.training import plugins
 from cissod_bench.training.config_diff import differences, show
+from cissod_bench.training.earlier_configs import in_todays_terms
 from cissod_bench.training.isolation import own_instances
-
-assert plugins  # registers the parts that configurations name
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Image files that a folder is searched for, whatever their case."""
@@ -168,7 +166,7 @@ def load_predictor(run: Path, checkpoint: Path | None = None, device: str = "cpu
     found = differences(text, folder.config.read_text())
     if found:
         raise UserError(f"{checkpoint}: a checkpoint of another run than {run}: {show(found)}. Give that run's folder.")
-    config = Config(parse_config(text))
+    config = Config(in_todays_terms(parse_config(text)))
     for module in config.get("custom_imports", {}).get("imports", ()):
         if not module.startswith("cissod_bench."):  # an installed method's; ours are here, whatever they were called
             importlib.import_module(module)

@@ -33,12 +33,9 @@ from mmengine.runner import Runner
 from cissod_bench.errors import UserError, blaming
 from cissod_bench.io import write_bytes
 from cissod_bench.ssod.randomness import preserved_randomness
-from cissod_bench.training import plugins
 from cissod_bench.training.build_config import build_config, validation_list
 from cissod_bench.training.isolation import own_instances
 from cissod_bench.training.job import Job
-
-assert plugins  # registers the parts that configurations name
 
 SIDE = 64
 """Pixels of the empty image."""
@@ -58,7 +55,7 @@ def check_parts(job: Job) -> None:
             without_overrides = replace(job, spec=msgspec.structs.replace(job.spec, overrides={}))
             with blaming(job.method.file):
                 MODELS.build({**build_config(without_overrides).model, "method_file": None})
-                for hook in job.parts.hooks:
+                for hook in job.method_config.hooks:
                     HOOKS.build(dict(hook))
         config = build_config(job)
         for section in dict.fromkeys(name.partition(".")[0] for name in job.spec.overrides):

@@ -22,15 +22,12 @@ from cissod_bench.ssod.hooks.checkpoints import newest_readable, read_config
 from cissod_bench.ssod.hooks.iteration import wrap_again
 from cissod_bench.ssod.hooks.progress import ProgressHook
 from cissod_bench.ssod.stopping import stop_on_signals
-from cissod_bench.training import plugins
 from cissod_bench.training.build_config import build_config, validation_list
 from cissod_bench.training.config_diff import differences, show
 from cissod_bench.training.distributed import from_main, main_process_speaks, process_group
 from cissod_bench.training.isolation import isolated
 from cissod_bench.training.job import Job
 from cissod_bench.training.preflight import check_parts
-
-assert plugins  # registers the parts that configurations name
 
 
 class QuietRunner(Runner):

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from cissod_bench.baselines.c2am import AngularMarginLoss, CosineLinear, Options, margins, parts, shift_angle
-from cissod_bench.ssod.branch import serving
+from cissod_bench.baselines.c2am import AngularMarginLoss, CosineLinear, Options, configure, margins, shift_angle
+from cissod_bench.ssod.branch import branch
 from cissod_bench.ssod.model.roi_head import class_scores
-from tests.baselines.plain import SETTING, frame_of
-from tests.baselines.samples import Rois, feed, steps
-from tests.methods.frames import batch
+from tests.methods.plain import CONTEXT, frame_of
+from tests.methods.samples import Rois, feed, steps
+from tests.ssod.frames import batch
 
 N = 5
 SCALE, ALPHA = 30.0, 0.5
@@ -97,7 +97,7 @@ def test_the_classifier_is_a_cosine_without_bias_in_single_precision() -> None:
 
 
 def test_the_head_gives_the_loss_the_current_detached_norms() -> None:
-    model = frame_of(parts(SETTING, Options()))
+    model = frame_of(configure(CONTEXT, Options()))
     head = model.student.roi_head.bbox_head
     with torch.no_grad():
         head.fc_cls.weight[3] *= 5
@@ -112,14 +112,14 @@ def test_the_head_gives_the_loss_the_current_detached_norms() -> None:
 
 def test_the_loss_of_the_whole_head_against_its_weights() -> None:
     """Features through head and loss, gradient on the classifier's weights against autograd of the naive form."""
-    model = frame_of(parts(SETTING, Options()))
+    model = frame_of(configure(CONTEXT, Options()))
     head = model.student.roi_head.bbox_head
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         head.fc_cls.weight.mul_(torch.linspace(0.2, 3, 13)[:, None])
     features = torch.randn(6, 48, 7, 7, generator=generator)
     labels = torch.tensor([0, 5, 12, 12, 11, 3])
-    with serving(head.loss_cls, "sup"):
+    with branch(head.loss_cls, "sup"):
         value = head.loss_cls(head(features)[0], labels, torch.ones(6), avg_factor=6.0, reduction_override=None)
     (gradient,) = torch.autograd.grad(value, head.fc_cls.weight)
 

@@ -10,9 +10,11 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from cissod_bench.baselines.daso import Options, SemanticBlend, blend, blend_weights, embed, parts
-from tests.baselines.plain import SETTING, frame_of
-from tests.methods.frames import batch, detector_config, frame, train_steps
+from cissod_bench.baselines.daso import Options, SemanticBlend, blend, blend_weights, configure, embed
+from cissod_bench.ssod.component import component
+from cissod_bench.ssod.model.box_head import ClassScoresBBoxHead
+from tests.methods.plain import CONTEXT, frame_of
+from tests.ssod.frames import batch, detector_config, frame, train_steps
 
 N, F, L = 5, 8, 4
 LOW = {"theta": 0.08, "warmup": 0.0, "window": 2, "queue": 6}
@@ -231,7 +233,7 @@ def test_nothing_happens_before_the_warmup_without_features_and_without_pseudo_l
 
 def test_the_head_finds_what_mmdets_finds_and_says_from_which_scores() -> None:
     detector = detector_config()
-    detector["roi_head"]["bbox_head"]["type"] = "ClassScoresBBoxHead"
+    detector["roi_head"]["bbox_head"] |= component(ClassScoresBBoxHead)
     ours, stock = frame(detector), frame()
     inputs, samples = batch(0)
     expected = stock.teacher_view(inputs["unsup_teacher"], samples["unsup_teacher"]).detections
@@ -259,7 +261,7 @@ def test_embeddings_are_what_the_classifier_sees() -> None:
 
 
 def test_the_frame_queues_teacher_features_of_labelled_boxes() -> None:
-    model = frame_of(parts(SETTING, Options(**LOW)), semi=SEMI)
+    model = frame_of(configure(CONTEXT, Options(**LOW)), semi=SEMI)
     inputs, samples = batch(0)
     model.loss(inputs, samples)
     labels = torch.cat([sample.gt_instances.labels for sample in samples["sup"]])
@@ -274,7 +276,7 @@ def test_the_frame_queues_teacher_features_of_labelled_boxes() -> None:
 
 
 def test_refined_labels_reach_the_threshold_and_the_alignment_loss_is_not_weighted_by_lambda() -> None:
-    model = frame_of(parts(SETTING, Options(**LOW)), semi=SEMI)
+    model = frame_of(configure(CONTEXT, Options(**LOW)), semi=SEMI)
     inputs, samples = batch(0)
     model.loss(inputs, samples)
     model.refinement.weights.fill_(1.0)
@@ -299,7 +301,7 @@ def test_refined_labels_reach_the_threshold_and_the_alignment_loss_is_not_weight
 
 
 def test_the_alignment_loss_trains_the_student() -> None:
-    model = frame_of(parts(SETTING, Options(**LOW)), semi=SEMI)
+    model = frame_of(configure(CONTEXT, Options(**LOW)), semi=SEMI)
     history = train_steps(model, 3)
     assert all(logs["loss_alignment"] > 0 for logs in history)
     assert model.refinement.weights.max() == 1.0, "a window of two iterations is over"
@@ -317,8 +319,8 @@ def test_the_alignment_loss_trains_the_student() -> None:
 
 @pytest.mark.parametrize(("classes", "length"), [(80, 256), (365, 210), (1203, 63)])
 def test_queues_together_stay_within_157_megabytes(classes: int, length: int) -> None:
-    setting = dataclasses.replace(SETTING, num_classes=classes, iterations=180_000)
-    refinement = parts(setting, Options()).refinement
+    context = dataclasses.replace(CONTEXT, num_classes=classes, iterations=180_000)
+    refinement = configure(context, Options()).refinement
     assert refinement is not None
     assert refinement["queue"] == length
     assert classes * length * 1024 * 2 < 158e6

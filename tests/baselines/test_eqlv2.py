@@ -7,12 +7,11 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 
-import cissod_bench.training.plugins  # noqa: F401  (registers the parts)
-from cissod_bench.baselines.eqlv2 import PRIOR_BIAS, EqualizationLossV2, Options, parts
+from cissod_bench.baselines.eqlv2 import PRIOR_BIAS, EqualizationLossV2, Options, configure
 from cissod_bench.ssod.model.roi_head import class_scores
-from tests.baselines.plain import SETTING, frame_of
-from tests.baselines.samples import Rois, feed, rois, steps
-from tests.methods.frames import batch, frame
+from tests.methods.plain import CONTEXT, frame_of
+from tests.methods.samples import Rois, feed, rois, steps
+from tests.ssod.frames import batch, frame
 
 N = 6
 
@@ -121,7 +120,7 @@ def test_half_precision_logits_are_computed_in_single_precision() -> None:
 
 
 def test_the_head_starts_at_the_prior() -> None:
-    head, stock = frame_of(parts(SETTING, Options())).student.roi_head.bbox_head, frame().student.roi_head.bbox_head
+    head, stock = frame_of(configure(CONTEXT, Options())).student.roi_head.bbox_head, frame().student.roi_head.bbox_head
     assert head.fc_cls.bias.tolist() == pytest.approx([PRIOR_BIAS] * 13)
     for name, parameter in head.named_parameters():
         # The frames of these tests spread the class logits out by a factor of 12.
@@ -133,7 +132,7 @@ def test_the_head_starts_at_the_prior() -> None:
 
 def test_scores_are_sigmoids_and_reach_detections_and_background_weights() -> None:
     """The activation that mmdet's own EQLV2Loss never gets."""
-    model = frame_of(parts(SETTING, Options()))
+    model = frame_of(configure(CONTEXT, Options()))
     logits = torch.randn(5, 13, generator=torch.Generator().manual_seed(0))
     scores = class_scores(model.teacher.roi_head.bbox_head, logits)
     for row, values in zip(scores, logits, strict=True):

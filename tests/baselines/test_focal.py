@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from cissod_bench.baselines.focal import Options, SoftmaxFocal, parts
+from cissod_bench.baselines.focal import Options, SoftmaxFocal, configure
 from cissod_bench.errors import UserError
 from cissod_bench.methods.registry import get_method
-from tests.baselines.plain import SETTING
-from tests.baselines.samples import Rois, feed, steps
+from tests.methods.plain import CONTEXT
+from tests.methods.samples import Rois, feed, steps
 
 N = 4
 
@@ -57,9 +57,9 @@ def test_gamma_zero_is_cross_entropy() -> None:
 
 
 def test_labelled_images_repeat_only_where_asked() -> None:
-    assert parts(SETTING, Options()).labeled_repeat is None
-    assert parts(SETTING, Options(rfs=True)).labeled_repeat == SETTING.rfs_threshold
-    assert parts(SETTING, Options(rfs=True, threshold=0.01)).labeled_repeat == 0.01
+    assert configure(CONTEXT, Options()).labeled_repeat is None
+    assert configure(CONTEXT, Options(rfs=True)).labeled_repeat == CONTEXT.rfs_threshold
+    assert configure(CONTEXT, Options(rfs=True, threshold=0.01)).labeled_repeat == 0.01
 
 
 def test_a_negative_gamma_is_refused() -> None:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from cissod_bench.baselines.labelmatch import Options, parts
+from cissod_bench.baselines.labelmatch import Options, configure
 from cissod_bench.errors import UserError
 from cissod_bench.methods.rank_threshold import RankThreshold, scores_at_ranks
 from cissod_bench.methods.registry import get_method
-from tests.baselines.plain import SETTING
+from tests.methods.plain import CONTEXT
 
 COUNTS, IMAGES, WINDOW = [653, 26, 0, 9], 100, 30
 Image = list[tuple[int, float]]
@@ -120,15 +120,15 @@ def test_numbers_of_coco_split_1() -> None:
 
 
 def test_parts_count_the_labelled_boxes_with_a_floor_of_one() -> None:
-    threshold = parts(SETTING, Options()).threshold
+    threshold = configure(CONTEXT, Options()).threshold
     assert threshold["boxes_per_image"] == [1 / 40, *(count / 40 for count in range(1, 12))]
     assert threshold["warmup"] == 7
 
 
 def test_gbs_takes_the_same_thresholds_not_below_the_initial_filter() -> None:
     gbs = get_method("gbs")
-    threshold = gbs.parts(SETTING, gbs.options({"threshold": "labelmatch"})).threshold
-    expected = parts(SETTING, Options()).threshold
+    threshold = gbs.configure(CONTEXT, gbs.options({"threshold": "labelmatch"})).threshold
+    expected = configure(CONTEXT, Options()).threshold
     assert all(expected[name] == value for name, value in threshold.items() if name != "lowest")
     assert threshold["lowest"] == 0.5
     defaults = RankThreshold(12, threshold["boxes_per_image"])

@@ -20,7 +20,7 @@ from cissod_bench.coco.objects365 import FROM_COCO, NAMES
 from cissod_bench.methods.registry import METHODS
 from cissod_bench.splits.make import make_embedded_split, make_splits
 from cissod_bench.splits.plan import Variant
-from cissod_bench.ssod.hooks.iteration import frame_of
+from cissod_bench.ssod.hooks.iteration import model_of
 from cissod_bench.synthetic import shapes
 from cissod_bench.tasks.records import TASKS, VOC_CLASSES, Task
 from cissod_bench.tasks.registry import get_task
@@ -170,10 +170,10 @@ def test_two_steps(method: str, task_data: tuple[str, Path, Path], tmp_path: Pat
     config.default_hooks.checkpoint = None
     start_folder(job, config.pretty_text)
     runner = QuietRunner.from_cfg(config)
-    started = [parameter.detach().clone() for parameter in frame_of(runner).student.parameters()]
+    started = [parameter.detach().clone() for parameter in model_of(runner).student.parameters()]
     runner.train()
 
-    frame, logged = frame_of(runner), runner.message_hub.log_scalars
+    frame, logged = model_of(runner), runner.message_hub.log_scalars
     for name in ("sup_loss_cls", "sup_loss_bbox", "sup_loss_rpn_cls", "unsup_loss_cls", "unsup_loss_rpn_cls"):
         values = logged[f"train/{name}"].data[0][-2:]
         assert len(values) == 2

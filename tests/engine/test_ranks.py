@@ -9,7 +9,7 @@ import torch
 from torch import distributed, multiprocessing
 
 from cissod_bench.methods.registry import METHODS
-from cissod_bench.ssod.hooks.iteration import frame_of
+from cissod_bench.ssod.hooks.iteration import model_of
 from cissod_bench.training import runner as run
 from tests.engine.conftest import tiny_job
 
@@ -26,7 +26,7 @@ def _process(rank: int, tiny: str, folder: str) -> None:
 
     def train(self: Any) -> Any:
         outcome = original(self)
-        states.append({name: value.clone() for name, value in frame_of(self).state_dict().items()})
+        states.append({name: value.clone() for name, value in model_of(self).state_dict().items()})
         return outcome
 
     run.QuietRunner.train = train

@@ -9,7 +9,7 @@ import pytest
 from cissod_bench.errors import UserError
 from cissod_bench.methods.base import Method
 from cissod_bench.methods.registry import METHODS, get_method
-from tests.baselines.plain import SETTING
+from tests.methods.plain import CONTEXT
 
 
 def takes_a_float(kind: Any) -> bool:
@@ -52,14 +52,14 @@ def test_options_of_gbs_out_of_range(option: str, value: str) -> None:
 
 def test_bounds_reach_the_parts_and_have_to_fit() -> None:
     gbs = get_method("gbs")
-    parts = gbs.parts(SETTING, gbs.options({"w_min": 0.5, "w_max": 3, "theta_min": 0.6, "theta": 0.8}))
+    parts = gbs.configure(CONTEXT, gbs.options({"w_min": 0.5, "w_max": 3, "theta_min": 0.6, "theta": 0.8}))
     assert parts.loss_cls is not None
     assert parts.loss_cls["bounds"] == (0.5, 3)
     assert parts.threshold["bounds"] == (0.6, 0.8)
     with pytest.raises(UserError, match=r"theta_min=0.85 is above theta=0.8"):
-        gbs.parts(SETTING, gbs.options({"theta_min": 0.85, "theta": 0.8}))
+        gbs.configure(CONTEXT, gbs.options({"theta_min": 0.85, "theta": 0.8}))
     with pytest.raises(UserError, match=r"theta_min=0.95 is above theta=0.9"):
-        gbs.parts(replace(SETTING, theta=0.9), gbs.options({"theta_min": 0.95}))
+        gbs.configure(replace(CONTEXT, theta=0.9), gbs.options({"theta_min": 0.95}))
 
 
 def test_every_option_has_its_documentation_in_place() -> None:

@@ -13,13 +13,14 @@ from cissod_bench.cli.create import template
 from cissod_bench.cli.main import app
 from cissod_bench.errors import UserError
 from cissod_bench.methods import user
-from cissod_bench.methods.base import Parts
+from cissod_bench.methods.base import MethodConfig, fixed_threshold
 from cissod_bench.methods.registry import METHODS, get_method
-from tests.baselines.plain import SETTING
+from cissod_bench.ssod.source_file import import_file
+from tests.methods.plain import CONTEXT
 
 GOOD = """
 import msgspec
-from cissod_bench.methods.base import Method, Parts
+from cissod_bench.methods.base import Method, MethodConfig
 
 METHOD = Method(name="mine", family="own", title="a title", citation="nobody")
 
@@ -28,8 +29,8 @@ class Options(msgspec.Struct, frozen=True):
     value: float = 0.5
 
 
-def parts(setting, options):
-    return Parts(labeled_repeat=options.value)
+def configure(context, options):
+    return MethodConfig(labeled_repeat=options.value)
 """
 
 
@@ -42,7 +43,8 @@ def test_a_file_is_a_method_with_options_and_a_digest(file: Path) -> None:
     file.write_text(GOOD)
     method = get_method(str(file))
     assert (method.name, method.file, method.package) == ("mine", file, None)
-    assert method.parts(SETTING, method.options({"value": "0.25"})) == Parts(labeled_repeat=0.25)
+    expected = MethodConfig(labeled_repeat=0.25, threshold=fixed_threshold(CONTEXT, None))
+    assert method.configure(CONTEXT, method.options({"value": "0.25"})) == expected
     with pytest.raises(UserError, match=r"option of method 'mine'.*Did you mean 'value'"):
         method.options({"valu": 1})
     with pytest.raises(UserError, match=r"Option of method 'mine': Expected `float`"):
@@ -53,15 +55,15 @@ def test_a_file_is_a_method_with_options_and_a_digest(file: Path) -> None:
     file.write_text(GOOD.replace("0.5", "0.7"))
     edited = get_method(str(file))
     assert edited.digest != method.digest
-    assert edited.parts(SETTING, edited.options({})).labeled_repeat == 0.7
-    assert method.parts(SETTING, method.options({})).labeled_repeat == 0.5, "the first one is what it was"
+    assert edited.configure(CONTEXT, edited.options({})).labeled_repeat == 0.7
+    assert method.configure(CONTEXT, method.options({})).labeled_repeat == 0.5, "the first one is what it was"
 
 
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ("METHOD = ", "LINE = ", r"mine.py: a method's file defines METHOD, Options, parts; it lacks METHOD\. `cissod"),
-        ("def parts", "def part", r"it lacks parts\."),
+        ("METHOD = ", "LINE = ", r"mine.py: a .* file defines METHOD, Options, configure; it lacks METHOD\. `cissod"),
+        ("def configure", "def config", r"it lacks configure\."),
         ("class Options", "class Option", r"it lacks Options\."),
         ('METHOD = Method(name="mine", ', "METHOD = dict(", r"METHOD is of type dict, not a .*Method"),
         ("METHOD = Method", 'METHOD = "mine"  #', r"METHOD is of type str"),
@@ -69,9 +71,9 @@ def test_a_file_is_a_method_with_options_and_a_digest(file: Path) -> None:
         ('name="mine"', 'name="my/method"', r"METHOD.name is 'my/method'; use small letters"),
         ("(msgspec.Struct, frozen=True)", "", r"Options is the class Options, not a sub-class of msgspec.Struct"),
         ("value: float = 0.5", "value: float", r"Options.value has no default value"),
-        ("def parts", "parts = 3\n\n\ndef other", r"parts is of type int"),
+        ("def configure", "configure = 3\n\n\ndef other", r"configure is of type int"),
         ("import msgspec", "import msgspec\n\n1 / 0", r"mine.py, line 4: ZeroDivisionError: division by zero"),
-        ("def parts(", "def parts(:", r"mine.py, line 12: SyntaxError"),
+        ("def configure(", "def configure(:", r"mine.py, line 12: SyntaxError"),
         ("import msgspec", "import helpers_of_mine", r"mine.py, line 2: ModuleNotFoundError: .*helpers_of_mine"),
         ("import msgspec", "import msgspec\nraise SystemExit(1)", r"mine.py, line 3: SystemExit"),
         ('name="mine", ', "", r"mine.py, line 5: TypeError: .*name"),
@@ -95,17 +97,29 @@ def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("return {'labeled_repeat': 1}", r"mine.py: parts\(\) returned dict, not Parts"),
-        ("pass", r"parts\(\) returned NoneType"),
-        ("return Parts(labelled_repeat=1)", r"mine.py, line 13: TypeError: .*labelled_repeat"),
-        ("return Parts(labeled_repeat=setting.no_such)", r"mine.py, line 13: AttributeError: .*no_such"),
+        ("return {'labeled_repeat': 1}", r"mine.py: configure\(\) returned dict, not a MethodConfig"),
+        ("pass", r"configure\(\) returned NoneType"),
+        ("return MethodConfig(labelled_repeat=1)", r"mine.py, line 13: TypeError: .*labelled_repeat"),
+        ("return MethodConfig(labeled_repeat=context.no_such)", r"mine.py, line 13: AttributeError: .*no_such"),
     ],
 )
-def test_what_goes_wrong_in_parts_is_named(file: Path, body: str, message: str) -> None:
-    file.write_text(GOOD.replace("return Parts(labeled_repeat=options.value)", body))
+def test_what_goes_wrong_in_configure_is_named(file: Path, body: str, message: str) -> None:
+    file.write_text(GOOD.replace("return MethodConfig(labeled_repeat=options.value)", body))
     method = get_method(str(file))
     with pytest.raises(UserError, match=message):
-        method.parts(SETTING, method.options({}))
+        method.configure(CONTEXT, method.options({}))
+
+
+def test_a_file_of_version_0_1_is_told_what_to_rename(file: Path) -> None:
+    """Its classes load all the same: a run folder of that time holds a copy."""
+    file.write_text(
+        GOOD.replace("methods.base import Method, MethodConfig", "methods.method import Method, Parts, Setting")
+        .replace("def configure(context", "def parts(setting")
+        .replace("MethodConfig(", "Parts(")
+    )
+    with pytest.raises(UserError, match=r"mine.py: written for version 0.1. Rename parts\(.* MethodConfig"):
+        get_method(str(file))
+    assert import_file(file).METHOD.name == "mine"
 
 
 def entry(name: str, value: str, package: str = "mine 1.2") -> Any:
@@ -138,7 +152,7 @@ def test_an_installed_method_is_found_by_its_entry_point(install: Any, tmp_path:
         tmp_path / "installed_mine.py",
     )
     assert method.digest
-    assert method.parts(SETTING, method.options({})) == Parts(labeled_repeat=0.5)
+    assert method.configure(CONTEXT, method.options({})).labeled_repeat == 0.5
     with pytest.raises(UserError, match=r"Unknown method 'mne'. Did you mean 'mine'\?.*gbs, mine"):
         get_method("mne")
 
@@ -155,13 +169,14 @@ def test_installed_methods_are_listed_without_importing_them(install: Any) -> No
 def test_wrong_entry_points_are_named(install: Any) -> None:
     install(
         entry("other", "named_otherwise"), entry("gone", "no_such_module"), entry("builtin", "math"),
-        entry("lacking", "lacks_parts"), named_otherwise=GOOD, lacks_parts=GOOD.replace("def parts", "def part"),
+        entry("lacking", "lacks_configure"), named_otherwise=GOOD,
+        lacks_configure=GOOD.replace("def configure", "def config"),
     )  # fmt: skip
     for name, message in (
         ("other", r"entry point other = named_otherwise of mine 1.2: .* calls its method 'mine'"),
         ("gone", r"entry point gone = no_such_module of mine 1.2: ModuleNotFoundError"),
         ("builtin", r"entry point builtin = math .* is no Python source"),
-        ("lacking", r"lacks_parts.py: .* it lacks parts"),
+        ("lacking", r"lacks_configure.py: .* it lacks configure"),
     ):
         with pytest.raises(UserError, match=message):
             get_method(name)
@@ -174,7 +189,8 @@ def test_the_template_is_a_method(file: Path) -> None:
     file.write_text(template("my-2nd-idea"))
     method = get_method(str(file))
     assert method.name == "my-2nd-idea"
-    assert method.parts(SETTING, method.options({})).loss_cls["type"] == "My2ndIdeaLoss"
+    assert method.configure(CONTEXT, method.options({})).loss_cls["type"] == f"{method.module}.My2ndIdeaLoss"
     assert not METHODS.keys() & {"my-method", "my-2nd-idea"}
     file.write_text(template("3d"))
-    assert get_method(str(file)).parts(SETTING, method.options({})).loss_cls["type"] == "Method3dLoss"
+    loss = get_method(str(file)).configure(CONTEXT, method.options({})).loss_cls
+    assert loss["type"].endswith(".Method3dLoss")

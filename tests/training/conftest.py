@@ -1,4 +1,4 @@
-"""The tiny data set of the engine's tests."""
+"""The tiny data set of the tests that train."""
 
 from tests.engine.conftest import tiny
 

@@ -10,25 +10,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from numpy.typing import NDArray
 
 from cissod_bench.baselines.defrcn.calibration import Calibration, load_imagenet_network
-from cissod_bench.baselines.defrcn.defrcn import balanced_images, reinitialise, start_fine_tuning
+from cissod_bench.baselines.defrcn.heads import reinitialise, start_fine_tuning
 from cissod_bench.errors import UserError
 from cissod_bench.splits.folder import read_ids
 from cissod_bench.ssod.data.repeat_factors import repeat_factors
-from cissod_bench.ssod.hooks.iteration import frame_of, wrap_again
+from cissod_bench.ssod.hooks.iteration import model_of, wrap_again
 from cissod_bench.ssod.randomness import derived_seed
 
 LATE = 0.8
 """Part of the second stage after which its learning rate falls to a tenth (original: 4,800 of 6,000 iterations)."""
 
 Bool = NDArray[np.bool_]
+Int = NDArray[np.int64]
 
 
-@HOOKS.register_module()
 class TwoStageHook(Hook):
     """Says which labelled images and boxes each stage trains on, changes the student between them, sets the rate.
 
@@ -111,30 +110,59 @@ class TwoStageHook(Hook):
 
     def _change(self, runner: Any, optimizer: torch.optim.Optimizer) -> None:
         """Turn to the second stage; what is in checkpoints changes only where no checkpoint has it changed yet."""
-        frame = frame_of(runner)
-        start_fine_tuning(frame.student, self.roi_gradient, self.dropout)
+        model = model_of(runner)
+        start_fine_tuning(model.student, self.roi_gradient, self.dropout)
         wrap_again(runner)
         if runner.iter > self.start:
             return
         generator = torch.Generator().manual_seed(derived_seed(runner.seed, "minority rows"))
-        reinitialise(frame.student.roi_head.bbox_head, self.minority, generator)
-        frame.teacher.load_state_dict(frame.student.state_dict())
+        reinitialise(model.student.roi_head.bbox_head, self.minority, generator)
+        model.teacher.load_state_dict(model.student.state_dict())
         optimizer.state.clear()
         for group in optimizer.param_groups:
             group["weight_decay"] = self.weight_decay
 
     def before_val(self, runner: Any) -> None:
         """Learn the prototypes of the calibration when the second stage is first evaluated."""
-        frame = frame_of(runner)
-        if self.pcb is None or runner.iter < self.start or frame.calibration is not None:
+        model = model_of(runner)
+        if self.pcb is None or runner.iter < self.start or model.calibration is not None:
             return
         labeled = runner.train_dataloader.dataset.datasets[0]
-        device = next(frame.parameters()).device
+        device = next(model.parameters()).device
         calibration = Calibration(
             load_imagenet_network(Path(self.pcb)), self.minority, len(labeled.metainfo["classes"]), device
         )
         calibration.learn(_labelled(labeled, self.balanced))
-        frame.calibration = calibration
+        model.calibration = calibration
+
+
+def balanced_images(labels: Sequence[Int], chosen: Bool, order: Int, num_classes: int, shots: int) -> Bool:
+    """Images that give each class enough boxes: those chosen already, and more of them where a class needs them.
+
+    Classes are served from the rarest on (fewest boxes in all images, then by label). For each, images that hold it are
+    taken in the given order while it has fewer than `shots` boxes; all boxes of an image taken count.
+
+    Args:
+        labels: for each of N images the (K,) labels of its boxes, one entry a box.
+        chosen: (N,) images to start from.
+        order: (N,) all images in the order in which they are candidates.
+        num_classes: number of classes n.
+        shots: boxes wanted of each class; a class with fewer in all images gets all of them.
+
+    Returns:
+        (N,) images.
+    """
+    chosen = chosen.copy()
+    counts = np.stack([np.bincount(found, minlength=num_classes) for found in labels])
+    have = counts[chosen].sum(axis=0)
+    for label in np.argsort(counts.sum(axis=0), kind="stable"):
+        for image in order[counts[order, label] > 0]:
+            if have[label] >= shots:
+                break
+            if not chosen[image]:
+                chosen[image] = True
+                have += counts[image]
+    return chosen
 
 
 def leave_out(samples: Sequence[Any], classes: Sequence[int]) -> None:

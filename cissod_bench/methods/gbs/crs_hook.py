@@ -1,11 +1,10 @@
-"""Generations of class-rebalancing sampling: the pool fills as training goes on, the sampler changes at boundaries."""
+"""Class-rebalancing sampling in training: the pool fills with pseudo labels; each generation changes the sampler."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from mmdet.registry import HOOKS
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from numpy.typing import NDArray
@@ -13,22 +12,19 @@ from numpy.typing import NDArray
 from cissod_bench.methods.gbs.crs import PseudoLabelPool, class_copies, generation_factors
 from cissod_bench.ssod.data.sampler import READ_AHEAD
 from cissod_bench.ssod.generations import boundaries_after, generation_of, is_boundary
-from cissod_bench.ssod.hooks.iteration import frame_of
-from cissod_bench.ssod.teacher_inference import sweep
+from cissod_bench.ssod.hooks.iteration import model_of
+from cissod_bench.ssod.teacher_inference import detect_unlabeled
 
 FLUSH = 50
 """Iterations between two transfers of pseudo labels from the device, so that no step waits for one."""
-SHOWN = ("class_factors", "copies")
-"""What the frame's observables have of sampling: S_i of eq. (10), and how often images of a class come up."""
 
 
-@HOOKS.register_module()
 class RebalancingHook(Hook):
     """Class-rebalancing sampling (CrS, paper sec. 3.4) in the training loop.
 
-    Pseudo labels come from the teacher's training-time outputs (release), most recent visit, or from a sweep over D_u
-    at each boundary; epsilon rises by generation from 0, so the first generation is uniform. The sampler takes the new
-    factors without a new loader.
+    Pseudo labels come from the teacher's training-time outputs (release), most recent visit, or from an inference pass
+    over D_u at each boundary. Epsilon rises by generation from 0, so the first generation is uniform. The sampler takes
+    the new factors without a new loader.
 
     Args:
         gamma: range coefficient of eq. (10).
@@ -53,6 +49,7 @@ class RebalancingHook(Hook):
         self._waiting: list[tuple[list[int], list[int], torch.Tensor, torch.Tensor]] = []
         self._steps: list[int] = []  # the iteration of each waiting image
         self.pool: PseudoLabelPool | None = None
+        self._sampling: dict[str, torch.Tensor] = {}  # of the generation under way, see `diagnostics`
 
     def _prepare(self, runner: Any) -> PseudoLabelPool:
         """The pool, made when it is first needed (the loader does not exist before)."""
@@ -72,25 +69,29 @@ class RebalancingHook(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Note the iteration's pseudo labels; at a boundary, set the next generation's repeat factors."""
-        frame = frame_of(runner)
+        model = model_of(runner)
         done = runner.iter + 1
-        if frame.view is not None and runner.iter >= self.warmup:
-            found = frame.view.pseudo
+        if model.view is not None and runner.iter >= self.warmup:
+            found = model.view.pseudo
             labels = torch.cat([each.labels for each in found])
-            margins = torch.cat([each.scores for each in found]) - frame.view.thresholds[labels]
-            images = [self._position[sample.img_id] for sample in frame.view.samples]
+            margins = torch.cat([each.scores for each in found]) - model.view.thresholds[labels]
+            images = [self._position[sample.img_id] for sample in model.view.samples]
             self._steps += [runner.iter] * len(images)
             self._waiting.append((images, [len(each) for each in found], labels, margins))
         boundary = is_boundary(done, self.burn_in, runner.max_iters, self.generations)
         if boundary or done % FLUSH == 0:
             self._flush(runner)
         if boundary and self.sweep and runner.iter >= self.warmup:
-            self._sweep(runner)
+            self._refill(runner)
         if boundary:
             self._start_generation(runner, done)
 
-    def looks_after(self, runner: Any, done: int) -> int:
-        """Looks at D_u that are still to come after `done` iterations."""
+    def diagnostics(self) -> dict[str, torch.Tensor]:
+        """(n,) factors S_i of eq. (10), and how often unlabelled images of each class come up in a pass, on average."""
+        return self._sampling
+
+    def passes_after(self, runner: Any, done: int) -> int:
+        """Inference passes over D_u still to come after `done` iterations."""
         done = max(done, self.warmup)  # none before pseudo labels enter the pool
         return boundaries_after(done, self.burn_in, runner.max_iters, self.generations) if self.sweep else 0
 
@@ -112,11 +113,11 @@ class RebalancingHook(Hook):
         if parts:
             pool.add(*in_order(parts))
 
-    def _sweep(self, runner: Any) -> None:
+    def _refill(self, runner: Any) -> None:
         """Fill the pool with what the teacher finds on every unlabelled image now, above today's thresholds."""
-        frame, pool = frame_of(runner), self._prepare(runner)
-        found = sweep(runner, frame.semi_train_cfg.pseudo_label_initial_score_thr)
-        margins = found.score - frame.view.thresholds.cpu().numpy()[found.label]
+        model, pool = model_of(runner), self._prepare(runner)
+        found = detect_unlabeled(runner, model.semi_train_cfg.pseudo_label_initial_score_thr)
+        margins = found.score - model.view.thresholds.cpu().numpy()[found.label]
         kept = margins >= 0
         counts = np.bincount(found.image[kept], minlength=pool.num_images)
         pool.add(np.arange(pool.num_images), counts, found.label[kept], margins[kept])
@@ -132,8 +133,10 @@ class RebalancingHook(Hook):
             self.count_only_pseudo,
         )
         runner.train_dataloader.sampler.repeat(1, factors, done + READ_AHEAD)
-        observed = (classes, class_copies(pool, factors, len(classes)))
-        frame_of(runner).observed.update(zip(SHOWN, map(torch.from_numpy, observed), strict=True))
+        self._sampling = {
+            "class_factors": torch.from_numpy(classes),
+            "copies": torch.from_numpy(class_copies(pool, factors, len(classes))),
+        }
         copies = np.ceil(factors)
         runner.logger.info(
             f"CrS generation {generation}: pool covers {pool.coverage:.1%} of D_u, {(copies > 1).mean():.1%} of the "
@@ -149,13 +152,13 @@ class RebalancingHook(Hook):
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Put the pool, which is complete on all ranks whenever a checkpoint is written, into the checkpoint."""
         checkpoint["pool"] = self._prepare(runner).state()
-        checkpoint["sampling"] = {name: values for name, values in frame_of(runner).observed.items() if name in SHOWN}
+        checkpoint["sampling"] = self._sampling
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Take the pool from a checkpoint that is resumed."""
         if runner._resume and "pool" in checkpoint:
             self._prepare(runner).restore(checkpoint["pool"])
-            frame_of(runner).observed.update(checkpoint["sampling"])
+            self._sampling = checkpoint["sampling"]
 
 
 def in_order(parts: Sequence[tuple[NDArray[Any], ...]]) -> tuple[NDArray[Any], ...]:

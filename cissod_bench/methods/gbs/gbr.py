@@ -1,6 +1,6 @@
 """Gradient-based reweighting (GbR), paper sec. 3.2: a focal loss with class weights that balance its own gradients.
 
-Once per iteration the gradient matrices of both training passes go into a moving average, the weights take one step
+Once per iteration the gradient matrices of both training branches enter a moving average, the weights take one step
 towards the Jacobi targets of eq. (6), and the next iteration's losses use them: w on pseudo labels, w^beta on labelled
 samples. The step is `a <- a + rho * (log w_target - a)`, gradient descent on L_align, eq. (7), with a rate that belongs
 to the weights and not to the model: the optimiser of the model, its schedule and its clipping do not touch it.
@@ -10,13 +10,12 @@ balance between classes and not the size of the loss, and weights are clamped be
 """
 
 import torch
-from mmdet.registry import MODELS
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
-from cissod_bench.methods.gbs.gradient_matrix import gradient_matrix, jacobi_targets, softmax_weights
+from cissod_bench.methods.gbs.gradient_matrix import gradient_matrix, gradient_ratio, jacobi_targets, softmax_weights
 from cissod_bench.methods.softmax_focal import softmax_focal
-from cissod_bench.ssod.branch import Pass
+from cissod_bench.ssod.branch import Branch
 from cissod_bench.ssod.one_hot import one_hot
 
 SEEN = 1e-8
@@ -24,7 +23,6 @@ SEEN = 1e-8
 sample for 20,000 to 40,000 iterations is back among those that were never seen."""
 
 
-@MODELS.register_module()
 class GradientReweightedFocalLoss(nn.Module):
     """Softmax focal loss with gradient-balanced class weights.
 
@@ -43,7 +41,7 @@ class GradientReweightedFocalLoss(nn.Module):
         warmup: iterations before the weights move and count.
         reweight: False keeps the matrix and the weights without using them in the loss (GbT alone).
         normalize: divide sample weights by their moving average.
-        mean_rate: rate of that moving average per pass (release: 0.001); each pass counts by its own mean.
+        mean_rate: rate of that moving average per branch (release: 0.001); each branch counts by its own mean.
         bounds: smallest and largest weight of a sample.
         loss_weight: factor of the loss.
     """
@@ -54,7 +52,7 @@ class GradientReweightedFocalLoss(nn.Module):
     class_logits: Tensor
     weights: Tensor
     mean_weight: Tensor
-    serving: Pass
+    branch: Branch
 
     def __init__(
         self,
@@ -76,7 +74,7 @@ class GradientReweightedFocalLoss(nn.Module):
         self.eta, self.rho, self.warmup = eta, rho, warmup
         self.reweight, self.normalize, self.mean_rate, self.bounds = reweight, normalize, mean_rate, bounds
         self.loss_weight = loss_weight
-        self.serving = "off"
+        self.branch = "off"
         size = num_classes + 1
         self.register_buffer("matrix", torch.zeros(size, size))
         self.register_buffer("mass", torch.zeros(()))
@@ -84,7 +82,7 @@ class GradientReweightedFocalLoss(nn.Module):
         self.register_buffer("class_logits", torch.zeros(size))
         self.register_buffer("weights", torch.ones(size))
         self.register_buffer("mean_weight", torch.ones(()))
-        self._pending: dict[Pass, Tensor] = {}
+        self._pending: dict[Branch, Tensor] = {}
 
     def forward(
         self,
@@ -101,14 +99,14 @@ class GradientReweightedFocalLoss(nn.Module):
             label: (N,) int64.
             weight: (N,) label weights l_j; ones if None.
             avg_factor: denominator, the number of samples if None. It holds label weights only, no class weights.
-            reduction_override: must be None; the frame never overrides it.
+            reduction_override: must be None; the framework never overrides it.
         """
         if reduction_override is not None:
             raise ValueError("GradientReweightedFocalLoss has one reduction: a sum divided by avg_factor.")
         logits = cls_score.float()
         label_weight = torch.ones_like(logits[:, 0]) if weight is None else weight.float()
         sample_weight = self._sample_weights(label)
-        if self.serving != "off":
+        if self.branch != "off":
             self._remember(logits, label, label_weight, sample_weight)
         if self.normalize:
             sample_weight = sample_weight / self.mean_weight
@@ -117,20 +115,24 @@ class GradientReweightedFocalLoss(nn.Module):
         total = (sample_weight * label_weight * softmax_focal(logits, label, self.gamma)).sum()
         return self.loss_weight * total / (len(label) if avg_factor is None else avg_factor)
 
+    def diagnostics(self) -> dict[str, Tensor]:
+        """(n + 1,) class weights, and ratio of positive to negative gradients under them."""
+        return {"weights": self.weights, "gradient_ratio": gradient_ratio(self.matrix, self.weights)}
+
     def _sample_weights(self, label: Tensor) -> Tensor:
         """(N,) clamped weights of the samples' classes, to the power of beta on labelled samples."""
         weights = self.weights.clamp(*self.bounds)
-        return (weights**self.beta if self.serving == "sup" else weights)[label]
+        return (weights**self.beta if self.branch == "sup" else weights)[label]
 
     @torch.no_grad()
     def _remember(self, logits: Tensor, label: Tensor, label_weight: Tensor, sample_weight: Tensor) -> None:
-        """Keep what the end of the iteration needs: sums over this pass, see there."""
+        """Keep the sums over this branch that `end_iteration` needs."""
         matrix = gradient_matrix(logits, label, label_weight, self.gamma)
         by_class = label_weight @ one_hot(label, len(self.seen), label_weight.dtype)
         # The loss's own: number of samples that count (labelled), sum of their weights (pseudo-labelled).
-        denominator = (label_weight > 0).sum() if self.serving == "sup" else label_weight.sum()
+        denominator = (label_weight > 0).sum() if self.branch == "sup" else label_weight.sum()
         counts = torch.stack([denominator.float(), sample_weight.sum(), sample_weight.new_full((), len(label))])
-        self._pending[self.serving] = torch.cat([matrix.flatten(), by_class, counts])
+        self._pending[self.branch] = torch.cat([matrix.flatten(), by_class, counts])
 
     @torch.no_grad()
     def end_iteration(self, iteration: int) -> None:

@@ -1,9 +1,9 @@
-"""gbs, the proposed method: gradient-based sampling (paper sec. 3), all three parts of it as options.
+"""gbs, the proposed method: gradient-based sampling (paper sec. 3). Each of its three parts is an option.
 
-* GbR, gradient-based reweighting: `reweighting.py` on `gradient_matrix.py`, eqs. (1)-(8);
-* GbT, gradient-based thresholding: `thresholds.py`, eq. (9);
-* CrS, class-rebalancing sampling: repeat factor sampling of D_l (`sampling.py`) and, at each generation, repeat
-  factors of D_u from pseudo labels (`rebalancing.py`), eqs. (10)-(11).
+* GbR, gradient-based reweighting: `gbr.py` on `gradient_matrix.py`, eqs. (1)-(8);
+* GbT, gradient-based thresholding: `gbt.py`, eq. (9);
+* CrS, class-rebalancing sampling: repeat factor sampling of D_l (`ssod/data/repeat_factors.py`) and, at each
+  generation, repeat factors of D_u from pseudo labels (`crs.py`, `crs_hook.py`), eqs. (10)-(11).
 
 Defaults follow the paper where it is explicit and the authors' release where it is silent.
 """
@@ -13,9 +13,13 @@ from typing import Annotated, Literal
 import msgspec
 
 from cissod_bench.errors import UserError
-from cissod_bench.methods.base import Parts, Setting, fixed_threshold
+from cissod_bench.methods.base import Context, MethodConfig, fixed_threshold
+from cissod_bench.methods.gbs.crs_hook import RebalancingHook
+from cissod_bench.methods.gbs.gbr import GradientReweightedFocalLoss
+from cissod_bench.methods.gbs.gbt import ClassThreshold
 from cissod_bench.methods.option_types import MOST, Average, NotNegative, UnitInterval
 from cissod_bench.methods.rank_threshold import rank_threshold
+from cissod_bench.ssod.component import component
 
 PAPER_ITERATIONS = 180_000
 SmallStep = Annotated[float, msgspec.Meta(gt=0, le=0.05)]
@@ -68,58 +72,58 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     count_only_pseudo: bool = False
     """Count only unlabelled images with pseudo labels in eq. (10), as the release does, instead of all."""
     sweep: bool = False
-    """At each generation, take the pseudo labels for CrS from a sweep of the teacher over all unlabelled images instead
-    of its most recent visits (release); for short runs, which visit few images in a generation."""
+    """At each generation, take the pseudo labels for CrS from a teacher inference pass over all unlabelled images,
+    not from its most recent visits (release); for short runs, which visit few images in a generation."""
 
 
-def parts(setting: Setting, options: Options) -> Parts:
-    """The parts that the options ask for."""
-    budget = PAPER_ITERATIONS / setting.iterations
-    with_pseudo_labels = setting.iterations - setting.burn_in
-    threshold_warmup = setting.burn_in + round(options.threshold_warmup * with_pseudo_labels)
+def configure(context: Context, options: Options) -> MethodConfig:
+    """The components that the options select."""
+    budget = PAPER_ITERATIONS / context.iterations
+    with_pseudo_labels = context.iterations - context.burn_in
+    threshold_warmup = context.burn_in + round(options.threshold_warmup * with_pseudo_labels)
     if options.threshold == "fixed":
-        threshold = fixed_threshold(setting, options.theta)
+        threshold = fixed_threshold(context, options.theta)
     elif options.threshold == "labelmatch":
         # Not below 0.5, like the other policies, where there are no pseudo labels; CrS takes the distance from it.
-        threshold = rank_threshold(setting, options.theta, options.threshold_warmup, lowest=0.5)
+        threshold = rank_threshold(context, options.theta, options.threshold_warmup, lowest=0.5)
     else:
-        theta = setting.theta if options.theta is None else options.theta
+        theta = context.theta if options.theta is None else options.theta
         if options.theta_min > theta:
             raise UserError(f"theta_min={options.theta_min:g} is above theta={theta:g}: give a lower bound.")
-        threshold = {
-            "type": "ClassThreshold",
-            "policy": options.threshold,
-            "theta": theta,
-            "bounds": (options.theta_min, theta),
-            "eta": options.eta_p,
-            "warmup": threshold_warmup,
-            "cold_start": options.cold_start,
-        }
-    rebalancing = {
-        "type": "RebalancingHook",
-        "gamma": setting.crs_gamma if options.crs_gamma is None else options.crs_gamma,
-        "generations": options.generations,
-        "burn_in": setting.burn_in,
-        "warmup": threshold_warmup,
-        "count_only_pseudo": options.count_only_pseudo,
-        "sweep": options.sweep,
-    }
-    return Parts(
-        loss_cls={
-            "type": "GradientReweightedFocalLoss",
-            "num_classes": setting.num_classes,
-            "gamma": options.gamma,
-            "beta": options.beta,
-            "unsup_weight": setting.unsup_weight,
-            "eta": options.eta_g,
-            "rho": min(0.05, 1 / (setting.num_classes + 1)) if options.rho is None else options.rho,
-            "warmup": round(options.gbr_warmup * setting.iterations),
-            "reweight": options.gbr,
-            "bounds": (options.w_min, options.w_max),
-            "normalize": options.normalize,
-            "mean_rate": min(0.025, 0.001 * max(1.0, budget)),
-        },
+        threshold = component(
+            ClassThreshold,
+            policy=options.threshold,
+            theta=theta,
+            bounds=(options.theta_min, theta),
+            eta=options.eta_p,
+            warmup=threshold_warmup,
+            cold_start=options.cold_start,
+        )
+    rebalancing = component(
+        RebalancingHook,
+        gamma=context.crs_gamma if options.crs_gamma is None else options.crs_gamma,
+        generations=options.generations,
+        burn_in=context.burn_in,
+        warmup=threshold_warmup,
+        count_only_pseudo=options.count_only_pseudo,
+        sweep=options.sweep,
+    )
+    return MethodConfig(
+        loss_cls=component(
+            GradientReweightedFocalLoss,
+            num_classes=context.num_classes,
+            gamma=options.gamma,
+            beta=options.beta,
+            unsup_weight=context.unsup_weight,
+            eta=options.eta_g,
+            rho=min(0.05, 1 / (context.num_classes + 1)) if options.rho is None else options.rho,
+            warmup=round(options.gbr_warmup * context.iterations),
+            reweight=options.gbr,
+            bounds=(options.w_min, options.w_max),
+            normalize=options.normalize,
+            mean_rate=min(0.025, 0.001 * max(1.0, budget)),
+        ),
         threshold=threshold,
-        labeled_repeat=setting.rfs_threshold if options.crs else None,
+        labeled_repeat=context.rfs_threshold if options.crs else None,
         hooks=[rebalancing] if options.crs else [],
     )

@@ -2,7 +2,7 @@
 
 Rule: the draw gets the next image of the same source (D_l or D_u) in the order of the split's file, with the same
 augmentation seed; after the last comes the first. It depends on nothing but the files, so every run of the same data
-replaces the same images. Where a teacher looks at all of D_u (`sweep.py`) it finds nothing in a damaged one.
+replaces the same images. A teacher inference pass (`teacher_inference.py`) finds nothing in a damaged one.
 """
 
 from collections import Counter
@@ -11,7 +11,6 @@ from typing import Any
 
 import mmcv
 import numpy as np
-from mmdet.registry import HOOKS, TRANSFORMS
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 
@@ -28,7 +27,6 @@ class DamagedImage(Exception):
     """An image file that does not hold a whole image; the message names it and says why."""
 
 
-@TRANSFORMS.register_module()
 class LoadWholeImage:
     """Reads `img_path` as a BGR uint8 array, (H, W, 3); JPEG and PNG files of which a part is missing are refused.
 
@@ -59,9 +57,8 @@ class LoadWholeImage:
         return f"{type(self).__name__}()"
 
 
-@HOOKS.register_module()
 class DamagedImagesHook(Hook):
-    """Counts the draws that got another image, and sweeps' looks; stops the run when too many images are damaged.
+    """Counts replaced samples and images skipped by inference passes; stops a run with too many damaged images.
 
     Args:
         damaged_limit: damaged images from which on nobody should train on the data; so many are still accepted.
@@ -83,8 +80,8 @@ class DamagedImagesHook(Hook):
                 for message in () if sample is None else sample.metainfo.get("damaged", ()):
                     self._note(runner, message, f"Replaced by {sample.img_path}, now and at each later draw.")
 
-    def after_sweep_batch(self, runner: Any, done: int, damaged: list[str]) -> None:
-        """Note the images of a sweep's batch in which the teacher could not look for anything."""
+    def after_inference_batch(self, runner: Any, done: int, damaged: list[str]) -> None:
+        """Note the damaged images of a batch of an inference pass."""
         for message in damaged:
             self._note(runner, message, "Nothing is found in it; a draw of it gets the next image.")
 

@@ -4,7 +4,6 @@ import random
 from typing import Any
 
 import numpy as np
-from mmdet.registry import DATASETS
 from mmengine.dataset import ConcatDataset
 
 from cissod_bench.ssod.data.damaged import DamagedImage, mark, next_of_source
@@ -16,7 +15,6 @@ NAMED = 3
 """Damaged images of a message that has too many."""
 
 
-@DATASETS.register_module()
 class SeededConcatDataset(ConcatDataset):
     """Data sets behind each other, whose items are augmented by the number of the draw.
 

@@ -1,4 +1,4 @@
-"""Boxes on many images in columns: what a teacher found on unlabelled images, and what of it trains as ground truth."""
+"""Boxes on many images in columns: a teacher's pseudo boxes on unlabelled images, and those promoted to labels."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class FoundBoxes:
+class PseudoBoxes:
     """Boxes in columns, image by image in rising order.
 
     Attributes:
@@ -24,7 +24,7 @@ class FoundBoxes:
     score: NDArray[np.float32]
 
     @classmethod
-    def joined(cls, parts: list["FoundBoxes"]) -> "FoundBoxes":
+    def joined(cls, parts: list["PseudoBoxes"]) -> "PseudoBoxes":
         """The boxes of several tables, each image's in the order that they had."""
         none = cls(*(np.empty(shape, kind) for shape, kind in (((0), "i4"), ((0), "i2"), ((0, 4), "f4"), ((0), "f4"))))
         columns = [np.concatenate(column) for column in zip(*(each.columns() for each in [none, *parts]), strict=True)]
@@ -34,9 +34,9 @@ class FoundBoxes:
         """The four columns."""
         return self.image, self.label, self.box, self.score
 
-    def rows(self, chosen: NDArray[np.integer] | NDArray[np.bool_]) -> "FoundBoxes":
+    def rows(self, chosen: NDArray[np.integer] | NDArray[np.bool_]) -> "PseudoBoxes":
         """Some of the boxes."""
-        return FoundBoxes(self.image[chosen], self.label[chosen], self.box[chosen], self.score[chosen])
+        return PseudoBoxes(self.image[chosen], self.label[chosen], self.box[chosen], self.score[chosen])
 
     def of(self, image: int) -> slice:
         """Rows of an image."""
@@ -57,15 +57,15 @@ class ImageLabels(NamedTuple):
 
 
 @dataclass(frozen=True)
-class JoiningLabels:
-    """Labels with which unlabelled images join the labelled ones.
+class PromotedLabels:
+    """Labels of unlabelled images that are promoted to labelled ones (CReST).
 
     Attributes:
         boxes: the boxes.
         ignored: (P,) boxes that are neither object nor background.
     """
 
-    boxes: FoundBoxes
+    boxes: PseudoBoxes
     ignored: NDArray[np.bool_]
 
     def of(self, image: int) -> ImageLabels:

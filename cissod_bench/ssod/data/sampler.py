@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from mmdet.registry import DATA_SAMPLERS
 from mmengine.dist import get_dist_info
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from cissod_bench.ssod.data.pseudo_boxes import ImageLabels, JoiningLabels
+from cissod_bench.ssod.data.pseudo_boxes import ImageLabels, PromotedLabels
 from cissod_bench.ssod.data.repeat_factors import repeat_factors
 
 READ_AHEAD = 16
@@ -24,15 +23,15 @@ Factors = NDArray[np.floating]
 
 
 class Segment(NamedTuple):
-    """What holds for a source from batch `start` on: how often each image comes up in a pass, and joining labels."""
+    """What holds for a source from batch `start` on: how often each image comes up in a pass, and promoted labels."""
 
     start: int
     copies: NDArray[np.int32]
-    labels: JoiningLabels | None = None
+    labels: PromotedLabels | None = None
 
 
 class LabeledDraw(NamedTuple):
-    """A draw of an unlabelled image that is to be trained on with the given labels as if it were a labelled one."""
+    """An unlabelled image sampled as a labelled one, with its promoted labels."""
 
     code: int
     labels: ImageLabels
@@ -74,7 +73,6 @@ class ShuffledStream:
         return self._order
 
 
-@DATA_SAMPLERS.register_module()
 class SemiSampler(Sampler[Any]):
     """Draws from a `SeededConcatDataset` of the labelled and the unlabelled images, batch after batch, without end.
 
@@ -111,7 +109,7 @@ class SemiSampler(Sampler[Any]):
         self.batch_size, self.per_source, self.seed = batch_size, tuple(source_ratio), seed
         self.next_batch = 0
         self._wide = np.concatenate([_is_wide(source) for source in dataset.datasets])
-        # Unlabelled images stand behind the labelled ones in both sources; they join the first with labels only.
+        # Unlabelled images follow the labelled ones in both sources; in the first they have promoted labels.
         self._num_labeled = len(dataset.datasets[0])
         self._images = [np.arange(len(self._wide)), np.arange(self._num_labeled, len(self._wide))]
         factors: list[Factors] = [np.ones(len(source)) for source in dataset.datasets]
@@ -121,7 +119,7 @@ class SemiSampler(Sampler[Any]):
         self._wide_parts = [(0, self._wide_part(0))]
         self._place()
 
-    def repeat(self, source: int, factors: Factors, start: int, labels: JoiningLabels | None = None) -> None:
+    def repeat(self, source: int, factors: Factors, start: int, labels: PromotedLabels | None = None) -> None:
         """Use other repeat factors for a source from batch `start` on, instead of what was to hold from there.
 
         Batches are drawn before they are needed, since loader workers read ahead: a change that is found out when
@@ -131,9 +129,9 @@ class SemiSampler(Sampler[Any]):
         Args:
             source: 0 for labelled, 1 for unlabelled images.
             factors: (N,) factor of each of its images; 0 leaves an image out. For labelled images it may be
-                (N_l + N_u,): unlabelled images with a factor above 0 join them.
+                (N_l + N_u,): unlabelled images with a factor above 0 are promoted.
             start: number of the first batch.
-            labels: labels of those that join, by position among the unlabelled images.
+            labels: labels of the promoted images, by position among the unlabelled images.
 
         Raises:
             ValueError: the batch has been drawn already, or no image is left.

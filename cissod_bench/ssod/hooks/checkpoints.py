@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmdet.registry import HOOKS
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 
@@ -26,7 +25,6 @@ _FOLDER = 0x10
 """The attribute by which a zip archive's directory marks a folder."""
 
 
-@HOOKS.register_module()
 class AtomicCheckpointHook(Hook):
     """Writes `iter_N.pth` at an interval, before each evaluation, at the end, and when the run is asked to stop.
 
@@ -78,16 +76,16 @@ class AtomicCheckpointHook(Hook):
         if stop is not None:
             self._stop(stop, runner.iter)
 
-    def after_sweep_batch(self, runner: Any, done: int, damaged: list[str]) -> None:
-        """Stop within a teacher's look at D_u, which can take longer than whoever sent the signal waits.
+    def after_inference_batch(self, runner: Any, done: int, damaged: list[str]) -> None:
+        """Stop during a teacher inference pass, which can take longer than the sender of the signal waits.
 
-        The look is a part of an iteration, so there is nothing to write: the run goes on from the checkpoint before.
+        The pass is part of an iteration, so there is nothing to write: the run resumes from the last checkpoint.
         """
         stop = noted_signal(runner)
         if stop is not None:
             kept = checkpoints(self.folder)
             raise Stopped(
-                f"Stopped by {signal.Signals(stop).name} while the teacher looked at D_u after iteration "
+                f"Stopped by {signal.Signals(stop).name} during a teacher inference pass after iteration "
                 f"{runner.iter + 1}. The same command goes on from "
                 + (f"{kept[0]}." if kept else "the beginning: there is no checkpoint yet."),
                 stop,

@@ -8,11 +8,10 @@ a little, and so does fused arithmetic: results with and without do not stand in
 from typing import Any
 
 import torch
-from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 
 from cissod_bench.errors import UserError
-from cissod_bench.ssod.hooks.iteration import frame_of
+from cissod_bench.ssod.hooks.iteration import model_of
 
 PADDING = 128
 """Sides of padded images are multiples of this."""
@@ -35,7 +34,6 @@ def check_compiler(device: str) -> None:
         ) from error
 
 
-@HOOKS.register_module()
 class CompileHook(Hook):
     """Compiles backbone and neck of student and teacher when training starts.
 
@@ -48,11 +46,11 @@ class CompileHook(Hook):
 
     def before_run(self, runner: Any) -> None:
         """Compile, which happens at the first call; names of weights stay as they are."""
-        compile_features(frame_of(runner), self.backend)
+        compile_features(model_of(runner), self.backend)
 
 
-def compile_features(frame: Any, backend: str = "inductor") -> None:
+def compile_features(model: Any, backend: str = "inductor") -> None:
     """Let backbone and neck of both detectors be compiled."""
-    for detector in (frame.student, frame.teacher):
+    for detector in (model.student, model.teacher):
         for part in (detector.backbone, detector.neck):
             part.compile(backend=backend)

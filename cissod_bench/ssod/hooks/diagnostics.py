@@ -12,20 +12,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmdet.registry import HOOKS
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
 from cissod_bench.evaluation.pseudo_labels import count_matches, precision_recall_of_groups, read_hidden_labels
-from cissod_bench.methods.gbs.gradient_matrix import gradient_ratio
-from cissod_bench.ssod.hooks.iteration import frame_of
+from cissod_bench.ssod.hooks.iteration import model_of
 
 OBSERVABLES = "observables.jsonl"
 
 
-@HOOKS.register_module()
-class ObservablesHook(Hook):
-    """Logs the state of the method.
+class DiagnosticsHook(Hook):
+    """Logs what the components of a method have to say, and how good the pseudo labels are.
+
+    A loss, refinement or hook with values by class to log has a method `diagnostics()`, which returns them by name as
+    (n,) or (n + 1,) tensors. It is called in the main process alone, so it must not communicate with other ranks.
 
     Args:
         interval: iterations between two lines.
@@ -52,17 +52,17 @@ class ObservablesHook(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Note the pseudo labels of the iteration; write a line where one is due."""
-        frame = frame_of(runner)
+        model = model_of(runner)
         done = runner.iter + 1
-        if frame.view is not None and self.hidden is not None:
-            for sample, found in zip(frame.view.samples, frame.view.pseudo, strict=True):
-                above = (found.scores > frame.view.thresholds[found.labels]).to(found.scores.dtype)
+        if model.view is not None and self.hidden is not None:
+            for sample, found in zip(model.view.samples, model.view.pseudo, strict=True):
+                above = (found.scores > model.view.thresholds[found.labels]).to(found.scores.dtype)
                 columns = torch.stack([found.labels.to(found.scores.dtype), found.scores, above], dim=1)
                 self._waiting.append((sample.img_id, torch.cat([found.bboxes, columns], dim=1)))
         if done % self.interval == 0 or done == runner.max_iters:
             self._count()
             if is_main_process():
-                self._write(runner, frame, done)
+                self._write(runner, model, done)
             self._counts[:] = 0
 
     def _count(self) -> None:
@@ -79,16 +79,13 @@ class ObservablesHook(Hook):
             self._counts += count_matches(rows[:, :4], labels, rows[:, 5], true_boxes, true_labels, self.num_classes)
         self._waiting = []
 
-    def _write(self, runner: Any, frame: Any, done: int) -> None:
+    def _write(self, runner: Any, model: Any, done: int) -> None:
         line: dict[str, Any] = {"step": done}
-        loss = frame.loss_cls
-        if hasattr(loss, "weights"):
-            line["weights"] = _numbers(loss.weights)
-        if hasattr(loss, "matrix"):
-            line["gradient_ratio"] = _numbers(gradient_ratio(loss.matrix, loss.weights))
-        if frame.view is not None:
-            line["thresholds"] = _numbers(frame.view.thresholds)
-        line |= {name: _numbers(values) for name, values in frame.observed.items()}
+        line |= _diagnostics(model.loss_cls)
+        if model.view is not None:
+            line["thresholds"] = _numbers(model.view.thresholds)
+        for part in (model.refinement, *runner.hooks):
+            line |= _diagnostics(part)
         for name in [name for name in line if name != "step"]:
             for group, members in self.groups.items():
                 known = [line[name][label] for label in members if line[name][label] is not None]
@@ -112,6 +109,12 @@ class ObservablesHook(Hook):
         """Go on with them."""
         if runner._resume and "observables" in checkpoint:
             self._counts = checkpoint["observables"].copy()
+
+
+def _diagnostics(part: Any) -> dict[str, list[float | None]]:
+    """What a component has to say, if anything."""
+    found = part.diagnostics() if hasattr(part, "diagnostics") else {}
+    return {name: _numbers(values) for name, values in found.items()}
 
 
 def _numbers(values: torch.Tensor) -> list[float | None]:

@@ -1,4 +1,4 @@
-"""What the training loop does around each iteration of the frame."""
+"""Hooks around each training iteration: the moving teacher, checks of the loss, times, state of the sampler."""
 
 import math
 import time
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmdet.registry import HOOKS
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -17,9 +16,8 @@ from cissod_bench.io import write_json
 BAD_BATCH = "bad_batch.json"
 
 
-@HOOKS.register_module()
 class TeacherStudentHook(Hook):
-    """Tells the frame its iteration, and moves the teacher towards the student after each one.
+    """Sets the iteration of the model before each one, and moves the teacher towards the student after it.
 
     `teacher <- (1 - momentum) * teacher + momentum * student` over all parameters at once. Buffers are copied when
     training starts and left alone afterwards, as by mmdet's `MeanTeacherHook`, so normalisation has to be frozen or
@@ -35,21 +33,20 @@ class TeacherStudentHook(Hook):
     def before_train(self, runner: Any) -> None:
         """Start the teacher as a copy of the student."""
         if runner.iter == 0:
-            frame = frame_of(runner)
-            frame.teacher.load_state_dict(frame.student.state_dict())
+            model = model_of(runner)
+            model.teacher.load_state_dict(model.student.state_dict())
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        """Tell the frame which iteration comes."""
-        frame_of(runner).iteration = runner.iter
+        """Set the number of the iteration."""
+        model_of(runner).iteration = runner.iter
 
     @torch.no_grad()
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Move the teacher."""
-        frame = frame_of(runner)
-        torch._foreach_lerp_(list(frame.teacher.parameters()), list(frame.student.parameters()), self.momentum)
+        model = model_of(runner)
+        torch._foreach_lerp_(list(model.teacher.parameters()), list(model.student.parameters()), self.momentum)
 
 
-@HOOKS.register_module()
 class FiniteLossHook(Hook):
     """Stops a run whose loss is no longer a number or has exploded, and saves which images the batch held.
 
@@ -113,7 +110,6 @@ def images_of(data_batch: Any) -> list[dict[str, Any]]:
     ]
 
 
-@HOOKS.register_module()
 class StopwatchHook(Hook):
     """Keeps the seconds that a run has taken in all, over its interruptions, in `runner.seconds_trained`."""
 
@@ -134,7 +130,6 @@ class StopwatchHook(Hook):
         self._before = checkpoint.get("seconds", 0.0)
 
 
-@HOOKS.register_module()
 class SamplerStateHook(Hook):
     """Keeps the repeat factors of images, which methods change as training goes on, in checkpoints."""
 
@@ -148,8 +143,8 @@ class SamplerStateHook(Hook):
             runner.train_dataloader.sampler.restore(checkpoint["sampler"])
 
 
-def frame_of(runner: Any) -> Any:
-    """The teacher-student frame of a run, out of the wrapper that distributed training puts around it."""
+def model_of(runner: Any) -> Any:
+    """The `TeacherStudent` of a run, without the wrapper that distributed training puts around it."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 

@@ -9,7 +9,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mmdet.registry import HOOKS, VISBACKENDS
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.visualization import BaseVisBackend, TensorboardVisBackend
@@ -18,7 +17,6 @@ from cissod_bench.results.curves import SCALARS
 from cissod_bench.ssod.hooks.diagnostics import OBSERVABLES
 
 
-@VISBACKENDS.register_module()
 class ScalarLog(BaseVisBackend):
     """Appends scalars to `scalars.jsonl`, one JSON object a line with the number of iterations done as `step`.
 
@@ -41,7 +39,6 @@ class ScalarLog(BaseVisBackend):
             file.write(json.dumps(line) + "\n")
 
 
-@VISBACKENDS.register_module()
 class TensorboardLog(TensorboardVisBackend):
     """mmengine's TensorBoard backend, whose reader forgets what a resumed run does again.
 
@@ -62,7 +59,6 @@ class TensorboardLog(TensorboardVisBackend):
         """Leave it out: it is in the run folder, and it would come before the run knows where it goes on."""
 
 
-@HOOKS.register_module()
 class ResumableLogsHook(Hook):
     """Notes the length of the log files in each checkpoint, and cuts them back to it on resume.
 

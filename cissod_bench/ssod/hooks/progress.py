@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from mmdet.registry import HOOKS
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from rich.console import Console
@@ -25,11 +24,11 @@ as going forward."""
 
 
 class Remaining:
-    """How long a run still takes: iterations at their present pace, evaluations and looks at D_u like the last one.
+    """How long a run still takes: iterations at their present pace, evaluations and inference passes like the last one.
 
     Args:
         evaluation: estimated length of an evaluation, in iterations; it holds until the first one has been seen.
-        look: the same of a teacher's look at D_u.
+        look: the same for a teacher inference pass over D_u.
         clock: seconds that only go forward.
     """
 
@@ -57,7 +56,7 @@ class Remaining:
         self._evaluation = seconds
 
     def looked(self, seconds: float) -> None:
-        """A look took so long, within an iteration whose own time is the rest."""
+        """An inference pass took this long, within an iteration whose own time is the rest."""
         self._look = seconds
         if self._last is not None:
             self._last += seconds
@@ -116,7 +115,6 @@ class _Phase:
             self._bar.stop()
 
 
-@HOOKS.register_module()
 class ProgressHook(Hook):
     """Shows training and evaluation on standard error, from the main process."""
 
@@ -126,7 +124,7 @@ class ProgressHook(Hook):
         self._console = Console(stderr=True)
         self._train: _Phase | None = None
         self._val: _Phase | None = None
-        self._sweep: _Phase | None = None
+        self._inference: _Phase | None = None
 
     def before_train(self, runner: Any) -> None:
         """Open the training bar where the run stands."""
@@ -143,7 +141,7 @@ class ProgressHook(Hook):
             note = ""
             if done % max(1, runner.max_iters // 100) == 0:
                 note = f"loss {float(outputs['loss'].detach()):.3f}"
-            left = (runner.max_iters - done, evaluations_after(runner, done), looks_after(runner, done))
+            left = (runner.max_iters - done, evaluations_after(runner, done), passes_after(runner, done))
             self._train.advance(done, self._remaining.seconds(*left), note)
 
     def after_train(self, runner: Any) -> None:
@@ -152,20 +150,20 @@ class ProgressHook(Hook):
             self._train.close()
             self._train = None
 
-    def before_sweep(self, runner: Any, batches: int) -> None:
-        """Open a bar for the teacher's look at all unlabelled images."""
-        self._sweep = self._open("Looking at D_u", batches)
+    def before_inference(self, runner: Any, batches: int) -> None:
+        """Open a bar for a teacher inference pass."""
+        self._inference = self._open("Teacher inference", batches)
 
-    def after_sweep_batch(self, runner: Any, done: int, damaged: list[str]) -> None:
+    def after_inference_batch(self, runner: Any, done: int, damaged: list[str]) -> None:
         """Move it."""
-        if self._sweep is not None:
-            self._advance(self._sweep, done)
+        if self._inference is not None:
+            self._advance(self._inference, done)
 
-    def after_sweep(self, runner: Any) -> None:
+    def after_inference(self, runner: Any) -> None:
         """Close it and go on with training."""
-        if self._sweep is not None:
-            self._sweep.close()
-            self._sweep = None
+        if self._inference is not None:
+            self._inference.close()
+            self._inference = None
             self._remaining.looked(time.monotonic() - self._opened)
             self._go_on(runner)
 
@@ -205,7 +203,6 @@ class ProgressHook(Hook):
             self._train = _Phase(self._console, "Training", runner.max_iters, runner.iter)
 
 
-@HOOKS.register_module()
 class ThroughputHook(Hook):
     """Logs `images_per_second` of all ranks, and `memory_mib`: the most that the GPU, or else the process, has held.
 
@@ -255,13 +252,13 @@ def evaluations_after(runner: Any, done: int) -> int:
     return last // interval - begun + (last % interval > 0)
 
 
-def looks_after(runner: Any, done: int) -> int:
-    """Looks at D_u that are still to come after `done` iterations, as far as the run's hooks tell by `looks_after`."""
-    return sum(hook.looks_after(runner, done) for hook in runner.hooks if hasattr(hook, "looks_after"))
+def passes_after(runner: Any, done: int) -> int:
+    """Looks at D_u that are still to come after `done` iterations, as far as the run's hooks tell by `passes_after`."""
+    return sum(hook.passes_after(runner, done) for hook in runner.hooks if hasattr(hook, "passes_after"))
 
 
 def estimates(runner: Any) -> tuple[float, float]:
-    """Lengths of an evaluation and of a look at D_u in iterations, by the number of their images."""
+    """Lengths of an evaluation and of an inference pass in iterations, by the number of their images."""
     validation = 0 if runner.val_loop is None else len(runner.val_dataloader.dataset)
     unlabeled = len(runner.train_dataloader.dataset.datasets[1])
     step = runner.train_dataloader.batch_size * get_world_size()

@@ -3,12 +3,10 @@
 from typing import Any
 
 import torch
-from mmdet.registry import HOOKS
 from mmengine.hooks import RuntimeInfoHook
 from torch import Tensor
 
 
-@HOOKS.register_module()
 class ScalarsHook(RuntimeInfoHook):
     """mmengine's hook for losses and learning rates; the losses of an interval take one transfer.
 

@@ -9,11 +9,9 @@ from typing import Any
 
 import torch
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
-from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
 
-@TASK_UTILS.register_module()
 class SyncFreeBoxCoder(DeltaXYWHBBoxCoder):
     """mmdet's coder for plain (N, 4) boxes whose constants are numbers, not tensors; same arguments."""
 

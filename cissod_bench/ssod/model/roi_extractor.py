@@ -14,12 +14,10 @@ from collections.abc import Sequence
 import torch
 from mmcv.ops import RoIAlign
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
-from mmdet.registry import MODELS
 from torch import Tensor
 from torch.nn import functional
 
 
-@MODELS.register_module()
 class SortedRoIExtractor(SingleRoIExtractor):
     """mmdet's `SingleRoIExtractor`, with the same arguments and values; sums on a CPU are in another order."""
 

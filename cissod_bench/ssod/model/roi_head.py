@@ -11,7 +11,6 @@ import torch
 from mmdet.models.losses import L1Loss, accuracy
 from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
-from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
@@ -131,7 +130,6 @@ def class_scores(head: Any, cls_score: Tensor) -> Tensor:
     return scores
 
 
-@MODELS.register_module()
 class BatchedRoIHead(StandardRoIHead):
     """`StandardRoIHead` that hardly waits for the device."""
 

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from mmdet.models.dense_heads import RPNHead
 from mmdet.models.losses import CrossEntropyLoss, L1Loss
-from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn import functional
@@ -24,7 +23,6 @@ EPS = torch.finfo(torch.float32).eps
 """What mmdet adds to the denominators of losses."""
 
 
-@MODELS.register_module()
 class BatchedRPNHead(RPNHead):
     """`RPNHead` that hardly waits for the device."""
 

@@ -3,7 +3,7 @@
 The arithmetic is that of mmdet's `SoftTeacher` (Xu et al., ICCV 2021; design facts in mmdet 3.x), and a test holds the
 two equal. What differs is what a method needs and a GPU likes:
 
-* the classification loss is told which pass it serves (`passes.py`), and the pass that is thrown away is not computed;
+* the classification loss is told which branch calls it (`branch.py`), and passes that mmdet throws away are left out;
 * the thresholds of pseudo labels come from a policy (`thresholds.py`) that sees all detections of the teacher;
 * the teacher stays in evaluation mode, also where its normalisation or dropout would notice;
 * an image, and a batch, without proposals gives zero losses instead of an error;
@@ -25,13 +25,13 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from cissod_bench.methods.user import import_file
-from cissod_bench.ssod.branch import serving
+from cissod_bench.ssod.branch import branch
 from cissod_bench.ssod.model.roi_extractor import pooling_layout
 from cissod_bench.ssod.model.roi_head import RoISamples, box_loss, class_scores, sample_rois
 from cissod_bench.ssod.model.sync_free_ops import make_sync_free
 from cissod_bench.ssod.model.views import chosen, homographies, project, send
 from cissod_bench.ssod.refinement import Refinement
+from cissod_bench.ssod.source_file import import_file
 
 Losses = dict[str, Any]
 
@@ -65,7 +65,6 @@ class TeacherView:
     thresholds: Tensor
 
 
-@MODELS.register_module()
 class TeacherStudent(SemiBaseDetector):
     """Teacher and student detectors, and one training iteration of Soft Teacher with a method's parts in it.
 
@@ -73,7 +72,7 @@ class TeacherStudent(SemiBaseDetector):
         detector: configuration of a two-stage detector, built twice.
         threshold: configuration of a threshold policy; `num_classes` is filled in.
         refinement: configuration of a `Refinement` of pseudo labels; `num_classes` and `channels` are filled in.
-        method_file: a user's own Python file, imported before anything is built: it registers what the other
+        method_file: a user's own Python file, imported before anything is built: it defines classes that the other
             arguments, and the configuration around them, name.
         semi_train_cfg: mmdet's keys for Soft Teacher, and `burn_in`, the number of first iterations on labelled images
             alone (0 in the paper).
@@ -104,9 +103,8 @@ class TeacherStudent(SemiBaseDetector):
             self.refinement = MODELS.build({**refinement, **sizes})
         for part in (self.student, self.teacher):
             make_sync_free(part)
-        self.iteration = 0  # set by the engine before each iteration
+        self.iteration = 0  # set by `TeacherStudentHook` before each iteration
         self.view: TeacherView | None = None  # of the current iteration; for hooks
-        self.observed: dict[str, Tensor] = {}  # (n,) numbers by class that hooks let be logged, by name
         self.calibration: Calibration | None = None  # of scores at test time; set by a hook
 
     @property
@@ -168,7 +166,7 @@ class TeacherStudent(SemiBaseDetector):
 
     def loss_by_gt_instances(self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample]) -> Losses:
         """Losses of the labelled images, (B, 3, H, W), with prefix `sup_`."""
-        with serving(self.loss_cls, "sup"):
+        with branch(self.loss_cls, "sup"):
             losses: Losses = self.student.loss(batch_inputs, batch_data_samples)
         if "loss_cls" not in losses:  # no proposal in the whole batch
             losses["loss_cls"] = _untouched(self.student.roi_head)
@@ -317,7 +315,7 @@ class TeacherStudent(SemiBaseDetector):
         if len(for_class.rois):
             background = self.background_scores(torch.split(for_class.rois[:, 1:], for_class.counts), samples, view)
             weight = torch.where(for_class.labels == head.num_classes, background, for_class.weights)
-            with serving(self.loss_cls, "unsup"):
+            with branch(self.loss_cls, "unsup"):
                 loss = self.loss_cls(cls_score, for_class.labels, weight, avg_factor=weight.sum().clamp(min=1.0))
             losses |= loss if isinstance(loss, dict) else {"loss_cls": loss}
         else:

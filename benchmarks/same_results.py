@@ -1,0 +1,239 @@
+"""Does a change leave every result as it was, to the bit? Trains each method for 60 iterations and compares.
+
+    python benchmarks/same_results.py                                      # with the values stored in tests/
+    python benchmarks/same_results.py --tree ../old --write old.json       # the values of another checkout ...
+    python benchmarks/same_results.py --stored old.json                    # ... to compare this one with
+
+Each run trains on the embedded `shapes` data set, on one CPU thread, through the command line, so the same script runs
+on older checkouts. Compared are the weights of the last checkpoint, every value of the log but times and memory, the
+logged diagnostics and the precisions of each class. In 60 iterations from scratch no detection is confident, so the
+thresholds are set low enough for thousands of pseudo labels; a run with too few of them is an error, since it would
+show nothing. Floating point depends on the processor and on PyTorch: values of another machine are refused.
+Exit code 1 if anything differs.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import pickle
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+
+ROOT = Path(__file__).resolve().parents[1]
+STORED = ROOT / "tests" / "same_results.json"
+PROGRAM = (sys.executable, "-c", "from cissod_bench.cli.main import main; main()")
+ITERATIONS = 60
+BURN_IN = 15
+LEAST_PSEUDO_LABELS = 100
+MACHINE_KEYS = ("time", "data_time", "memory_mib", "images_per_second")
+"""Logged values that no two runs share."""
+
+Values = dict[str, Any]
+
+
+def thresholds(theta: float) -> list[str]:
+    """Settings with which detections of an almost untrained teacher, scores around `theta`, become pseudo labels."""
+    return [
+        f"model.detector.test_cfg.rcnn.score_thr={theta / 4}",
+        f"model.semi_train_cfg.pseudo_label_initial_score_thr={theta / 2}",
+        f"model.semi_train_cfg.rpn_pseudo_thr={theta}",
+        "model.semi_train_cfg.reg_pseudo_thr=0.5",
+    ]
+
+
+GBS_POLICY = ["model.threshold.theta=0.08", "model.threshold.bounds=[0.05, 0.15]"]
+CREST = ["theta=0.08", "pick_threshold=0.08", "generations=3"]
+
+RUNS: dict[str, tuple[str, Sequence[str], Sequence[str]]] = {
+    "soft-teacher": ("soft-teacher", ["theta=0.08"], thresholds(0.08)),
+    "rfs": ("rfs", ["theta=0.08"], thresholds(0.08)),
+    "eqlv2": ("eqlv2", ["theta=0.002"], thresholds(0.002)),
+    "c2am": ("c2am", ["theta=0.08"], thresholds(0.08)),
+    "seesaw": ("seesaw", ["theta=0.08"], thresholds(0.08)),
+    "focal": ("focal", ["theta=0.08"], thresholds(0.08)),
+    "crest": ("crest", CREST, thresholds(0.08)),
+    "crest-all": ("crest", [*CREST, "align=true", "ignore_unkept=true", "reinit=true"], thresholds(0.08)),
+    "daso": ("daso", ["theta=0.08", "window=10"], thresholds(0.08)),
+    "defrcn": ("defrcn", ["theta=0.08", "fine_tuning=0.3"], thresholds(0.08)),
+    "labelmatch": ("labelmatch", ["theta=0.08", "interval=5"], thresholds(0.08)),
+    "gbs": ("gbs", ["crs_gamma=100000"], [*thresholds(0.08), *GBS_POLICY]),
+    "gbs-sweep": (
+        "gbs",
+        ["crs_gamma=100000", "sweep=true", "generations=3", "threshold=gradient", "normalize=false"],
+        [*thresholds(0.08), *GBS_POLICY],
+    ),
+    "own": ("own.py", [], [*thresholds(0.08), "model.threshold.value=0.08"]),
+}
+"""Name -> method, options and settings: every method of the registry, and the file that `create method` writes."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tree", type=Path, default=ROOT, help="checkout whose package is run")
+    parser.add_argument("--stored", type=Path, default=STORED, help="values to compare with")
+    parser.add_argument("--write", type=Path, help="write the values to this file and compare nothing")
+    parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS), help="some of the runs")
+    options = parser.parse_args()
+    stored = None if options.write else json.loads(options.stored.read_text())
+    if stored is not None and stored["machine"] != machine():
+        sys.exit(f"{options.stored} is of another machine, {stored['machine']}; this one is {machine()}. Use --write.")
+    with tempfile.TemporaryDirectory() as name:
+        program = Program(options.tree.resolve(), Path(name))
+        program("make-splits", "--task", "shapes", "--out", "split")
+        program("create", "method", "own")
+        found, differing = {}, 0
+        for run in options.only:
+            started = time.perf_counter()
+            found[run] = train(program, run)
+            different = [] if stored is None else differences(stored["runs"][run], found[run])
+            differing += bool(different)
+            verdict = "" if stored is None else f"DIFFERS: {', '.join(different)}" if different else "same bits"
+            values = "{pseudo_labels:6,} pseudo labels, loss {loss:.6f}, AP {AP:.6f}".format(**found[run])
+            if options.write:
+                options.write.write_text(json.dumps({"machine": machine(), "runs": found}, indent=1) + "\n")
+            print(f"{run:14} {time.perf_counter() - started:5.1f} s  {values}  {verdict}", flush=True)
+    if stored is not None:
+        print(f"{len(found)} runs, {differing} differ")
+    sys.exit(1 if differing else 0)
+
+
+class Program:
+    """The command line of a checkout, in a folder."""
+
+    def __init__(self, tree: Path, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
+
+    def __call__(self, *arguments: str) -> None:
+        """Run a command; its output is shown only if it fails."""
+        done = subprocess.run(
+            [*PROGRAM, *arguments], cwd=self.folder, env=self.environment, capture_output=True, text=True
+        )
+        if done.returncode:
+            sys.exit(f"{' '.join(arguments)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+
+def train(program: Program, name: str) -> Values:
+    """Train a run and read what it left: digests to compare, and a few numbers to look at."""
+    method, options, settings = RUNS[name]
+    common = [f"model.semi_train_cfg.burn_in={BURN_IN}", f"train_cfg.val_interval={ITERATIONS // 2}"]
+    pairs = [*(("-o", each) for each in options), *(("--set", each) for each in [*common, *settings])]
+    program(
+        *("run", "--task", "shapes", "--method", method, "--split", "split", "--out", name),
+        *("--iterations", str(ITERATIONS), "--device", "cpu", "--threads", "1", "--workers", "0", "--logger", "none"),
+        *(argument for pair in pairs for argument in pair),
+    )
+    return values(program.folder / name)
+
+
+def values(run: Path) -> Values:
+    """What a run folder holds: digests, number of pseudo labels, last loss and AP.
+
+    Raises:
+        SystemExit: too few pseudo labels.
+    """
+    file = run / "checkpoints" / f"iter_{ITERATIONS}.pth"
+    weights = torch.load(file, weights_only=False, pickle_module=WeightsAlone, map_location="cpu")
+    scalars, diagnostics = read_lines(run / "scalars.jsonl"), read_lines(run / "observables.jsonl")
+    pseudo_labels = sum(sum(line.get("pseudo_labels", {}).get("given", ())) for line in diagnostics)
+    if pseudo_labels < LEAST_PSEUDO_LABELS:
+        sys.exit(f"{run.name}: {pseudo_labels} pseudo labels. Lower the thresholds: this run shows nothing.")
+    with np.load(run / "per_class.npz") as arrays:
+        per_class = {name: arrays[name] for name in arrays.files}
+    return {
+        "weights": digest((name, tensor.numpy()) for name, tensor in sorted(weights["state_dict"].items())),
+        "scalars": by_key(scalars),
+        "diagnostics": by_key(diagnostics),
+        "per_class": digest(sorted(per_class.items())),
+        "pseudo_labels": pseudo_labels,
+        "loss": [line["loss"] for line in scalars if "loss" in line][-1],
+        "AP": [line["all/AP"] for line in scalars if "all/AP" in line][-1],
+    }
+
+
+class WeightsAlone:
+    """Reads a checkpoint whatever classes of the package it holds, which another checkout may have elsewhere."""
+
+    class Unpickler(pickle.Unpickler):
+        """Takes the package's own objects for empty ones."""
+
+        def find_class(self, module: str, name: str) -> Any:
+            """The class of that name."""
+            return Unread if module.startswith("cissod_bench.") else super().find_class(module, name)
+
+
+class Unread:
+    """In place of an object of the package."""
+
+    def __new__(cls, *_: Any) -> "Unread":
+        """An empty one."""
+        return super().__new__(cls)
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Lines of JSON without the values of the machine."""
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in MACHINE_KEYS} for line in lines]
+
+
+def by_key(lines: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Short digest of the steps and values of each logged name."""
+    series: dict[str, list[Any]] = {}
+    for line in lines:
+        for key, value in line.items():
+            series.setdefault(key, []).append((line["step"], value))
+    return {key: hashlib.sha256(json.dumps(series[key]).encode()).hexdigest()[:12] for key in sorted(series)}
+
+
+def digest(arrays: Iterable[tuple[str, np.ndarray]]) -> str:
+    """SHA-256 of named arrays: names, kinds, shapes and bytes."""
+    found = hashlib.sha256()
+    for name, array in arrays:
+        found.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+def differences(one: Values, other: Values) -> list[str]:
+    """Names of what is not the same in `other`, which may log more than `one`."""
+    found = []
+    for key, value in one.items():
+        if isinstance(value, dict):
+            found += [f"{key}.{inner}" for inner in value if other[key].get(inner) != value[inner]]
+        elif other[key] != value:
+            found.append(key)
+    return found
+
+
+def machine() -> dict[str, str]:
+    """What the last bits of a result depend on."""
+    return {
+        "processor": processor(),
+        "vectors": torch.backends.cpu.get_cpu_capability(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def processor() -> str:
+    """Name of the processor."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,6 @@
+"""The names that tables of boxes have in CReST's checkpoints of version 0.1, so that these can still be read."""
+
+from cissod_bench.ssod.data.pseudo_boxes import PromotedLabels as JoiningLabels
+from cissod_bench.ssod.data.pseudo_boxes import PseudoBoxes as FoundBoxes
+
+__all__ = ["FoundBoxes", "JoiningLabels"]

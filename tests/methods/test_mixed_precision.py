@@ -1,0 +1,64 @@
+"""Every method of the registry under autocast: losses, thresholds and refinements stay in single precision."""
+
+import math
+
+import pytest
+import torch
+
+from cissod_bench.methods.base import Method
+from cissod_bench.methods.registry import METHODS
+from tests.methods.plain import config_of, frame_of
+from tests.methods.test_every_method import EVERYTHING, low_threshold
+from tests.ssod.frames import batch
+
+
+def losses_of(method: Method, dtype: torch.dtype | None) -> tuple[dict[str, float], torch.nn.Module]:
+    """Losses of one iteration of a new frame with their gradients taken, and the frame."""
+    model = frame_of(config_of(method, **low_threshold(method)), semi=EVERYTHING)
+    fc_cls = model.student.roi_head.bbox_head.fc_cls
+    if fc_cls.bias is not None:
+        for detector in (model.student, model.teacher):
+            torch.nn.init.zeros_(detector.roi_head.bbox_head.fc_cls.bias)
+    torch.manual_seed(0)
+    with torch.autocast("cpu", dtype, enabled=dtype is not None):
+        loss, logs = model.parse_losses(model.loss(*batch(0)))
+    loss.backward()
+    return {name: float(value.detach()) for name, value in logs.items()}, model
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+def test_losses_under_autocast_are_close_and_all_state_stays_single(method: Method) -> None:
+    expected, plain = losses_of(method, None)
+    actual, mixed = losses_of(method, torch.bfloat16)
+    assert actual.keys() == expected.keys()
+    assert all(math.isfinite(value) for value in actual.values()), actual
+    # Labelled passes see the same boxes; bf16 keeps three digits of features, so losses agree to a few per cent.
+    for name in ("sup_loss_rpn_cls", "sup_loss_rpn_bbox"):
+        assert actual[name] == pytest.approx(expected[name], rel=0.05), name
+    assert actual["sup_loss_cls"] == pytest.approx(expected["sup_loss_cls"], rel=0.15)
+    for name, buffer in mixed.named_buffers():
+        assert buffer.dtype == plain.get_buffer(name).dtype, name
+        assert not buffer.is_floating_point() or torch.isfinite(buffer).all(), name
+    assert all(parameter.dtype == torch.float32 for parameter in mixed.parameters())
+    gradients = [parameter.grad for parameter in mixed.student.parameters() if parameter.grad is not None]
+    assert all(gradient.dtype == torch.float32 and torch.isfinite(gradient).all() for gradient in gradients)
+    assert mixed.view is not None
+    assert all(found.bboxes.dtype == found.scores.dtype == torch.float32 for found in mixed.view.pseudo)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+def test_a_loss_is_the_same_number_under_autocast(method: Method) -> None:
+    """The frame hands float32 logits to the loss; autocast around it must change nothing."""
+    _, model = losses_of(method, None)
+    head = model.student.roi_head.bbox_head
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(40, head.fc_cls.out_features, generator=generator).clamp(-25, 25)
+    labels = torch.randint(head.num_classes + 1, (40,), generator=generator)
+    weights = torch.rand(40, generator=generator)
+    values = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = head.loss_cls(logits, labels, weights, avg_factor=weights.sum())
+        values.append(loss)
+    assert values[1].dtype == torch.float32
+    assert torch.equal(values[0], values[1])

@@ -1,0 +1,42 @@
+"""Waits of one step of stock `SoftTeacher` and of every method by place, as JSON: a process of its own."""
+
+import json
+import logging
+from typing import Any
+
+from torch import nn
+
+from cissod_bench.methods.registry import METHODS
+from cissod_bench.ssod import fake_device as pretended
+from tests.methods.plain import config_of, frame_of
+from tests.methods.test_every_method import EVERYTHING, low_threshold
+from tests.ssod.frames import LOW, batch, build, detector_config, frame
+
+
+def counts(model: nn.Module) -> dict[str, Any]:
+    """Launches, copies, and waits by place of the losses of one step and their gradients."""
+    inputs, samples = batch(0)
+    with pretended.counting() as counted:
+        pretended.move(model)
+        there = {name: images.to(pretended.NAME) for name, images in inputs.items()}
+        moved = {name: [sample.to(pretended.NAME) for sample in each] for name, each in samples.items()}
+        for counter in (counted.launches, counted.copies, counted.waits):
+            counter.clear()
+        loss, _ = model.parse_losses(model.loss(there, moved))
+        loss.backward()
+        return {"launches": counted.launches.total(), "copies": counted.copies.total(), "waits": dict(counted.waits)}
+
+
+def main() -> None:
+    logging.disable(logging.INFO)
+    stock = build({"type": "SoftTeacher"}, detector_config(), {**LOW, "cls_pseudo_thr": 0.13})
+    stock.load_state_dict(frame().state_dict())
+    found = {"stock": counts(stock.train()), "frame": counts(frame())}
+    for name, method in METHODS.items():
+        model = frame_of(config_of(method, **low_threshold(method)), semi=EVERYTHING)
+        found[name] = counts(model)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
