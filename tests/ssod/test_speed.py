@@ -16,8 +16,8 @@ from cissod_bench.ssod.hooks.scalars import ScalarsHook
 from cissod_bench.ssod.precision import FrameOptimWrapper, check_amp
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.runner import run_job
-from tests.engine.conftest import tiny_job
 from tests.ssod.frames import batch, frame, train_steps
+from tests.tiny import tiny_job
 
 
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])

@@ -27,9 +27,8 @@ from cissod_bench.training import build_config as config
 from cissod_bench.training import data_config as data
 from cissod_bench.training.detectors import get_detector
 from cissod_bench.training.runner import run_job
-from tests.engine.conftest import tiny_job
-from tests.engine.test_run import final_state
 from tests.ssod.frames import frame
+from tests.tiny import final_state, tiny_job
 
 PIPELINE = data.test_pipeline(get_detector("r18-small"))
 

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from cissod_bench.methods.registry import METHODS
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.earlier_configs import NAMES, in_todays_terms
-from tests.engine.conftest import tiny_job
+from tests.tiny import tiny_job
 
 OPTIONS: dict[str, dict[str, str]] = {"crest": {"align": "true"}, "gbs": {"threshold": "labelmatch"}}
 PLUGINS = "cissod_bench.engine.plugins"

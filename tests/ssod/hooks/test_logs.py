@@ -19,7 +19,7 @@ from cissod_bench.training import loggers
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.loggers import LOGGERS, backends, choose_loggers
 from cissod_bench.training.runner import run_job
-from tests.engine.test_resume import in_child, run_until, tiny_job
+from tests.training.test_resume import in_child, run_until, tiny_job
 
 
 class Clock:

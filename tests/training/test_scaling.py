@@ -9,7 +9,7 @@ from cissod_bench.errors import UserError
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.run_plan import plan, plan_lines
 from cissod_bench.training.scaling import scaled_length, scaled_momentum, scaled_optimizer
-from tests.engine.conftest import tiny_job
+from tests.tiny import tiny_job
 
 
 def test_sgd_scales_linearly_and_says_where_that_ends() -> None:

@@ -14,8 +14,7 @@ from cissod_bench.splits.make import make_splits
 from cissod_bench.splits.plan import Variant
 from cissod_bench.tasks.registry import get_task
 from cissod_bench.training.runner import run_job
-from tests.engine.conftest import TASK_FILE, tiny_job
-from tests.engine.test_run import final_state
+from tests.tiny import TASK_FILE, final_state, tiny_job
 
 Change = Callable[[dict[str, Any]], None]
 

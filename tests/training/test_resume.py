@@ -28,7 +28,7 @@ from cissod_bench.ssod.stopping import stop_on_signals
 from cissod_bench.training import build_config as config
 from cissod_bench.training.job import Job
 from cissod_bench.training.runner import run_job
-from tests.engine import conftest
+from tests import tiny as tiny_runs
 
 OF_THE_MACHINE = ("time", "data_time", "memory", "images_per_second", "memory_mib")
 """Scalars that no two runs have in common."""
@@ -36,7 +36,7 @@ OF_THE_MACHINE = ("time", "data_time", "memory", "images_per_second", "memory_mi
 
 def tiny_job(tiny: Path, out: Path, **changes: Any) -> Job:
     """A tiny job that a forked process can evaluate: hotcoco's threads, once started, are not there in a fork."""
-    return conftest.tiny_job(tiny, out, **{"evaluator": "pycocotools", **changes})
+    return tiny_runs.tiny_job(tiny, out, **{"evaluator": "pycocotools", **changes})
 
 
 def in_child(action: Callable[[], Any]) -> int:

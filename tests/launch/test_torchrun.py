@@ -28,7 +28,7 @@ from cissod_bench.ssod.stopping import AGREE
 from cissod_bench.training import detectors
 from cissod_bench.training.distributed import place_from_slurm, place_in_group
 from cissod_bench.training.runner import run_job
-from tests.engine.conftest import tiny_job
+from tests.tiny import tiny_job
 
 PROGRAM = ["-m", "cissod_bench.cli.main"]
 ITERATIONS = 6

@@ -29,7 +29,7 @@ from cissod_bench.training.build_config import build_config
 from cissod_bench.training.job import Job, resolve_job
 from cissod_bench.training.runner import QuietRunner, start_folder
 from cissod_bench.training.spec import RunSpec
-from tests.engine.conftest import TASK_FILE
+from tests.tiny import TASK_FILE
 
 COCO = sorted([*FROM_COCO, "sports ball"])
 SIDE = 64

@@ -19,42 +19,15 @@ from cissod_bench.methods.registry import METHODS
 from cissod_bench.results.record import load_result
 from cissod_bench.splits.make import make_splits
 from cissod_bench.splits.plan import Variant
-from cissod_bench.ssod.hooks.progress import ProgressHook
 from cissod_bench.ssod.metric import GroupAP
 from cissod_bench.ssod.model.teacher_student import TeacherStudent
 from cissod_bench.tasks.registry import get_task
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.config_diff import differences, is_path
 from cissod_bench.training.detectors import get_detector
-from cissod_bench.training.job import Job
 from cissod_bench.training.runner import run_job
 from cissod_bench.training.schedules import SCHEDULES
-from tests.engine.conftest import tiny_job
-
-
-class Killed(Exception):
-    """The end of a process that had no time to say so."""
-
-
-def interrupted(job: Job, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    """Run a job that dies after so many iterations, the checkpoint of the last one written."""
-    original = ProgressHook.after_train_iter
-
-    def die(self: ProgressHook, runner: Any, *args: Any, **kwargs: Any) -> None:
-        original(self, runner, *args, **kwargs)
-        if (job.out / "checkpoints" / f"iter_{after}.pth").exists():
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ProgressHook, "after_train_iter", die)
-        with pytest.raises(Killed):
-            run_job(job)
-    assert not (job.out / "result.json").exists()
-
-
-def final_state(out: Path, iteration: int) -> dict[str, torch.Tensor]:
-    state = torch.load(out / "checkpoints" / f"iter_{iteration}.pth", weights_only=False)["state_dict"]
-    return dict(state)
+from tests.tiny import Killed, final_state, interrupted, tiny_job
 
 
 @pytest.mark.parametrize("method", METHODS)

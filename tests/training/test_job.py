@@ -12,7 +12,7 @@ from cissod_bench.tasks.registry import TASKS
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.run_plan import plan, plan_lines
 from cissod_bench.training.validation import read_validation
-from tests.engine.conftest import tiny_job
+from tests.tiny import tiny_job
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from cissod_bench.training.overrides import parse_overrides
 from cissod_bench.training.preflight import check_parts
 from cissod_bench.training.run_plan import plan, plan_lines
 from cissod_bench.training.runner import run_job
-from tests.engine.conftest import tiny_job
+from tests.tiny import tiny_job
 
 
 def test_values_are_python_literals_or_text() -> None:
