@@ -53,10 +53,9 @@ def build_config(job: Job) -> Config:
     Raises:
         UserError: an override does not fit.
     """
-    # A copy in which nothing is shared: an override is meant for one place.
-    settings = PlainConfig(resolved(job)).to_dict()
-    apply_overrides(settings, job.spec.overrides)
-    return PlainConfig(settings)
+    config = PlainConfig(resolved(job))
+    apply_overrides(config, job.spec.overrides)
+    return config
 
 
 def export_config(job: Job, file: Path) -> None:
