@@ -141,7 +141,7 @@ def run(spec: RunSpec, *, progress: bool = False) -> "RunFolder":
 
     Raises:
         UserError: something does not exist or does not fit, or the folder holds another run.
-        Stopped: a signal asked the run to stop.
+        Stopped: the run received a signal to stop.
         ProcessDied: one of several processes died.
 
     Example:

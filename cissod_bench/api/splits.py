@@ -37,14 +37,14 @@ def make_splits(
         task: a built-in task, or a task file (.toml).
         out: folder to make; several seeds make out/seed0, ..., several folds out/fold0, ...
         seeds: seed of the split, or several.
-        folds: number of parts, each held out for validation in turn; 0 for none.
+        folds: number of cross-validation folds; 0 for none.
         annotations: training annotations in COCO form, plain, .gz or .xz. Default: under `data_root`.
         majority_annotations: of coco-o365, the COCO annotations. Default: under `data_root`.
         images: folder of the training images, to check that every image is there.
         data_root: folder that the task's paths are relative to.
         cache: where to keep what is read from large files; False for nowhere, True for ~/.cache/cissod-bench.
         force: replace another split that lies there.
-        plot: draw the distribution of the classes too.
+        plot: also plot the class distribution.
         progress: show bars on standard error.
 
     Raises:
@@ -137,7 +137,7 @@ def load_split(folder: AnyPath, *, verify: bool = True) -> "Split":
         verify: compare the SHA-256 of every file with the manifest.
 
     Raises:
-        UserError: there is no split, or it is not the one that was written.
+        UserError: no split is found, or it was changed after it was written.
 
     Example:
         >>> import cissod_bench as cb

@@ -1,4 +1,4 @@
-"""Backbone weights from a file that the user gives, held against the backbone before anything runs."""
+"""Check a user's file of backbone weights before anything runs."""
 
 from pathlib import Path
 from typing import Any
@@ -9,15 +9,15 @@ from cissod_bench.ssod.weights import check_weights, read_weights
 def check_backbone(path: Path, backbone: dict[str, Any], wanted: str) -> str | None:
     """Make sure that a file has every weight of the backbone, in the right shape.
 
-    mmengine loads what fits and logs the rest, so a wrong file would go unnoticed.
+    mmengine loads what fits and only logs the rest, so a wrong file would go unnoticed.
 
     Args:
         path: a PyTorch checkpoint: a state dict, or a dict with one as `state_dict`; names may begin with "backbone.".
         backbone: mmdet's configuration of the backbone.
-        wanted: what the file has to hold, for messages.
+        wanted: what the file must hold, for messages.
 
     Returns:
-        The prefix of the names in the file ("backbone."), None without one: mmengine has to be told.
+        The prefix of the names in the file ("backbone.") for mmengine, or None.
 
     Raises:
         UserError: not a checkpoint, or a weight is missing or of another shape.

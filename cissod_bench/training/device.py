@@ -1,4 +1,4 @@
-"""On which device a run trains, and with how many threads."""
+"""Device and number of threads of a run."""
 
 import os
 
@@ -12,10 +12,10 @@ def pick_device(name: str, processes: int = 1) -> str:
 
     Args:
         name: "auto", "cuda" or "cpu".
-        processes: training processes on this machine, each of which needs a GPU of its own.
+        processes: training processes on this machine, each of which needs its own GPU.
 
     Raises:
-        UserError: not a device, or more GPUs than there are.
+        UserError: an unknown device, or too few GPUs.
     """
     if name not in ("auto", "cuda", "cpu"):
         raise unknown_name("device", name, ("auto", "cuda", "cpu"))
@@ -23,17 +23,17 @@ def pick_device(name: str, processes: int = 1) -> str:
         return "cpu"
     available = torch.cuda.device_count()
     if available == 0:
-        raise UserError("--device cuda: PyTorch finds no GPU; `cissod-bench doctor` says more.")
+        raise UserError("--device cuda: PyTorch finds no GPU. See `cissod-bench doctor`, or give --device cpu.")
     if processes > available:
-        raise UserError(f"--gpus {processes}: this machine has {available}. --device cpu takes processes without GPUs.")
+        raise UserError(f"--gpus {processes}: this machine has {available}. Give fewer, or --device cpu.")
     return "cuda"
 
 
 def default_threads(processes: int = 1) -> int:
-    """Threads for PyTorch's CPU operators: OMP_NUM_THREADS where it is set, else the machine's cores shared out.
+    """Threads for PyTorch's CPU operators: OMP_NUM_THREADS if set, else an equal share of the cores.
 
     Args:
         processes: training processes on this machine.
     """
-    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # OpenMP allows a list, one number a level
+    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # OpenMP allows a list, one number per level
     return int(given) if given.isdecimal() and int(given) > 0 else max(1, (os.cpu_count() or 1) // processes)

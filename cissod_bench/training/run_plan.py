@@ -1,4 +1,4 @@
-"""What a run is going to do, in words, before it does it."""
+"""The plan of a run, printed before it starts."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from cissod_bench.training.scaling import rule, scaled_length
 
 
 def plan(job: Job) -> dict[str, Any]:
-    """The facts a user should see before a run starts, for printing or as JSON.
+    """What a user should see before a run starts, as plain values.
 
     Raises:
         UserError: an override does not fit the configuration.

@@ -15,7 +15,7 @@ from cissod_bench.cli.sweep import read
 from cissod_bench.errors import UserError
 from cissod_bench.io import write_text
 from cissod_bench.launch.arguments import run_arguments
-from cissod_bench.launch.status import Member, Note, Standing, standing, write_note
+from cissod_bench.launch.status import Member, Note, RunState, state_of, write_note
 from cissod_bench.launch.sweep import grid_members
 from cissod_bench.results.record import write_result
 from cissod_bench.results.run_key import RunKey, facts_of
@@ -98,11 +98,11 @@ def test_what_is_asked_for_is_what_is_recorded(tiny: Path, tmp_path: Path, share
     asked = run_key(member.spec)
     assert member.folder.result().key == msgspec.convert(msgspec.to_builtins(asked), RunKey)
     assert member.folder.held() == facts_of(asked)
-    assert standing(member) == Standing("done")
+    assert state_of(member) == RunState("done")
 
     interrupt(member)
     assert member.folder.held() == facts_of(asked), "by its configuration"
-    assert standing(member) == Standing("waiting"), "it continues"
+    assert state_of(member) == RunState("waiting"), "it continues"
 
 
 @pytest.mark.parametrize(
@@ -127,24 +127,24 @@ def test_a_folder_that_holds_another_run_says_so(
     other = one_run(tiny, tmp_path, *given, *options.replace("FOLDER", str(tmp_path)).split())
     assert other.out == made.out or "--set" in options
     other = in_the_folder_of(made, other)
-    state = standing(other)
+    state = state_of(other)
     assert (state.state, state.reason) == ("another run", f"holds another run: {difference}")
     interrupt(made)
-    assert standing(other).state == "another run"
+    assert state_of(other).state == "another run"
 
 
 def test_what_cannot_be_compared_is_no_run_that_is_done(tiny: Path, tmp_path: Path, shared: list[str]) -> None:
     given = ("--method", "rfs", "--iterations", "3", *shared)
     made = one_run(tiny, tmp_path, *given)
     make(made)
-    state = standing(one_run(tiny, tmp_path, *given, "--detector", "r18-smal"))
+    state = state_of(one_run(tiny, tmp_path, *given, "--detector", "r18-smal"))
     assert state.state == "failed"
     assert "Did you mean 'r18-small'?" in state.reason
     interrupt(made)
     for text in ("run = {", "run = later()", "walk = {}"):
         (made.out / "config.py").write_text(text)
-        assert standing(made).state == "failed"
-        assert f"{made.folder.config}: not the configuration of a run" in standing(made).reason
+        assert state_of(made).state == "failed"
+        assert f"{made.folder.config}: not the configuration of a run" in state_of(made).reason
 
 
 def test_a_job_for_another_run_is_not_this_one(
@@ -153,11 +153,11 @@ def test_a_job_for_another_run_is_not_this_one(
     given = ("--method", "rfs", "--iterations", "3", *shared)
     this = one_run(tiny, tmp_path, *given)
     other = in_the_folder_of(this, one_run(tiny, tmp_path, *given, "--set", f"{LR}=0.5"))
-    write_note(this, Note(cluster="slurm", job="7", asked=facts_of(run_key(this.spec))))
+    write_note(this, Note(cluster="slurm", job="7", facts=facts_of(run_key(this.spec))))
     monkeypatch.setattr("cissod_bench.launch.status.job_state", lambda *_: ("queued", "job 7"))
-    assert standing(this) == Standing("queued", "job 7")
-    assert standing(other).state == "another run"
-    assert standing(other).reason.startswith(f"is taken by job 7 for another run: overrides.{LR}: nothing there")
+    assert state_of(this) == RunState("queued", "job 7")
+    assert state_of(other).state == "another run"
+    assert state_of(other).reason.startswith(f"is taken by job 7 for another run: overrides.{LR}: nothing there")
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_a_sweep_starts_nothing_where_a_folder_holds_another_run(asked: Callable
     for options in ([], ["--status"], ["--dry-run"]):
         outcome = asked("--amp", "bf16", *options)
         assert isinstance(outcome.exception, UserError), options
-        assert str(outcome.exception).startswith("1 of 1 runs: the folder holds another run, see the table")
+        assert str(outcome.exception).startswith("1 of 1 run folders hold another run, see the table")
         assert "another run" in outcome.stdout
         assert "amp: None there, 'bf16' asked for" in " ".join(outcome.stdout.split())
 

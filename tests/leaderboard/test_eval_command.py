@@ -97,7 +97,7 @@ def test_a_record_for_the_leaderboard(files, split):
         ([], "Give --task, or --split"),
         (["--task", "coco-split3"], "Did you mean"),
         (["--task", "coco-split1", "--data-root", "nowhere"], "--annotations"),
-        (["--task", "coco-split1", "--out", "x"], "give --split, --method"),
+        (["--task", "coco-split1", "--out", "x"], "Give --split, --method"),
         (["--task", "lvis", "--annotations", "gt.json"], "give --split"),
         (["--task", "shapes"], "give --split"),
     ],

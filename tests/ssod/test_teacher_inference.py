@@ -147,7 +147,7 @@ def test_a_signal_stops_within_a_look_and_the_run_goes_on_exactly(
     with monkeypatch.context() as patch:
         patch.setattr(ProgressHook, "after_inference_batch", after_inference_batch)
         with pytest.raises(
-            Stopped, match=r"inference pass after iteration 6. The same command goes on from .*iter_4.pth"
+            Stopped, match=r"inference pass after iteration 6. Run the same command again to resume from .*iter_4.pth"
         ) as error:
             run_job(stopped)
     assert error.value.exit_code == 128 + signal.SIGTERM

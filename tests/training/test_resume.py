@@ -158,7 +158,7 @@ def test_a_signal_stops_with_a_checkpoint(
     assert [path.name for path in checkpoints(job.out / "checkpoints")] == ["iter_3.pth"]
     said = capfd.readouterr().err
     assert f"Stopped by {number.name} at iteration 3" in said
-    assert "The same command goes on from there" in said
+    assert "Run the same command again to resume from there" in said
 
 
 def test_a_stopped_run_goes_on_exactly(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
