@@ -59,3 +59,17 @@ def blaming(path: Path) -> Iterator[None]:
             lines.append(error.lineno)
         where = f"{path}, line {lines[-1]}" if lines else str(path)
         raise UserError(f"{where}: {type(error).__name__}: {error}") from error
+
+
+def remedy_of_import(error: ImportError) -> str | None:
+    """What to do where a library cannot be loaded for a known reason, None for any other error.
+
+    mmdet asks for two distributions of OpenCV that unpack into the same folder. Where the one with windows came last,
+    importing it needs libGL, which servers and container images lack.
+    """
+    if not any(name in str(error) for name in ("libGL", "libgthread", "libSM", "libXext")):
+        return None
+    return (
+        f"OpenCV cannot be loaded ({error}): the distribution with windows is installed over the headless one. Run "
+        "`pip install --force-reinstall --no-deps opencv-python-headless`."
+    )

@@ -6,6 +6,7 @@ from typing import Any
 import typer
 
 from cissod_bench.cli.options import DataRoot, Json
+from cissod_bench.errors import remedy_of_import
 
 
 def doctor(data_root: DataRoot = Path("data"), as_json: Json = False) -> None:
@@ -51,11 +52,11 @@ def device() -> dict[str, str]:
         gpu = f"{torch.cuda.device_count()} x {properties.name}, {properties.total_memory / 2**30:.0f} GiB"
     else:
         gpu = "none: training runs on the CPU"
-    backend = operators.backend()
-    return {
-        "gpu": gpu,
-        "operators": {"mmcv": "compiled mmcv", "torchvision": "torchvision (no compiled mmcv)"}[backend],
-    }
+    try:
+        served = {"mmcv": "compiled mmcv", "torchvision": "torchvision (no compiled mmcv)"}[operators.backend()]
+    except ImportError as error:
+        served = f"none: {remedy_of_import(error) or error}"
+    return {"gpu": gpu, "operators": served}
 
 
 _SITES = {

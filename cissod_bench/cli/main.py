@@ -19,7 +19,7 @@ from cissod_bench.cli.report import report
 from cissod_bench.cli.run import run
 from cissod_bench.cli.splits import app as splits_app
 from cissod_bench.cli.sweep import sweep
-from cissod_bench.errors import ProcessDied, Stopped, UserError
+from cissod_bench.errors import ProcessDied, Stopped, UserError, remedy_of_import
 
 app = typer.Typer(
     name="cissod-bench",
@@ -50,6 +50,11 @@ def main() -> None:
         app()
     except UserError as error:
         _stop(str(error))
+    except ImportError as error:
+        remedy = remedy_of_import(error)
+        if remedy is None:
+            raise
+        _stop(remedy)
     except OSError as error:
         # A full disk or missing permission. Without a file name it was standard output, or a bug of ours.
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):

@@ -20,7 +20,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 NAME = "fake"
-_SIZED_BY_VALUES = ("nonzero", "masked_select", "unique", "_unique2", "unique_dim", "bincount", "nms", "linalg_inv_ex")
+_SIZED_BY_VALUES = (
+    "nonzero", "masked_select", "unique", "_unique2", "unique_dim", "bincount", "nms", "linalg_inv_ex", "equal",
+)  # fmt: skip
 _ALLOCATIONS = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
 
 

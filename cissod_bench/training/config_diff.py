@@ -22,7 +22,7 @@ PATHS = (
 """Endings of the names of path settings. The run key identifies the content of those files."""
 _INDIFFERENT = ("num_workers", "persistent_workers", "prefetch_factor", "pin_memory", "worker_init_fn", "damaged_limit")
 _APART = (
-    *("run", "method_digest", "custom_imports"),
+    *("run", "method_digest", "custom_imports", "optim_wrapper.amp", "optim_wrapper.precision"),
     *("visualizer", "log_level", "load_from", "resume", "launcher", "model_wrapper_cfg"),
 )
 """Settings compared through the run key, and settings that only start or log a run; processes show in the batch."""

@@ -38,7 +38,7 @@ _DECIDED_ELSEWHERE = {
     "give --iterations": ("max_iters",),
     "give --workers": ("num_workers",),
     "give --device": ("device", "dist_cfg"),
-    "give --amp": ("amp",),
+    "give --precision": ("precision",),
     "give --backbone": ("init_cfg",),
     "give --hidden": ("hidden",),
     "give --damaged-images": ("damaged_limit",),

@@ -81,7 +81,7 @@ def test_a_component_can_be_set_where_there_was_none() -> None:
         ("train_cfg.val_interval", -3, "must be at least 1"),
         ("val_dataloader.batch_size", 0, "must be at least 1"),
         ("log_level", "FOO", r"Unknown value 'FOO'. Did you mean 'INFO'\?"),
-        ("optim_wrapper.amp", "fp64", "give --amp"),
+        ("optim_wrapper.precision", "fp64", "give --precision"),
         ("default_scope", "../../../x", r"cannot be set here. --set takes model.\*, optim_wrapper.\*"),
         ("train_dataloader.sampler.type", "Foo", "cannot be set here. --set takes"),
         ("custom_hooks.7.batch", 3, "the images in a step decide the learning rate"),
