@@ -1,7 +1,6 @@
 """The program as a user meets it."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -140,20 +139,6 @@ def test_an_error_is_one_sentence_and_exit_code_2(
         program.main()
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith("Error: Unknown task 'coco-split3'. Did you mean 'coco-split")
-
-
-def test_devices_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cissod_bench.errors import UserError
-    from cissod_bench.training.device import default_threads, pick_device
-
-    assert pick_device("cpu") == "cpu"
-    with pytest.raises(UserError, match=r"Unknown device 'gpu'"):
-        pick_device("gpu")
-    monkeypatch.setattr(os, "cpu_count", lambda: 12)
-    for given, expected in (("3", 3), ("2,1", 2), ("many", 12), ("0", 12)):
-        monkeypatch.setenv("OMP_NUM_THREADS", given)
-        assert default_threads() == expected
-    assert default_threads(processes=5) == 2
 
 
 def test_an_option_without_a_value_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
