@@ -30,7 +30,7 @@ from cissod_bench.methods.gbs.gbt import ClassThreshold
 from cissod_bench.methods.softmax_focal import softmax_focal
 from cissod_bench.ssod import fake_device
 from cissod_bench.ssod.branch import branch
-from cissod_bench.training.detectors import SOFT_TEACHER
+from cissod_bench.training.recipes.detectors import SOFT_TEACHER
 
 CLASSES = (80, 365, 1203)
 LABELED_ROIS, UNLABELED_ROIS, DETECTIONS = 512, 2048, 400

@@ -11,7 +11,7 @@ import msgspec
 from cissod_bench.api.paths import AnyPath, optional
 from cissod_bench.errors import UserError
 from cissod_bench.launch.nodes import Nodes
-from cissod_bench.training.quiet import quiet_imports
+from cissod_bench.training.process.quiet import quiet_imports
 from cissod_bench.training.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -175,8 +175,8 @@ def load_detector(run: AnyPath, checkpoint: AnyPath | None = None, device: str =
         True
     """
     with quiet_imports():
-        from cissod_bench.training.device import pick_device
         from cissod_bench.training.predict import load_predictor
+        from cissod_bench.training.process.device import pick_device
     return load_predictor(Path(run), optional(checkpoint), pick_device(device))
 
 

@@ -93,7 +93,7 @@ def ablations(as_json: Json = False) -> None:
 @app.command("schedules")
 def schedules(as_json: Json = False) -> None:
     """List the schedules for `run --schedule`."""
-    from cissod_bench.training.schedules import SCHEDULES
+    from cissod_bench.training.recipes.schedules import SCHEDULES
 
     rows = [{"name": schedule.name, "title": schedule.title} for schedule in SCHEDULES.values()]
     show(rows, ("name", "title"), as_json)
@@ -102,7 +102,7 @@ def schedules(as_json: Json = False) -> None:
 @app.command("detectors")
 def detectors(as_json: Json = False) -> None:
     """List the detector presets for `run --detector`."""
-    from cissod_bench.training.detectors import DETECTORS
+    from cissod_bench.training.recipes.detectors import DETECTORS
 
     rows = [{"name": detector.name, "title": detector.title} for detector in DETECTORS.values()]
     show(rows, ("name", "title"), as_json)

@@ -8,8 +8,8 @@ from cissod_bench.errors import UserError
 from cissod_bench.launch.nodes import Nodes
 from cissod_bench.launch.torchrun import launch
 from cissod_bench.results.record import Result
-from cissod_bench.training.distributed import place_in_group
 from cissod_bench.training.job import Job
+from cissod_bench.training.process.distributed import place_in_group
 from cissod_bench.training.runner import run_job
 from cissod_bench.training.spec import RunSpec
 

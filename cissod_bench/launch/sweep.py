@@ -23,7 +23,7 @@ from cissod_bench.launch.status import (
     with_state,
     write_note,
 )
-from cissod_bench.training.quiet import quiet_imports
+from cissod_bench.training.process.quiet import quiet_imports
 from cissod_bench.training.spec import RunSpec, default_out, run_key, safe_text
 
 _NAMING = ("task", "method", "ablation", "preset", "option", "set", "settings", "schedule", "iterations", "seed")

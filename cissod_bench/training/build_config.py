@@ -30,7 +30,7 @@ from cissod_bench.training.config_diff import is_path
 from cissod_bench.training.job import Job
 from cissod_bench.training.loggers import backends
 from cissod_bench.training.overrides import apply_overrides
-from cissod_bench.training.scaling import scaled_length, scaled_momentum
+from cissod_bench.training.recipes.scaling import scaled_length, scaled_momentum
 from cissod_bench.training.validation import one_size
 
 

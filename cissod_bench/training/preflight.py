@@ -31,8 +31,8 @@ from cissod_bench.errors import UserError, blaming
 from cissod_bench.io import write_bytes
 from cissod_bench.ssod.randomness import preserved_randomness
 from cissod_bench.training.build_config import build_config, validation_list
-from cissod_bench.training.isolation import own_instances
 from cissod_bench.training.job import Job
+from cissod_bench.training.process.isolation import own_instances
 
 SIDE = 64
 """Pixels of the empty image."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.job import Job
-from cissod_bench.training.scaling import rule, scaled_length
+from cissod_bench.training.recipes.scaling import rule, scaled_length
 
 
 def plan(job: Job) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from cissod_bench.cli.main import app
 from cissod_bench.methods.gbs.ablations import ABLATIONS
 from cissod_bench.methods.registry import METHODS
 from cissod_bench.tasks.registry import TASKS
-from cissod_bench.training.detectors import DETECTORS
-from cissod_bench.training.schedules import SCHEDULES
+from cissod_bench.training.recipes.detectors import DETECTORS
+from cissod_bench.training.recipes.schedules import SCHEDULES
 
 runner = CliRunner()
 WITHOUT_TORCH = """

@@ -25,8 +25,8 @@ from cissod_bench.ssod.hooks.checkpoints import checkpoints
 from cissod_bench.ssod.model.teacher_student import TeacherStudent
 from cissod_bench.ssod.randomness import derived_seed
 from cissod_bench.ssod.stopping import AGREE
-from cissod_bench.training import detectors
-from cissod_bench.training.distributed import place_from_slurm, place_in_group
+from cissod_bench.training.process.distributed import place_from_slurm, place_in_group
+from cissod_bench.training.recipes import detectors
 from cissod_bench.training.runner import run_job
 from tests.tiny import tiny_job
 

@@ -25,7 +25,7 @@ from cissod_bench.ssod.hooks.progress import ProgressHook
 from cissod_bench.ssod.teacher_inference import _TestImages, batches_of_one_size, detect_unlabeled
 from cissod_bench.training import build_config as config
 from cissod_bench.training import data_config as data
-from cissod_bench.training.detectors import get_detector
+from cissod_bench.training.recipes.detectors import get_detector
 from cissod_bench.training.runner import run_job
 from tests.ssod.frames import frame
 from tests.tiny import final_state, tiny_job

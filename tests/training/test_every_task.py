@@ -25,9 +25,9 @@ from cissod_bench.ssod.hooks.iteration import model_of
 from cissod_bench.synthetic import shapes
 from cissod_bench.tasks.records import TASKS, VOC_CLASSES, Task
 from cissod_bench.tasks.registry import get_task
-from cissod_bench.training import detectors
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.job import Job, resolve_job
+from cissod_bench.training.recipes import detectors
 from cissod_bench.training.runner import QuietRunner, start_folder
 from cissod_bench.training.spec import RunSpec
 from tests.tiny import TASK_FILE

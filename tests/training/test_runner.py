@@ -24,9 +24,9 @@ from cissod_bench.ssod.model.teacher_student import TeacherStudent
 from cissod_bench.tasks.registry import get_task
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.config_diff import differences, is_path
-from cissod_bench.training.detectors import get_detector
+from cissod_bench.training.recipes.detectors import get_detector
+from cissod_bench.training.recipes.schedules import SCHEDULES
 from cissod_bench.training.runner import run_job
-from cissod_bench.training.schedules import SCHEDULES
 from tests.tiny import Killed, final_state, interrupted, tiny_job
 
 

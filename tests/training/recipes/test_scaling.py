@@ -7,8 +7,8 @@ import pytest
 
 from cissod_bench.errors import UserError
 from cissod_bench.training.build_config import build_config
+from cissod_bench.training.recipes.scaling import scaled_length, scaled_momentum, scaled_optimizer
 from cissod_bench.training.run_plan import plan, plan_lines
-from cissod_bench.training.scaling import scaled_length, scaled_momentum, scaled_optimizer
 from tests.tiny import tiny_job
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cissod_bench.errors import UserError
-from cissod_bench.training.device import default_threads, pick_device, usable_cores
+from cissod_bench.training.process.device import default_threads, pick_device, usable_cores
 
 
 def test_devices() -> None:
@@ -17,7 +17,7 @@ def test_devices() -> None:
 
 @pytest.fixture
 def twelve_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cissod_bench.training.device.usable_cores", lambda: 12)
+    monkeypatch.setattr("cissod_bench.training.process.device.usable_cores", lambda: 12)
 
 
 @pytest.mark.parametrize(("given", "expected"), [("3", 3), ("2,1", 2), ("many", 12), ("0", 12), ("", 12)])

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from cissod_bench.errors import unknown_name
 from cissod_bench.tasks.registry import Task
-from cissod_bench.training.scaling import scaled_length
+from cissod_bench.training.recipes.scaling import scaled_length
 
 
 @dataclass(frozen=True)
