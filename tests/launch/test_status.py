@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ from cissod_bench.launch.status import Member, Note, RunState, state_of, write_n
 from cissod_bench.launch.sweep import grid_members
 from cissod_bench.results.record import write_result
 from cissod_bench.results.run_key import RunKey, facts_of
-from cissod_bench.training import runner as engine
+from cissod_bench.training import runner
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.job import Job, resolve_job
 from cissod_bench.training.spec import run_key
@@ -32,8 +33,10 @@ LR = "optim_wrapper.optimizer.lr"
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have `run` write configuration and record of its job without training; no sweep starts anything."""
 
+    trained: Any = SimpleNamespace(seconds_trained=lambda: 0.0, damaged_images=dict)
+
     def finish(job: Job, **_: Any) -> Any:
-        record = engine.record(job, 0.0, {})
+        record = runner.record(job, trained)
         write_text(job.folder.config, build_config(job).pretty_text)
         write_result(job.folder.record, record)
         return record
@@ -41,8 +44,8 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: Any) -> Any:
         raise AssertionError("a run was started")
 
-    monkeypatch.setattr(engine, "load_evaluation", lambda file: None)
-    monkeypatch.setattr(engine, "make_result", lambda key, *_, **__: msgspec.structs.replace(make_record(), key=key))
+    monkeypatch.setattr(runner, "load_evaluation", lambda file: None)
+    monkeypatch.setattr(runner, "make_result", lambda key, *_, **__: msgspec.structs.replace(make_record(), key=key))
     monkeypatch.setattr("cissod_bench.launch.here.run_job", finish)
     monkeypatch.setattr("cissod_bench.launch.here.launch", lambda spec, *_, **__: finish(resolve_job(spec)))
     monkeypatch.setattr("cissod_bench.training.job.check_backbone", lambda *_: None)
