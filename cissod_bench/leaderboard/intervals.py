@@ -74,7 +74,8 @@ def image_intervals(
             of_row.append(np.mean([ap(weights) for ap in runs], axis=0))
     sampled = [np.stack(of_row) for of_row in resampled]
     members = group_members(results[0], rows[0].runs[0].path.parent, truth)
-    base = next((i for i, row in enumerate(rows) if row.method == baseline and not row.options), None)
+    of_baseline = [i for i, row in enumerate(rows) if row.method == baseline and not row.options]
+    base = max(of_baseline, key=lambda i: rows[i].version or 0, default=None)  # the newest version
     return tuple(
         IntervalRow(
             label=row.label,

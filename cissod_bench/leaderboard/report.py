@@ -148,14 +148,20 @@ def _page(report: Report, plots: Mapping[str, str]) -> str:
 
 
 def _provenance(run_sets: Sequence[RunSet]) -> str:
-    lines = ["## Runs", "", "| Task | Row | Seed | Package | Folder |", "| :-- | :-- | --: | :-- | :-- |"]
+    lines = [
+        "## Runs",
+        "",
+        "| Task | Row | Seed | Version | Package | Folder |",
+        "| :-- | :-- | --: | --: | :-- | :-- |",
+    ]
     for run_set in run_sets:
         for row in run_set.rows:
             for run in row.runs:
                 seed = run.result.key.train_seed
                 shown = "unknown" if seed is None else seed
-                version = run.result.package_version
-                lines.append(f"| {run_set.task} | {row.label} | {shown} | {version} | {run.path.parent} |")
+                version = "not recorded" if row.version is None else row.version
+                package = run.result.package_version
+                lines.append(f"| {run_set.task} | {row.label} | {shown} | {version} | {package} | {run.path.parent} |")
     return "\n".join(lines) + "\n"
 
 

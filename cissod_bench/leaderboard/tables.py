@@ -7,6 +7,7 @@ from typing import Any
 
 from cissod_bench.leaderboard.comparable import Row, RunSet, differences
 from cissod_bench.leaderboard.paper import NEAREST, TABLES, comparison_table
+from cissod_bench.leaderboard.provenance import marks
 from cissod_bench.leaderboard.table import Cell, Column, Table
 
 Variants = Mapping[tuple[int, str], tuple[str, Mapping[str, Any]]]
@@ -48,7 +49,7 @@ def run_set_table(
     for index, row in enumerate(run_set.rows):
         cells = [
             Cell(str(index + 1) if index < ranked else ""),
-            Cell(row.label + ("†" if run_set.shortened else "")),
+            Cell(row.label + ("†" if run_set.shortened else "") + marks([run.result for run in row.runs])),
             Cell(str(len(row.runs)) if not row.problem else "1"),
         ]
         own = {group: _cell(row, group, metric) for group in run_set.groups}

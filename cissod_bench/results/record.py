@@ -15,8 +15,8 @@ from cissod_bench.io import write_json
 from cissod_bench.results.run_key import RunKey, known_facts
 from cissod_bench.version import __version__
 
-SCHEMA_VERSION = 2
-"""1: without `key.validation_digest`."""
+SCHEMA_VERSION = 3
+"""1: without `key.validation_digest`. 2: without `key.method_version` and `key.resolved_options`."""
 RESULT_FILE = "result.json"
 
 _PACKAGES = (

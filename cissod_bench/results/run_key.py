@@ -29,6 +29,8 @@ class RunKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         method: name of the method; `method_options` what was changed from its defaults. `method_digest` is the SHA-256
             of the source of a user's own method, None for the methods of this package: two files that give their
             methods one name are two methods.
+        method_version: `Method.version`, and `resolved_options` the value of every option; both None where they are
+            not known: in records before schema 3, and for methods of other programs.
         schedule: name of the schedule; `iterations` its length.
         shortened: trained for less than the protocol asks; such rows are marked.
         batch: labelled and unlabelled images in a step over all GPUs; None where it is not known.
@@ -64,12 +66,14 @@ class RunKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     compile: bool = False
     overrides: dict[str, Any] = {}
     validation_digest: str | None = None
+    method_version: int | None = None
+    resolved_options: dict[str, Any] | None = None
 
 
 Facts = Mapping[str, Any]
 """Fields of a key by name, as JSON has them; those that an earlier version did not note are missing."""
 
-_MAY_BE_UNKNOWN = ("validation_digest",)
+_MAY_BE_UNKNOWN = ("validation_digest", "method_version", "resolved_options")
 """Fields in which None stands for "not known"."""
 _EARLIER = {"seed": "train_seed", "options": "method_options", "classes": None}
 """Name in the configurations of version 0.1 -> name of the field; None where the split says it."""
@@ -91,10 +95,15 @@ def key_differences(there: Facts, asked: Facts) -> list[str]:
     common = [name for name in asked if name in there]
     old = dict(_flat("", {name: there[name] for name in common}))
     new = dict(_flat("", {name: asked[name] for name in common}))
+    different = [
+        name for name in dict.fromkeys([*new, *old]) if name not in old or name not in new or old[name] != new[name]
+    ]
+    # An option that was given differs twice: as a changed one, and among all of them.
+    twice = {name.replace("method_options.", "resolved_options.", 1) for name in different} - {*common}
     return [
         f"{name}: {_shown(old, name)} there, {_shown(new, name)} asked for"
-        for name in dict.fromkeys([*new, *old])
-        if name not in old or name not in new or old[name] != new[name]
+        for name in different
+        if not (name.startswith("resolved_options.") and name in twice)
     ]
 
 
@@ -105,7 +114,8 @@ def comparison_key(key: RunKey) -> str:
 
 def comparison_fields(key: RunKey) -> dict[str, Any]:
     """The fields that must agree for runs to stand in one table."""
-    apart = ("method", "method_options", "method_digest", "train_seed", "validation_digest")
+    of_method = (name for name in RunKey.__struct_fields__ if name.startswith("method") or name == "resolved_options")
+    apart = (*of_method, "train_seed", "validation_digest")
     return {name: value for name, value in msgspec.to_builtins(key).items() if name not in apart}
 
 

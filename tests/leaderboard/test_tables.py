@@ -15,6 +15,7 @@ from cissod_bench.leaderboard.paper import TABLES
 from cissod_bench.leaderboard.table import Cell, Column, Table
 from cissod_bench.leaderboard.tables import paper_table, run_set_table, tidy_table
 from cissod_bench.leaderboard.writers import WRITERS, comma_separated, html_table, json_text, latex, markdown
+from cissod_bench.results.record import Git
 from tests.leaderboard.runs import make_record
 
 TABLE = Table(
@@ -219,3 +220,9 @@ def test_ablations_differ_from_the_defaults_as_the_records_say():
         default, chosen = (msgspec.structs.asdict(method.options(given)) for given in ({}, ablation.options))
         changed = {name: value for name, value in chosen.items() if value != default[name]}
         assert paper_variants()[ablation.table, ablation.title] == (ablation.method, changed)
+
+
+def test_a_row_bears_the_marks_of_its_runs():
+    old, dirty = make_record(method_version=None), msgspec.structs.replace(make_record(), git=Git("c" * 40, dirty=True))
+    assert run_set_table(sections_of(old)[0]).rows[0][1].value == "soft-teacher§"
+    assert run_set_table(sections_of(dirty)[0]).rows[0][1].value == "soft-teacher‡"
