@@ -105,11 +105,12 @@ def busy(preset: detectors.Detector) -> detectors.Detector:
     return dataclasses.replace(preset, name="busy", model=model, semi=semi, burn_in=0.0)
 
 
-def resolve(folder: Path, method: str, device: str, amp: str | None) -> Job:
+def resolve(folder: Path, method: str, device: str, precision: str) -> Job:
     """The job of a method at the paper's length."""
     spec = RunSpec(
         task=str(folder / "task.toml"), method=method, split=folder / "split", out=folder / f"run-{Path(method).stem}",
-        data_root=folder, detector="busy", iterations=ITERATIONS, workers=0, threads=1, device=device, amp=amp,
+        data_root=folder, detector="busy", iterations=ITERATIONS, workers=0, threads=1, device=device,
+        precision=precision,
     )  # fmt: skip
     return resolve_job(spec)
 
@@ -176,7 +177,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, help="steps of each method; default: 40 on a GPU, 15 on a CPU")
     parser.add_argument("--classes", type=int, help="number of classes; default: 80 on a GPU, 12 on a CPU")
-    parser.add_argument("--amp", choices=("bf16", "fp16"), help="mixed precision")
+    parser.add_argument("--precision", default="tf32", help="fp32, tf32, bf16 or fp16")
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
 
@@ -188,11 +189,11 @@ def measure(given: argparse.Namespace) -> dict[str, tuple[list[float], int]]:
     classes, rounds = given.classes or (80 if on_gpu else 12), given.rounds or (40 if on_gpu else 15)
     detectors.DETECTORS["busy"] = busy(detectors.get_detector(preset))
     names = list(dict.fromkeys([REFERENCE, *(given.methods or METHODS)]))
-    with tempfile.TemporaryDirectory(prefix="cissod-bench-") as temporary, products_in("fp32"):
+    with tempfile.TemporaryDirectory(prefix="cissod-bench-") as temporary, products_in(given.precision):
         folder = Path(temporary)
         write_data(folder, classes, size)
         with contextlib.redirect_stdout(io.StringIO()):
-            jobs = {name: resolve(folder, name, given.device, given.amp) for name in names}
+            jobs = {name: resolve(folder, name, given.device, given.precision) for name in names}
             loader = iter(Runner.build_dataloader(build_config(jobs[REFERENCE]).train_dataloader))
             batches = [next(loader) for _ in range(4)]
             steppers = {name: stepper(job, batches) for name, job in jobs.items()}
@@ -220,7 +221,7 @@ def main() -> None:
     preset = detectors.get_detector(GPU_PRESET if on_gpu else CPU_PRESET)
     hardware = torch.cuda.get_device_name() if on_gpu else f"CPU, {given.threads} threads"
     images = f"{preset.per_gpu[0]} + {preset.per_gpu[1]} images"
-    print(f"{preset.name}, {images}, {given.amp or 'fp32'}; {hardware}; {len(found[REFERENCE][0])} rounds\n")
+    print(f"{preset.name}, {images}, {given.precision}; {hardware}; {len(found[REFERENCE][0])} rounds\n")
     print("| method | ms a step | times Soft Teacher | middle half | peak MiB | times Soft Teacher |")
     print("|---|--:|--:|--:|--:|--:|")
     for name, (times, peak) in found.items():

@@ -152,10 +152,9 @@ class Variant:
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         fast = {"foreach": True} if fake else {"fused": True} if device == "cuda" and not self.stock else {}
         optimizer = torch.optim.SGD(trained, lr=1e-5, momentum=0.9, weight_decay=1e-4, **fast)
-        amp = precision if precision in ("bf16", "fp16") else None
-        plain = self.stock and amp is None
+        plain = self.stock and precision not in ("bf16", "fp16")
         where = "cpu" if fake else device
-        self.wrapper = OptimWrapper(optimizer) if plain else FrameOptimWrapper(amp, where, optimizer=optimizer)
+        self.wrapper = OptimWrapper(optimizer) if plain else FrameOptimWrapper(precision, where, optimizer=optimizer)
         self.wrapper.initialize_count_status(self.model, 0, 10**9)
         if compile:
             compile_features(self.model)

@@ -56,8 +56,7 @@ def train(model: nn.Module, device: str, precision: str = "fp32", steps: int = S
     """Losses of real steps with a moving teacher."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     fast = {"fused": True} if device == "cuda" else {}
-    amp = precision if precision in ("bf16", "fp16") else None
-    wrapper = FrameOptimWrapper(amp, device, optimizer=torch.optim.SGD(trained, lr=0.01, momentum=0.9, **fast),
+    wrapper = FrameOptimWrapper(precision, device, optimizer=torch.optim.SGD(trained, lr=0.01, momentum=0.9, **fast),
                                 clip_grad={"max_norm": 5.0})  # fmt: skip
     wrapper.initialize_count_status(model, 0, 10**9)
     history = []

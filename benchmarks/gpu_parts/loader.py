@@ -78,7 +78,7 @@ def run(report: Any, device: str) -> None:
     out = folder / "run"
     command = [*program, "run", *task, "--data-root", folder, "--method", "gbs", "--split", folder / "split",
                "--out", out, "--device", device, "--iterations", "150" if on_gpu else "2", "--workers",
-               "8" if on_gpu else "1", *(["--amp", "bf16"] if on_gpu else [])]  # fmt: skip
+               "8" if on_gpu else "1", *(["--precision", "bf16"] if on_gpu else [])]  # fmt: skip
     try:
         status = subprocess.run(command, env=environment, timeout=max(10.0, report.seconds_left() - 3)).returncode
     except subprocess.TimeoutExpired:

@@ -105,20 +105,16 @@ def run(
             show_default=False,
         ),
     ] = None,
-    amp: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel=LENGTH,
-            help="Mixed precision: bf16 or fp16. Default: single precision.",
-            show_default=False,
-        ),
-    ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(rich_help_panel=LENGTH, help="fp32, tf32 (fp32 where a GPU has no TF32), bf16 or fp16."),
+    ] = "tf32",
     compile: Annotated[
         bool,
         typer.Option(
             "--compile",
             rich_help_panel=LENGTH,
-            help="Compile backbone and neck (torch.compile); pads images to 128.",
+            help="Compile backbone and neck (torch.compile).",
         ),
     ] = False,
     device: Annotated[str, typer.Option(rich_help_panel=MACHINE, help="auto, cuda or cpu.")] = "auto",

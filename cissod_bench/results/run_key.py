@@ -36,8 +36,9 @@ class RunKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         batch: labelled and unlabelled images in a step over all GPUs; None where it is not known.
         detector: name of the detector preset.
         backbone: SHA-256 of the file with the backbone's first weights, None for training from scratch.
-        amp: mixed precision of the training, None for single precision.
-        compile: whether the detector's backbone was compiled, which pads images more.
+        precision: of the training (`ssod/precision.py`); None where it is not known. Version 0.1 noted `amp` alone.
+        padding: sides of padded images are multiples of so many pixels; None where it is not known.
+        compile: whether the detector's backbone was compiled.
         overrides: settings of the resolved configuration that were set otherwise, by dotted name.
         evaluator: backend of the evaluation; `rules` whose matching rules it followed.
         max_detections: detections per image that counted.
@@ -62,7 +63,8 @@ class RunKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     batch: tuple[int, int] | None = None
     backbone: str | None = None
     method_digest: str | None = None
-    amp: Literal["bf16", "fp16"] | None = None
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] | None = None
+    padding: int | None = None
     compile: bool = False
     overrides: dict[str, Any] = {}
     validation_digest: str | None = None
@@ -73,9 +75,9 @@ class RunKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 Facts = Mapping[str, Any]
 """Fields of a key by name, as JSON has them; those that an earlier version did not note are missing."""
 
-_MAY_BE_UNKNOWN = ("validation_digest", "method_version", "resolved_options")
+_MAY_BE_UNKNOWN = ("validation_digest", "precision", "padding", "method_version", "resolved_options")
 """Fields in which None stands for "not known"."""
-_EARLIER = {"seed": "train_seed", "options": "method_options", "classes": None}
+_EARLIER = {"seed": "train_seed", "options": "method_options", "classes": None, "amp": "precision"}
 """Name in the configurations of version 0.1 -> name of the field; None where the split says it."""
 
 

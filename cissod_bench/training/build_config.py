@@ -14,7 +14,7 @@ from cissod_bench.ssod import mmcv_shim
 from cissod_bench.ssod.component import component
 from cissod_bench.ssod.data.damaged import DamagedImagesHook
 from cissod_bench.ssod.hooks.checkpoints import AtomicCheckpointHook
-from cissod_bench.ssod.hooks.compiled import PADDING, CompileHook
+from cissod_bench.ssod.hooks.compiled import CompileHook
 from cissod_bench.ssod.hooks.diagnostics import DiagnosticsHook
 from cissod_bench.ssod.hooks.iteration import FiniteLossHook, SamplerStateHook, StopwatchHook, TeacherStudentHook
 from cissod_bench.ssod.hooks.logs import ResumableLogsHook
@@ -230,8 +230,7 @@ def model(job: Job) -> dict[str, Any]:
     detector = merged(detector, method.detector)
     detector["roi_head"]["bbox_head"] |= {**method.bbox_head, "loss_cls": dict(method.loss_cls)}
     detector["data_preprocessor"]["non_blocking"] = job.device == "cuda"  # from the loader's pinned memory
-    if job.spec.compile or job.device == "cuda":  # few shapes: see compiled.py
-        detector["data_preprocessor"]["pad_size_divisor"] = PADDING
+    detector["data_preprocessor"]["pad_size_divisor"] = job.detector.padding
     if job.spec.backbone is not None:
         weights = {"type": "Pretrained", "checkpoint": str(job.spec.backbone), "prefix": job.backbone_prefix}
         detector["backbone"]["init_cfg"] = weights
@@ -269,7 +268,9 @@ def schedule(job: Job) -> dict[str, Any]:
     """Optimiser, learning rate steps at 75 % and 90 % of the run (paper sec. 4.2), warm-up, evaluation interval."""
     length = job.iterations
     fused = {"fused": True} if job.device == "cuda" else {}
-    wrapper = component(FrameOptimWrapper, optimizer={**job.optimizer, **fused}, amp=job.amp, device=job.device)
+    wrapper = component(
+        FrameOptimWrapper, optimizer={**job.optimizer, **fused}, precision=job.precision, device=job.device
+    )
     if job.detector.clip is not None:
         wrapper["clip_grad"] = {"max_norm": job.detector.clip, "norm_type": 2}
     # At least 2: mmengine's LinearLR of one iteration stays at its start for ever.

@@ -22,7 +22,7 @@ PATHS = (
 """Ends of the names of settings that say where something lies. What lies there is told apart by the run's key."""
 _INDIFFERENT = ("num_workers", "persistent_workers", "prefetch_factor", "pin_memory", "worker_init_fn", "damaged_limit")
 _APART = (
-    *("run", "method_digest", "custom_imports"),
+    *("run", "method_digest", "custom_imports", "optim_wrapper.amp", "optim_wrapper.precision"),
     *("visualizer", "log_level", "load_from", "resume", "launcher", "model_wrapper_cfg"),
 )
 """What is compared as a key, and how a run is started and what it logs; several processes show in its batch."""

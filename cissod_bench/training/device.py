@@ -1,6 +1,8 @@
 """On which device a run trains, and with how many threads."""
 
+import contextlib
 import os
+from pathlib import Path
 
 import torch
 
@@ -29,11 +31,31 @@ def pick_device(name: str, processes: int = 1) -> str:
     return "cuda"
 
 
-def default_threads(processes: int = 1) -> int:
-    """Threads for PyTorch's CPU operators: OMP_NUM_THREADS where it is set, else the machine's cores shared out.
+def default_threads(device: str, processes: int = 1) -> int:
+    """Threads for PyTorch's CPU operators: OMP_NUM_THREADS where it is set, else the usable cores shared out.
+
+    The host of a GPU gets one: all that it computes itself are small tables, which more threads only wait for (on an
+    H100's host of 16 cores a tenth of a step).
 
     Args:
+        device: "cuda" or "cpu".
         processes: training processes on this machine.
     """
     given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # OpenMP allows a list, one number a level
-    return int(given) if given.isdecimal() and int(given) > 0 else max(1, (os.cpu_count() or 1) // processes)
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    return 1 if device == "cuda" else max(1, usable_cores() // processes)
+
+
+def usable_cores(limits: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Cores that this process may use: those of its affinity mask, or fewer where a control group limits their time.
+
+    Args:
+        limits: quota and period of the control group (version 2), in microseconds; "max" for no quota.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = limits.read_text().split()
+        if quota != "max":
+            cores = min(cores, max(1, int(quota) // int(period)))
+    return cores

@@ -15,7 +15,7 @@ from cissod_bench.results.run_folder import RunFolder
 from cissod_bench.results.run_key import RunKey
 from cissod_bench.splits.folder import ID_FILES, Split
 from cissod_bench.ssod.hooks.compiled import check_compiler
-from cissod_bench.ssod.precision import Amp, check_amp
+from cissod_bench.ssod.precision import Precision, check_precision
 from cissod_bench.tasks.registry import Task, get_task
 from cissod_bench.training.backbone import check_backbone
 from cissod_bench.training.data_paths import DataPaths, check_classes, check_images, find_data, read_split
@@ -45,7 +45,7 @@ class Job:
         device: "cuda" or "cpu".
         workers: loader processes for each training process.
         threads: threads of PyTorch's CPU operators.
-        amp: mixed precision, see `precision.py`; None for single precision.
+        precision: see `ssod/precision.py`.
         backbone_prefix: what the names of the backbone's weights begin with, None for nothing.
         validation_images: images to evaluate on, see `validation.py`.
         loggers: where scalars go besides the run folder, see `loggers.py`.
@@ -65,7 +65,7 @@ class Job:
     device: str
     workers: int
     threads: int
-    amp: Amp
+    precision: Precision
     backbone_prefix: str | None
     validation_images: list[dict[str, Any]]
     loggers: tuple[str, ...]
@@ -134,7 +134,7 @@ def resolve_job(spec: RunSpec, *, look_for_images: bool = True, device: str | No
     device = device or pick_device(spec.device, here)
     if spec.evaluator not in ("hotcoco", "pycocotools"):
         raise unknown_name("evaluator", spec.evaluator, ("hotcoco", "pycocotools"))
-    precision = check_amp(spec.amp, device)
+    precision = check_precision(spec.precision, device)
     if spec.compile:
         check_compiler(device)
     out = spec.out or Path("runs") / default_out(spec)
@@ -184,8 +184,8 @@ def resolve_job(spec: RunSpec, *, look_for_images: bool = True, device: str | No
         out=out,
         device=device,
         workers=spec.workers if spec.workers is not None else (4 if device == "cuda" else 0),
-        threads=spec.threads or default_threads(here),
-        amp=precision,
+        threads=spec.threads or default_threads(device, here),
+        precision=precision,
         backbone_prefix=prefix,
         validation_images=images,
         loggers=choose_loggers(spec.loggers),

@@ -25,7 +25,7 @@ _ELSEWHERE = {
     "max_iters": "give --iterations",
     "num_workers": "give --workers",
     "damaged_limit": "give --damaged-images",
-    "amp": "give --amp",
+    "precision": "give --precision",
     "device": "give --device",
     "dist_cfg": "it follows from --device",
     "hidden": "give --hidden",

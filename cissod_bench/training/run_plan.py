@@ -30,7 +30,7 @@ def plan(job: Job) -> dict[str, Any]:
         "device": job.device,
         "processes": job.processes,
         "gpus": job.processes if job.device == "cuda" else 0,
-        "amp": job.amp,
+        "precision": job.precision,
         "compile": job.spec.compile,
         "batch": {"labeled": labeled, "unlabeled": unlabeled},
         "learning_rate": config.optim_wrapper.optimizer.lr,
@@ -65,7 +65,7 @@ def plan_lines(job: Job) -> list[str]:
         f"and {facts['unlabeled_images']:,} unlabelled images",
         f"  batch      {images} images a step: {batch['labeled']} labelled + {batch['unlabeled']} unlabelled, "
         + _machinery(job),
-        f"  precision  {job.amp or 'fp32'}" + (", backbone and neck compiled" if job.spec.compile else ""),
+        f"  precision  {job.precision}" + (", backbone and neck compiled" if job.spec.compile else ""),
         f"  rate       {facts['learning_rate']:g} for {images} images a step{scaled}, {_steps(facts)}",
         f"  length     {job.iterations:,} iterations ({facts['schedule']}{shortened}{same}), "
         + ("time unknown for this device" if hours is None else f"training about {_duration(hours)}")

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.dist import barrier, is_main_process
 from mmengine.runner import Runner
 
@@ -19,8 +18,10 @@ from cissod_bench.results.record import Result, describe_environment, git_state,
 from cissod_bench.results.run_folder import BUSY, RunFolder
 from cissod_bench.ssod.data.damaged import DamagedImage
 from cissod_bench.ssod.hooks.checkpoints import newest_readable, read_config
-from cissod_bench.ssod.hooks.iteration import wrap_again
+from cissod_bench.ssod.hooks.iteration import model_of, wrap_again
 from cissod_bench.ssod.hooks.progress import ProgressHook
+from cissod_bench.ssod.model.layout import lay_out
+from cissod_bench.ssod.precision import products_in
 from cissod_bench.ssod.stopping import stop_on_signals
 from cissod_bench.training.build_config import build_config, validation_list
 from cissod_bench.training.config_diff import differences, show
@@ -42,8 +43,13 @@ class QuietRunner(Runner):
         return logger
 
     def _init_model_weights(self) -> None:
+        """Draw weights on the host, where the same ones come out for every device."""
+        model = model_of(self)
+        device = next(model.parameters()).device
+        model.cpu()
         super()._init_model_weights()
-        wrap_again(self)  # initialisation lays weights out with channels last
+        lay_out(model.to(device), self.cfg.optim_wrapper.precision)
+        wrap_again(self)
 
     def wrap_model(self, wrapper: Any, model: Any) -> Any:
         """The wrapper of the base class; a single process has its model on the run's device, not on any GPU."""
@@ -67,7 +73,7 @@ def run_job(job: Job, *, progress: bool = True) -> Result:
         UserError: the run folder holds something else, or another job's run; no space is left on the disk.
         Stopped: a signal asked the run to stop; it continues when the job is run again.
     """
-    with isolated(job.threads), process_group(job.processes, job.device):
+    with isolated(job.threads), products_in(job.precision), process_group(job.processes, job.device):
         config = build_config(job)
         if from_main(lambda: job.folder.finished):
             check_same(job.folder, config.pretty_text)
@@ -96,8 +102,9 @@ def run_job(job: Job, *, progress: bool = True) -> Result:
                 runner.train()
             finally:
                 runner.visualizer.close()
+                end_loader_workers(runner)
         if is_main_process():
-            write_result(job.folder.record, record(job, runner.seconds_trained(), runner.damaged_images()))
+            write_result(job.folder.record, record(job, runner))
         barrier()
         return job.folder.result()
 
@@ -114,14 +121,16 @@ def start_folder(job: Job, config: str) -> str | None:
     return checkpoint
 
 
-def record(job: Job, seconds: float, damaged: dict[str, int]) -> Result:
-    """The record of a run whose last evaluation is in its folder.
+def end_loader_workers(runner: Runner) -> None:
+    """Let the workers of the loaders end now: those that live when Python exits are killed, and PyTorch complains."""
+    for loop in (runner._train_loop, runner._val_loop, runner._test_loop):
+        workers = getattr(getattr(loop, "dataloader", None), "_iterator", None)
+        if workers is not None and hasattr(workers, "_shutdown_workers"):
+            workers._shutdown_workers()
 
-    Args:
-        job: the run.
-        seconds: that training and evaluation took.
-        damaged: file of each training image that could not be read -> number of draws that got another one.
-    """
+
+def record(job: Job, runner: Runner) -> Result:
+    """The record of a run whose last evaluation is in its folder."""
     folder = job.folder
     roles = ("config", "detections", "per_class", *([] if job.method.file is None else ["method"]))
     return make_result(
@@ -131,9 +140,9 @@ def record(job: Job, seconds: float, damaged: dict[str, int]) -> Result:
         environment=describe_environment()
         | ({} if job.method.package is None else dict([job.method.package.rsplit(" ", 1)])),
         split=str(job.split.folder),
-        timing={"train_and_evaluate": seconds},
-        damaged_images=damaged,
-        gpu_memory_mib=torch.cuda.max_memory_allocated() / 2**20 if job.device == "cuda" else None,
+        timing={"train_and_evaluate": runner.seconds_trained()},
+        damaged_images=runner.damaged_images(),
+        gpu_memory_mib=runner.peak_memory_mib() if job.device == "cuda" else None,
         git=git_state(Path(__file__).parent),
     )
 

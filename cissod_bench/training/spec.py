@@ -55,7 +55,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         device: "auto", "cuda" or "cpu".
         workers: loader processes for each training process; by default 4 on a GPU, 0 on a CPU.
         threads: CPU threads of PyTorch; by default OMP_NUM_THREADS, or all cores.
-        amp: mixed precision, "bf16" or "fp16"; None for single precision.
+        precision: "fp32", "tf32" (on a GPU that has it, else fp32), "bf16" or "fp16"; see `ssod/precision.py`.
         compile: whether to compile backbone and neck.
         gpus: training processes on a machine, one GPU each; or processes on the CPU. `nodes`: machines.
         overrides: settings of the resolved configuration by dotted name.
@@ -90,7 +90,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     device: str = "auto"
     workers: Workers | None = None
     threads: Count | None = None
-    amp: str | None = None
+    precision: str = "tf32"
     compile: bool = False
     gpus: Count = 1
     nodes: Count = 1
@@ -255,7 +255,8 @@ def run_key(spec: RunSpec) -> RunKey:
         backbone=None if spec.backbone is None else _digest(spec.backbone),
         detector=detector.name,
         batch=batch,
-        amp=spec.amp,  # type: ignore[arg-type]  # checked when the run is resolved
+        precision=spec.precision,  # type: ignore[arg-type]  # checked when the run is resolved
+        padding=detector.padding,
         compile=spec.compile,
         evaluator=spec.evaluator,
         max_detections=task.max_detections,

@@ -74,7 +74,7 @@ def test_an_override_reaches_one_place_of_the_configuration(tiny: Path, tmp_path
         ("train_cfg.val_interval", -3, "has to be at least 1"),
         ("val_dataloader.batch_size", 0, "has to be at least 1"),
         ("log_level", "FOO", r"Unknown value 'FOO'. Did you mean 'INFO'\?"),
-        ("optim_wrapper.amp", "fp64", "give --amp"),
+        ("optim_wrapper.precision", "fp64", "give --precision"),
         ("default_scope", "../../../x", "cannot be set here"),
         ("train_dataloader.batch_size", 8, r"learning rate and length follow from the images in a step; --gpus"),
         ("train_dataloader.sampler.batch_size", 12, r"learning rate and length follow from the images in a step"),

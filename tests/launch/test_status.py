@@ -83,7 +83,8 @@ def interrupt(member: Member) -> None:
     "options",
     [
         "--method rfs",
-        "--method rfs -o theta=0.8 --seed 3 --iterations 5 --amp bf16 --evaluator pycocotools --backbone FOLDER/w.pth",
+        "--method rfs -o theta=0.8 --seed 3 --iterations 5 --precision bf16 --evaluator pycocotools "
+        "--backbone FOLDER/w.pth",
         "--ablation gbr -o crs=true -o gamma=0.5 --schedule short",
         "--method gbs --preset release --detector r18-medium --schedule smoke",
         "--method soft-teacher --gpus 2 --schedule short",
@@ -113,7 +114,7 @@ def test_what_is_asked_for_is_what_is_recorded(tiny: Path, tmp_path: Path, share
         ("--detector r18-medium", "detector: 'r18-small' there, 'r18-medium' asked for"),
         ("--gpus 2", "batch: [4, 2] there, [8, 4] asked for"),
         ("--backbone FOLDER/w.pth", "backbone: None there, '9a129038d9a0...' asked for"),
-        ("--amp bf16", "amp: None there, 'bf16' asked for"),
+        ("--precision bf16", "precision: 'tf32' there, 'bf16' asked for"),
         ("--evaluator pycocotools", "evaluator: 'hotcoco' there, 'pycocotools' asked for"),
     ],
 )
@@ -176,11 +177,11 @@ def asked(tiny: Path, tmp_path: Path, shared: list[str]) -> Callable[..., Any]:
 def test_a_sweep_starts_nothing_where_a_folder_holds_another_run(asked: Callable[..., Any]) -> None:
     assert asked().exit_code == 0
     for options in ([], ["--status"], ["--dry-run"]):
-        outcome = asked("--amp", "bf16", *options)
+        outcome = asked("--precision", "bf16", *options)
         assert isinstance(outcome.exception, UserError), options
         assert str(outcome.exception).startswith("1 of 1 runs: the folder holds another run, see the table")
         assert "another run" in outcome.stdout
-        assert "amp: None there, 'bf16' asked for" in " ".join(outcome.stdout.split())
+        assert "precision: 'tf32' there, 'bf16' asked for" in " ".join(outcome.stdout.split())
 
 
 def test_a_sweep_refuses_settings_before_it_starts_anything(asked: Callable[..., Any]) -> None:

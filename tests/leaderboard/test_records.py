@@ -108,7 +108,7 @@ def test_found_once_in_order_of_path(run_folder, tmp_path):
 OTHER = {
     "task": "shapes-lt", "protocol": 2, "split_digest": "e" * 64, "split_seed": 1, "schedule": "paper",
     "iterations": 900, "shortened": True, "detector": "r50-fpn", "evaluator": "pycocotools", "max_detections": 300,
-    "rules": "lvis", "batch": (8, 32), "backbone": "f" * 64, "amp": "bf16", "compile": True,
+    "rules": "lvis", "batch": (8, 32), "backbone": "f" * 64, "precision": "bf16", "padding": 128, "compile": True,
     "overrides": {"optim_wrapper.optimizer.lr": 0.02},
 }  # fmt: skip
 

@@ -8,28 +8,55 @@ import pytest
 import torch
 from mmengine.hooks import RuntimeInfoHook
 from mmengine.logging import MessageHub
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from cissod_bench.errors import UserError
 from cissod_bench.results.run_key import comparison_key
-from cissod_bench.ssod.hooks.compiled import PADDING, check_compiler, compile_features
+from cissod_bench.ssod.hooks.compiled import check_compiler, compile_features
+from cissod_bench.ssod.hooks.progress import ThroughputHook
 from cissod_bench.ssod.hooks.scalars import ScalarsHook
-from cissod_bench.ssod.precision import FrameOptimWrapper, check_amp
+from cissod_bench.ssod.model.layout import lay_out
+from cissod_bench.ssod.precision import FrameOptimWrapper, Precision, check_precision, products_in
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.runner import run_job
 from tests.engine.conftest import tiny_job
 from tests.ssod.frames import batch, frame, train_steps
 
 
-@pytest.mark.parametrize("amp", ["bf16", "fp16"])
-def test_a_run_in_mixed_precision_is_recorded_as_such(amp: str, tiny: Path, tmp_path: Path) -> None:
-    result = run_job(tiny_job(tiny, tmp_path / "run", amp=amp, iterations=3))
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_run_in_mixed_precision_is_recorded_as_such(precision: str, tiny: Path, tmp_path: Path) -> None:
+    result = run_job(tiny_job(tiny, tmp_path / "run", precision=precision, iterations=3))
     plain = run_job(tiny_job(tiny, tmp_path / "plain", iterations=3))
-    assert (result.key.amp, plain.key.amp) == (amp, None)
+    assert (result.key.precision, plain.key.precision) == (precision, "tf32")
     assert comparison_key(result.key) != comparison_key(plain.key)
     state = torch.load(tmp_path / "run" / "checkpoints" / "iter_3.pth", weights_only=False)
     assert all(value.dtype != torch.bfloat16 for value in state["state_dict"].values())
-    assert bool(state["optimizer"]["loss_scale"]) == (amp == "fp16")
+    assert bool(state["optimizer"]["loss_scale"]) == (precision == "fp16")
     assert torch.load(tmp_path / "plain" / "checkpoints" / "iter_3.pth", weights_only=False)["optimizer"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
+def test_tf32_is_on_for_a_run_that_asks_for_it_and_as_before_afterwards(precision: Precision) -> None:
+    switches: tuple[Any, Any] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [switch.allow_tf32 for switch in switches]
+    with products_in(precision):
+        assert [switch.allow_tf32 for switch in switches] == [precision == "tf32"] * 2
+    assert [switch.allow_tf32 for switch in switches] == before
+
+
+def test_memory_is_the_most_of_all_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """mmengine's logger resets PyTorch's peak with each line."""
+    peaks = iter([300.0, 700.0, 200.0, 100.0])
+    monkeypatch.setattr("cissod_bench.ssod.hooks.progress.peak_memory", lambda: next(peaks))
+    hub = MessageHub.get_instance("memory")
+    runner = SimpleNamespace(message_hub=hub, iter=0, peak_memory_mib=None)
+    hook = ThroughputHook(interval=1, batch=2)
+    hook.before_train(runner)
+    for runner.iter in range(3):
+        hook.after_train_iter(runner, runner.iter)
+    assert hub.get_scalar("train/memory_mib").data[0].tolist() == [300.0, 700.0, 700.0]
+    assert callable(runner.peak_memory_mib)
+    assert runner.peak_memory_mib() == 700.0
 
 
 def test_the_loss_scale_falls_on_overflow_and_its_state_goes_on() -> None:
@@ -54,7 +81,7 @@ def test_the_loss_scale_falls_on_overflow_and_its_state_goes_on() -> None:
 
 def test_wrong_precisions_are_refused() -> None:
     with pytest.raises(UserError, match=r"Unknown precision 'bf61'. Did you mean 'bf16'\?"):
-        check_amp("bf61", "cpu")
+        check_precision("bf61", "cpu")
 
 
 def test_losses_are_those_that_mmengine_reads_in_every_iteration() -> None:
@@ -95,9 +122,26 @@ def test_compiled_features_train_the_same(monkeypatch: pytest.MonkeyPatch) -> No
         check_compiler("cpu")
 
 
-def test_compilation_pads_to_buckets(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cissod_bench.training.job.check_compiler", lambda device: None)
-    config = build_config(tiny_job(tiny, tmp_path / "run", compile=True))
-    assert config.model.detector.data_preprocessor.pad_size_divisor == PADDING
-    assert config.model.data_preprocessor.data_preprocessor.pad_size_divisor == PADDING
-    assert any(hook.type.endswith(".CompileHook") for hook in config.custom_hooks)
+def test_compiled_code_serves_images_of_any_size() -> None:
+    """A few pieces of code for a dozen shapes; without the sizes as variables there would be one for each."""
+    model = frame()
+    counter = CompileCounterWithBackend("eager")
+    compile_features(model, backend=counter)
+    with torch.no_grad():
+        for step in range(12):
+            model.teacher.extract_feat(torch.randn(1, 3, 64 + 32 * (step % 4), 96 + 32 * (step // 4)))
+    assert counter.frame_count <= 6
+
+
+def test_the_padding_is_the_presets_and_stands_in_the_record(tiny: Path, tmp_path: Path) -> None:
+    job = tiny_job(tiny, tmp_path / "run")
+    assert job.key.padding == job.detector.padding == 32
+    for preset, padding in (("r50-fpn", 128), ("r18-medium", 32)):
+        config = build_config(tiny_job(tiny, tmp_path / "other", detector=preset))
+        assert config.model.detector.data_preprocessor.pad_size_divisor == padding
+        assert config.model.data_preprocessor.data_preprocessor.pad_size_divisor == padding
+
+
+def test_weights_lie_with_channels_last_on_a_cpu() -> None:
+    model = frame().to(memory_format=torch.contiguous_format)
+    assert lay_out(model, "fp32").student.backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last)

@@ -19,7 +19,7 @@ ALL: dict[str, Any] = {
     "task": "shapes", "method": "gbs", "preset": "release", "options": {"beta": 0.25, "crs": "false", "theta": None},
     "split": "s", "out": "o", "data_root": "d", "schedule": "short", "iterations": 7, "detector": "r18-medium",
     "backbone": "b.pth", "seed": 3, "evaluator": "pycocotools", "hidden": "h.json", "device": "cpu", "workers": 1,
-    "threads": 2, "amp": "bf16", "compile": True, "gpus": 2, "nodes": 3, "overrides": {"a.b": 0.5, "c": "x"},
+    "threads": 2, "precision": "bf16", "compile": True, "gpus": 2, "nodes": 3, "overrides": {"a.b": 0.5, "c": "x"},
     "loggers": ["wandb"], "damaged_images": 4, "ablation": "gbr",
 }  # fmt: skip
 

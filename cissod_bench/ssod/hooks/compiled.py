@@ -1,8 +1,7 @@
 """torch.compile of backbone and neck, which have the same few operators in every step.
 
-Images are padded to a multiple of 128 instead of 32 pixels, so that multi-scale training has dozens of shapes, not
-hundreds; after the second one the compiler makes code for all. More padding changes features near the edge of an image
-a little, and so does fused arithmetic: results with and without do not stand in one table.
+Height and width of images are variables to the compiler, so that one piece of code serves all shapes. Fused arithmetic
+rounds differently: results with and without do not stand in one table.
 """
 
 from typing import Any
@@ -12,9 +11,11 @@ from mmengine.hooks import Hook
 
 from cissod_bench.errors import UserError
 from cissod_bench.ssod.hooks.iteration import model_of
+from cissod_bench.ssod.model.frozen_norm import unfold_frozen_norms
 
-PADDING = 128
-"""Sides of padded images are multiples of this."""
+VERSIONS = 64
+"""Pieces of code for one function, at most: two detectors, with and without gradients, in several layouts. PyTorch's
+limit of 8 is just what they need."""
 
 
 def check_compiler(device: str) -> None:
@@ -46,11 +47,20 @@ class CompileHook(Hook):
 
     def before_run(self, runner: Any) -> None:
         """Compile, which happens at the first call; names of weights stay as they are."""
+        config = torch._dynamo.config
+        self._before = (config.recompile_limit, config.fail_on_recompile_limit_hit)
+        config.recompile_limit, config.fail_on_recompile_limit_hit = VERSIONS, True
         compile_features(model_of(runner), self.backend)
+
+    def after_run(self, runner: Any) -> None:
+        """Put the compiler's limit back."""
+        config = torch._dynamo.config
+        config.recompile_limit, config.fail_on_recompile_limit_hit = self._before
 
 
 def compile_features(model: Any, backend: str = "inductor") -> None:
-    """Let backbone and neck of both detectors be compiled."""
+    """Let backbone and neck of both detectors be compiled, for images of any height and width."""
     for detector in (model.student, model.teacher):
+        unfold_frozen_norms(detector.backbone)  # the compiler folds them itself
         for part in (detector.backbone, detector.neck):
-            part.compile(backend=backend)
+            part.compile(backend=backend, dynamic=True)

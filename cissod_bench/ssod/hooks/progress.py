@@ -218,10 +218,12 @@ class ThroughputHook(Hook):
     def __init__(self, interval: int, batch: int) -> None:
         self.interval, self.batch = interval, batch
         self._seconds, self._steps = 0.0, 0
+        self._peak = 0.0
 
     def before_train(self, runner: Any) -> None:
         """Begin to count."""
         self._last = time.monotonic()
+        runner.peak_memory_mib = lambda: max(self._peak, peak_memory())
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Count; log where a line is due."""
@@ -229,7 +231,8 @@ class ThroughputHook(Hook):
         self._seconds, self._steps, self._last = self._seconds + now - self._last, self._steps + 1, now
         if (runner.iter + 1) % self.interval == 0:
             runner.message_hub.update_scalar("train/images_per_second", self._steps * self.batch / self._seconds)
-            runner.message_hub.update_scalar("train/memory_mib", peak_memory())
+            self._peak = max(self._peak, peak_memory())  # mmengine's logger begins anew with each line
+            runner.message_hub.update_scalar("train/memory_mib", self._peak)
             self._seconds, self._steps = 0.0, 0
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:

@@ -172,6 +172,15 @@ def fold_frozen_norms(backbone: Any) -> None:
         block.__class__ = _BLOCKS[type(block)]
 
 
+def unfold_frozen_norms(backbone: Any) -> None:
+    """Take back what `fold_frozen_norms` did."""
+    if type(backbone) is FoldedResNet:
+        backbone.__class__ = ResNet
+        for name in backbone.res_layers:
+            for block in getattr(backbone, name):
+                block.__class__ = next(theirs for theirs, ours in _BLOCKS.items() if type(block) is ours)
+
+
 def _plain(block: Any) -> bool:
     """Whether a block has nothing but convolutions without bias and their normalisations."""
     convolutions = [part for part in block.modules() if isinstance(part, nn.Conv2d)]
