@@ -13,11 +13,12 @@ Rules:
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cissod_bench.io import canonical_json
+from cissod_bench.leaderboard.names import DEFAULT, distinguish, flat_texts, unique_names
 from cissod_bench.leaderboard.provenance import provenance_notes
 from cissod_bench.results.record import Result
 from cissod_bench.results.run_key import RunKey, comparison_fields, replicate_key
@@ -106,12 +107,16 @@ class RunSet:
         groups: class groups, "all" first.
         rows: regular rows by descending AP of all classes, then the others.
         notes: what readers must know about the rows.
+        distinction: field -> text of what tells the set from the others of its task (`names.py`).
+        name: part of file names and labels, unique in a report.
     """
 
     fields: Mapping[str, Any]
     groups: tuple[str, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+    distinction: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
 
     @property
     def task(self) -> str:
@@ -125,10 +130,12 @@ class RunSet:
 
     @property
     def title(self) -> str:
-        """One line: task, protocol, schedule."""
+        """One line: task, protocol, schedule, and what tells the set from the others of the task."""
         length = f"{self.fields['schedule']} schedule, {self.fields['iterations']:,} iterations"
         mark = ", shortened" if self.shortened else ""
-        return f"{self.task} (protocol {self.fields['protocol']}), {length}{mark}"
+        known = ("protocol", "schedule", "iterations", "shortened")
+        more = "".join(f", {name} {text}" for name, text in self.distinction.items() if name not in known)
+        return f"{self.task} (protocol {self.fields['protocol']}), {length}{mark}{more}"
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -154,21 +161,24 @@ def comparable_run_sets(results: Iterable[tuple[Path, Result]]) -> list[RunSet]:
         fields = comparison_fields(result.key) | {"ground_truth": result.annotations_digest, "class_groups": sizes}
         by_key.setdefault(canonical_json(fields), []).append(Run(path, result))
     run_sets = [_run_set(by_key[key]) for key in sorted(by_key)]
-    return sorted(run_sets, key=lambda run_set: (run_set.task, run_set.shortened, -run_set.fields["iterations"]))
+    run_sets.sort(key=lambda run_set: (run_set.task, run_set.shortened, -run_set.fields["iterations"]))
+    of_sets = [run_set.fields for run_set in run_sets]
+    distinctions = distinguish(of_sets)
+    names = unique_names(of_sets, distinctions)
+    return [
+        replace(run_set, distinction=distinction, name=name)
+        for run_set, distinction, name in zip(run_sets, distinctions, names, strict=True)
+    ]
 
 
 def differences(one: RunSet, other: RunSet) -> list[str]:
     """Why two sets of runs are not one: the fields that differ, as "schedule: short here, paper there"."""
+    here, there = flat_texts(one.fields), flat_texts(other.fields)
     return [
-        f"{name}: {_short(one.fields[name])} here, {_short(other.fields[name])} there"
-        for name in one.fields
-        if one.fields[name] != other.fields[name]
+        f"{name}: {here.get(name, DEFAULT)} here, {there.get(name, DEFAULT)} there"
+        for name in dict.fromkeys([*here, *there])
+        if here.get(name) != there.get(name)
     ]
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return f"{text[:12]}…" if len(text) > 24 else text
 
 
 def _run_set(runs: Sequence[Run]) -> RunSet:

@@ -11,11 +11,16 @@ record, and is compared wherever two runs meet. A new fact is a new field with a
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from cissod_bench.io import canonical_json
+
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+PRECISIONS = get_args(Precision)
+NOT_STATED = "not stated"
+"""In place of a digest that is not known, where None has another meaning."""
 
 
 class RunKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,10 +37,11 @@ class RunKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         method_version: `Method.version`, and `resolved_options` the value of every option; both None where they are
             not known: in records before schema 3, and for methods of other programs.
         schedule: name of the schedule; `iterations` its length.
-        shortened: trained for less than the protocol asks; such rows are marked.
+        shortened: trained for less than the protocol asks; such rows are marked. None where it is not known.
         batch: labelled and unlabelled images in a step over all GPUs; None where it is not known.
         detector: name of the detector preset.
-        backbone: SHA-256 of the file with the backbone's first weights, None for training from scratch.
+        backbone: SHA-256 of the file with the backbone's first weights, None for training from scratch, `NOT_STATED`
+            where it is not known.
         precision: of the training (`ssod/precision.py`); None where it is not known. Version 0.1 noted `amp` alone.
         padding: sides of padded images are multiples of so many pixels; None where it is not known.
         compile: whether the detector's backbone was compiled.
@@ -55,7 +61,7 @@ class RunKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     method_options: dict[str, Any]
     schedule: str
     iterations: int
-    shortened: bool
+    shortened: bool | None
     detector: str
     evaluator: str
     max_detections: int
@@ -63,7 +69,7 @@ class RunKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     batch: tuple[int, int] | None = None
     backbone: str | None = None
     method_digest: str | None = None
-    precision: Literal["fp32", "tf32", "bf16", "fp16"] | None = None
+    precision: Precision | None = None
     padding: int | None = None
     compile: bool = False
     overrides: dict[str, Any] = {}

@@ -2,11 +2,18 @@
 
 from typing import Any
 
+import msgspec
+
 from cissod_bench.evaluation import METRICS
 from cissod_bench.results.record import Group, Result
 from cissod_bench.results.run_key import RunKey
 
 SIZES = {"all": 12, "maj": 8, "min": 4}
+
+
+OFFICIAL_COCO = {
+    "train_images": 118_287, "train_annotations": 860_001, "validation_images": 5_000, "validation_annotations": 36_781,
+}  # fmt: skip
 
 
 def make_record(ap: dict[str, float] | None = None, **key: Any) -> Result:
@@ -39,3 +46,12 @@ def make_record(ap: dict[str, float] | None = None, **key: Any) -> Result:
         metrics={group: dict.fromkeys(METRICS, value) | {"AR": value + 1e-6 * seed} for group, value in ap.items()},
         groups={group: Group(SIZES.get(group, 4), 0) for group in ap},
     )
+
+
+def paper_record(ap: dict[str, float] | None = None, **key: Any) -> Result:
+    """A record of `coco-split1` in the paper's setting; `key` overrides fields of the key."""
+    fields: dict[str, Any] = {
+        "task": "coco-split1", "detector": "r50-fpn", "schedule": "paper", "iterations": 180_000, "batch": (8, 32),
+        "backbone": "b" * 64,
+    }  # fmt: skip
+    return msgspec.structs.replace(make_record(ap, **(fields | key)), data=OFFICIAL_COCO)
