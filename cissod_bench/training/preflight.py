@@ -33,6 +33,7 @@ from mmengine.runner import Runner
 from cissod_bench.errors import UserError, blaming
 from cissod_bench.io import write_bytes
 from cissod_bench.ssod.randomness import preserved_randomness
+from cissod_bench.training.backbone import check_backbone
 from cissod_bench.training.build_config import build_config, validation_list
 from cissod_bench.training.isolation import own_instances
 from cissod_bench.training.job import Job
@@ -46,9 +47,10 @@ def check_parts(job: Job) -> None:
 
     Raises:
         UserError: the method's parts name a class that is not registered, or give it arguments that it does not take;
-            or a setting does not fit the configuration, or its part refuses it.
+            or a setting does not fit the configuration, or its part refuses it; or the backbone's weights are not for
+            the backbone that all settings make.
     """
-    if job.method.file is None and not job.spec.overrides:
+    if job.method.file is None and not job.spec.overrides and job.spec.backbone is None:
         return
     with own_instances(), DefaultScope.overwrite_default_scope("mmdet"), preserved_randomness(), _silence():
         if job.method.file is not None:
@@ -62,6 +64,8 @@ def check_parts(job: Job) -> None:
             if section in _TRIALS:
                 with blaming_settings(job, section):
                     _TRIALS[section](job, config)
+        if job.spec.backbone is not None:
+            check_backbone(job.spec.backbone, config.model.detector, job.detector.backbone_file)
 
 
 @contextlib.contextmanager
