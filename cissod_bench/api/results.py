@@ -171,7 +171,7 @@ def report(
     overwrite: bool = False,
     progress: Progress = iter,
 ) -> "Report":
-    """Tables from finished runs, with the paper's numbers.
+    """Tables from finished runs, with the paper's numbers beside those in its setting.
 
     Args:
         folders: run folders, or folders that hold them at any depth.
@@ -188,7 +188,7 @@ def report(
     Example:
         >>> import cissod_bench as cb
         >>> made = cb.report("runs", "report")
-        >>> [section.task for section in made.sections]
+        >>> [run_set.task for run_set in made.run_sets]
         ['shapes']
     """
     from cissod_bench.leaderboard.report import make_report, write_report
