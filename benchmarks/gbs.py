@@ -7,7 +7,7 @@ labelled, 2,048 pseudo-labelled; forward and backward) as plain focal loss and w
 thresholds' update, and of class-rebalancing sampling (its share of a transfer every 50 iterations, and of a new
 generation over 107,000 unlabelled images every 18,000), and the sum of what is added as a part of a whole training step
 of the paper's detector on this device: R50-FPN, 1 + 4 images of 1333 x 800, as in `training.py`. It also counts, on a
-pretended device (`cissod_bench/ssod/fake_device.py`), what would make the host wait for a GPU in the parts that run in
+fake device (`cissod_bench/ssod/fake_device.py`), what would make the host wait for a GPU in the parts that run in
 every iteration, of which there must be none; on a GPU, PyTorch's own check for that is switched on.
 """
 
@@ -28,9 +28,9 @@ from cissod_bench.methods.gbs.crs_hook import FLUSH
 from cissod_bench.methods.gbs.gbr import GradientReweightedFocalLoss
 from cissod_bench.methods.gbs.gbt import ClassThreshold
 from cissod_bench.methods.softmax_focal import softmax_focal
-from cissod_bench.ssod import fake_device as pretended
+from cissod_bench.ssod import fake_device
 from cissod_bench.ssod.branch import branch
-from cissod_bench.training.detectors import SOFT_TEACHER
+from cissod_bench.training.recipes.detectors import SOFT_TEACHER
 
 CLASSES = (80, 365, 1203)
 LABELED_ROIS, UNLABELED_ROIS, DETECTIONS = 512, 2048, 400
@@ -91,11 +91,11 @@ def waits(num_classes: int) -> int:
 
     def prepare(thing: Any) -> Any:
         if isinstance(thing, torch.nn.Module):
-            pretended.move(thing)
+            fake_device.move(thing)
             return thing
-        return pretended.Pretended(thing)
+        return fake_device.FakeTensor(thing)
 
-    with pretended.counting() as counted:
+    with fake_device.counting() as counted:
         _, reweighted, thresholds = parts(num_classes, prepare)
         counted.waits.clear()
         reweighted()

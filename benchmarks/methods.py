@@ -39,9 +39,9 @@ from cissod_bench.splits.make import make_splits
 from cissod_bench.splits.plan import Variant
 from cissod_bench.ssod.precision import products_in
 from cissod_bench.tasks.registry import get_task
-from cissod_bench.training import detectors
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.job import Job, resolve_job
+from cissod_bench.training.recipes import detectors
 from cissod_bench.training.spec import RunSpec
 
 REFERENCE = "soft-teacher"

@@ -20,7 +20,7 @@ from cissod_bench.ssod.hooks.compiled import compile_features
 from cissod_bench.ssod.model.teacher_student import TeacherStudent
 from cissod_bench.ssod.precision import FrameOptimWrapper, products_in
 from cissod_bench.ssod.thresholds import FixedThreshold
-from cissod_bench.training.detectors import SOFT_TEACHER, get_detector
+from cissod_bench.training.recipes.detectors import SOFT_TEACHER, get_detector
 
 CLASSES, LABELED, UNLABELED, LOG_INTERVAL, PSEUDO = 80, 1, 4, 50, 10
 PARTS = ("data", "forward teacher", "forward student", "method", "backward", "optimiser", "EMA", "log")

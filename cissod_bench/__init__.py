@@ -24,7 +24,7 @@ _FROM_API = (
 )
 _MODULES = {
     "api": "cissod_bench.api",
-    "detectors": "cissod_bench.training.detectors",
+    "detectors": "cissod_bench.training.recipes.detectors",
     "methods": "cissod_bench.methods",
     "tasks": "cissod_bench.tasks",
 }
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         sweep,
     )
     from cissod_bench.errors import UserError
-    from cissod_bench.training import detectors
+    from cissod_bench.training.recipes import detectors
 
 __all__ = [
     "RunSpec",

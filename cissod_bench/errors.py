@@ -1,4 +1,4 @@
-"""Errors that a user can mend: the command line prints them as one sentence and exits with code 2."""
+"""Errors that a user can fix: the command line prints one sentence and exits with code 2."""
 
 import contextlib
 import difflib
@@ -12,10 +12,10 @@ class UserError(Exception):
 
 
 class Stopped(Exception):
-    """A run that was asked to stop and left a checkpoint; the message says where it goes on.
+    """A signal stopped a run, which wrote a checkpoint; the message says where it resumes.
 
     Attributes:
-        exit_code: 128 and the number of the signal, as shells report it.
+        exit_code: 128 plus the number of the signal, as shells report it.
     """
 
     def __init__(self, message: str, signal: int) -> None:
@@ -24,16 +24,16 @@ class Stopped(Exception):
 
 
 class ProcessDied(Exception):
-    """One of a run's processes died; the message names it and gives its own error."""
+    """A process of a run died; the message names it and gives its error."""
 
 
 def unknown_name(kind: str, name: str, available: Iterable[str]) -> UserError:
-    """Error for a name that a registry lacks, with the closest one that it has.
+    """Error for an unknown name, with the closest known one.
 
     Args:
         kind: what the name stands for, in the singular ("method", "task").
-        name: the name that was asked for.
-        available: the names that exist.
+        name: the unknown name.
+        available: the known names.
     """
     names = list(available)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
@@ -43,19 +43,33 @@ def unknown_name(kind: str, name: str, available: Iterable[str]) -> UserError:
 
 @contextlib.contextmanager
 def blaming(path: Path) -> Iterator[None]:
-    """Turn an exception out of a user's own code into an error that names the file, the line and the exception.
+    """Turn an exception from a user's own code into an error that names the file, the line and the exception.
 
     Args:
-        path: the user's file; the line is the innermost one of it that had a part in the exception.
+        path: the user's file; the line is its innermost one in the traceback.
     """
     try:
         yield
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+        calls = traceback.extract_tb(error.__traceback__)
+        lines = [call.lineno for call in calls if call.filename == str(path)]
         if isinstance(error, SyntaxError) and error.filename == str(path):
             lines.append(error.lineno)
         where = f"{path}, line {lines[-1]}" if lines else str(path)
         raise UserError(f"{where}: {type(error).__name__}: {error}") from error
+
+
+def remedy_of_import(error: ImportError) -> str | None:
+    """What to do where a library cannot be loaded for a known reason, None for any other error.
+
+    mmdet asks for two distributions of OpenCV that unpack into the same folder. Where the one with windows came last,
+    importing it needs libGL, which servers and container images lack.
+    """
+    if not any(name in str(error) for name in ("libGL", "libgthread", "libSM", "libXext")):
+        return None
+    return (
+        f"OpenCV cannot be loaded ({error}): the distribution with windows is installed over the headless one. Run "
+        "`pip install --force-reinstall --no-deps opencv-python-headless`."
+    )

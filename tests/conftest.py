@@ -6,6 +6,9 @@ import pytest
 from hypothesis import settings
 
 import cissod_bench.ssod  # noqa: F401  (before mmdet, wherever a test imports that)
+from tests.tiny import tiny
+
+__all__ = ["shared_data", "tiny"]
 
 # Generation is fixed, so that a failure on one machine is a failure on all; no deadlines, since machines differ.
 settings.register_profile("fixed", deadline=None, derandomize=True)

@@ -1,4 +1,4 @@
-"""Results: scored, read, tabulated and compared."""
+"""Results: score, load, tabulate and compare."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -26,13 +26,13 @@ def evaluate(
     evaluator: str = "hotcoco",
     max_detections: int | None = None,
 ) -> "Evaluation":
-    """Score any detector's results on a task: AP of all classes and of each class group. Needs no torch.
+    """Score any detector's results on a task: AP over all classes and per class group. Needs no torch.
 
     Args:
         predictions: detections in COCO's results format.
         task: a built-in task or a task file. Default: the split's task.
-        split: split folder, which gives the class groups. Default: the task's groups.
-        annotations: ground truth in COCO form. Default: the task's validation annotations.
+        split: split folder, which defines the class groups. Default: the task's groups.
+        annotations: ground truth in COCO format. Default: the task's validation annotations.
         data_root: folder that the task's paths are relative to.
         evaluator: "hotcoco", "pycocotools" (COCO tasks) or "lvis" (LVIS tasks).
         max_detections: detections that count per image. Default: the task's.
@@ -89,7 +89,7 @@ def state_training(
     from cissod_bench.errors import unknown_name
     from cissod_bench.results.external import Training
     from cissod_bench.results.run_key import NOT_STATED, PRECISIONS
-    from cissod_bench.training.detectors import DETECTORS
+    from cissod_bench.training.recipes.detectors import DETECTORS
     from cissod_bench.training.spec import parse_options
 
     preset = DETECTORS.get(detector)
@@ -142,10 +142,10 @@ def _backbone(text: str) -> str | None:
 
 
 def load_results(folders: AnyPath | Sequence[AnyPath]) -> "Results":
-    """All records below some folders; one that is damaged or foreign is left out and named in `rejected`.
+    """Load all records below some folders; damaged and foreign ones are skipped and listed in `rejected`.
 
     Args:
-        folders: run folders, or folders that hold them at any depth.
+        folders: run folders, or folders that contain them at any depth.
 
     Raises:
         UserError: a folder that does not exist, or no usable record in any of them.
@@ -171,13 +171,13 @@ def report(
     overwrite: bool = False,
     progress: Progress = iter,
 ) -> "Report":
-    """Tables from finished runs, with the paper's numbers beside those in its setting.
+    """Make the leaderboard of finished runs, with the paper's numbers beside those in its setting.
 
     Args:
-        folders: run folders, or folders that hold them at any depth.
+        folders: run folders, or folders that contain them at any depth.
         out: folder for the report's files (Markdown, LaTeX, CSV, JSON, HTML, plots); None to write nothing.
         metric: AP, AP50, AP75, APs, APm, APl or AR.
-        bootstrap: samples over images for intervals and marks of difference; 0 for none.
+        bootstrap: bootstrap samples over images, for intervals and significance marks; 0 for none.
         baseline: method that the marks of difference refer to.
         overwrite: replace the files of an earlier report.
         progress: wraps the loop over samples.
@@ -232,13 +232,13 @@ def compare(
     seed: int = 0,
     progress: Progress = iter,
 ) -> "Comparison":
-    """Difference of two runs per group and class, with a 95 % interval from a paired bootstrap over images.
+    """Compare two runs per group and class, with 95 % intervals from a paired bootstrap over images.
 
     Args:
         first, second: run folders.
-        annotations: ground truth. Default: the file that the first record names.
+        annotations: ground truth. Default: the file named in the first record.
         samples: bootstrap samples.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
         progress: wraps the loop over samples.
 
     Raises:

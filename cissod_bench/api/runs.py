@@ -1,4 +1,4 @@
-"""Runs: prepared, made, swept, and used afterwards."""
+"""Runs: prepare, execute, sweep, and use the results."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ import msgspec
 from cissod_bench.api.paths import AnyPath, optional
 from cissod_bench.errors import UserError
 from cissod_bench.launch.nodes import Nodes
-from cissod_bench.training.quiet import quiet_imports
+from cissod_bench.training.process.quiet import quiet_imports
 from cissod_bench.training.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run that has been looked up and checked, and has not started.
+    """A run that is checked but not started.
 
     Attributes:
-        job: everything that was looked up.
-        nodes: the machines, where there are several.
+        job: the resolved run.
+        nodes: the machines of the run.
     """
 
     job: "Job"
     nodes: Nodes
 
     def plan(self) -> dict[str, Any]:
-        """What the run is going to do: batch, learning rate, length, estimated hours, ..."""
+        """The plan of the run: batch, learning rate, length, estimated hours, ..."""
         from cissod_bench.training.run_plan import plan
 
         return plan(self.job)
@@ -70,13 +70,13 @@ def prepare(
     look_for_images: bool = True,
     device: str | None = None,
 ) -> PreparedRun:
-    """Look up and check everything that a run needs, before anything is written.
+    """Resolve and check everything that a run needs, before anything is written.
 
     Args:
         spec: the run.
-        nodes: the machines, where there are several.
-        look_for_images: whether to look for every image on disk.
-        device: where the run is for another machine than this one, its device.
+        nodes: the machines of the run; by default this one.
+        look_for_images: whether to check that every image exists.
+        device: device of the machine that executes the run, if it is not this one.
 
     Raises:
         UserError: something does not exist or does not fit.
@@ -96,10 +96,10 @@ def prepare(
 
 
 def among_started(spec: RunSpec) -> tuple[RunSpec, bool]:
-    """A spec whose processes are those that torchrun or srun has started, and whether this one is the main one.
+    """The spec with the number of processes that torchrun or srun started, and whether this is the main process.
 
     Raises:
-        UserError: the spec has processes of its own.
+        UserError: the spec asks for several processes itself.
     """
     with quiet_imports():
         from cissod_bench.launch import here
@@ -107,11 +107,11 @@ def among_started(spec: RunSpec) -> tuple[RunSpec, bool]:
 
 
 def submit(prepared: PreparedRun, cluster: Mapping[str, Any]) -> "SweepRun":
-    """Submit a run as a job, unless it is on its way already or done.
+    """Submit a run as a job, unless it is already submitted, running or done.
 
     Args:
         prepared: the run.
-        cluster: as of `sweep`.
+        cluster: options of the cluster, see `sweep`.
 
     Raises:
         UserError: the folder holds another run, or the cluster refuses the job.
@@ -130,18 +130,18 @@ def submit(prepared: PreparedRun, cluster: Mapping[str, Any]) -> "SweepRun":
 def run(spec: RunSpec, *, progress: bool = False) -> "RunFolder":
     """Train and evaluate one method on one task, and record it.
 
-    An unfinished run of the same spec continues from its newest checkpoint; a finished one is left as it is.
+    An unfinished run of the same spec resumes from its newest checkpoint; a finished one is left unchanged.
 
     Args:
         spec: the run.
-        progress: show bars on standard error.
+        progress: whether to show progress on standard error.
 
     Returns:
-        the run folder; its `result()` is the record.
+        The run folder; its `result()` is the record.
 
     Raises:
         UserError: something does not exist or does not fit, or the folder holds another run.
-        Stopped: a signal asked the run to stop.
+        Stopped: the run received a signal to stop.
         ProcessDied: one of several processes died.
 
     Example:
@@ -157,7 +157,7 @@ def run(spec: RunSpec, *, progress: bool = False) -> "RunFolder":
 
 
 def load_detector(run: AnyPath, checkpoint: AnyPath | None = None, device: str = "cpu") -> "Predictor":
-    """The teacher of a run, to detect objects with.
+    """Load the teacher of a run to detect objects.
 
     Args:
         run: run folder.
@@ -165,7 +165,7 @@ def load_detector(run: AnyPath, checkpoint: AnyPath | None = None, device: str =
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        UserError: no run there, or no checkpoint that can be used.
+        UserError: the folder holds no run, or no usable checkpoint.
 
     Example:
         >>> import cissod_bench as cb
@@ -175,23 +175,23 @@ def load_detector(run: AnyPath, checkpoint: AnyPath | None = None, device: str =
         True
     """
     with quiet_imports():
-        from cissod_bench.training.device import pick_device
         from cissod_bench.training.predict import load_predictor
+        from cissod_bench.training.process.device import pick_device
     return load_predictor(Path(run), optional(checkpoint), pick_device(device))
 
 
 def export(run: AnyPath, out: AnyPath) -> tuple[Path, list[str]]:
-    """Write the teacher of a finished run as a bundle to publish: weights (safetensors), configuration, scores.
+    """Bundle the teacher of a finished run for publication: weights (safetensors), configuration, scores.
 
     Args:
         run: run folder.
         out: folder for the bundle.
 
     Returns:
-        The checkpoint that the weights are from, and the parts of this package that the configuration needs.
+        The checkpoint with the weights, and the parts of this package that the configuration needs.
 
     Raises:
-        UserError: the run is not finished, or `out` holds something.
+        UserError: the run is not finished, or `out` is not empty.
 
     Example:
         >>> import cissod_bench as cb
@@ -211,23 +211,23 @@ def sweep(
     start: bool = True,
     cluster: Mapping[str, Any] | None = None,
 ) -> "list[SweepRun]":
-    """Make all runs of a grid, one after the other, each in a process of its own; or submit them as jobs.
+    """Run a grid: one run after another, each in its own process, or as Slurm jobs.
 
-    Again, it skips what is done, continues what was interrupted and tries again what failed.
+    Repeated, it skips finished runs, resumes interrupted ones and retries failed ones.
 
     Args:
         runs: specs, or a sweep file (.toml).
-        out: folder of the run folders. Default: the file's, or runs.
-        start: False to make nothing, and only say where each run stands.
+        out: folder for all run folders. Default: that of the sweep file, or runs.
+        start: False to only return the state of each run.
         cluster: options of the cluster to submit to, with `cluster` ("slurm" or "local") and `time` in minutes.
 
     Returns:
-        every run with its `name`, `spec`, `state` ("done", "failed", "waiting", "running", "queued", "another run") and
-        the `reason`.
+        Every run with `name`, `spec`, `state` ("done", "failed", "waiting", "running", "queued", "another run") and
+        `reason`.
 
     Raises:
-        UserError: a run that cannot be made, or a folder that holds another run.
-        Stopped: a signal came; the run under way has stopped too.
+        UserError: a run is not possible, or a folder holds another run.
+        Stopped: the sweep received a signal; the current run has stopped too.
 
     Example:
         >>> import cissod_bench as cb

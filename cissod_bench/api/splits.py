@@ -1,4 +1,4 @@
-"""Splits: made and read."""
+"""Splits: make and load."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -31,20 +31,20 @@ def make_splits(
 ) -> "list[Made]":
     """Select the labelled and unlabelled images of a task, and write them as split folders.
 
-    The same task, annotations and seed give the same bytes on every machine, whatever the order of the file.
+    The same task, annotations and seed give the same bytes on every machine, in whatever order the file lists them.
 
     Args:
         task: a built-in task, or a task file (.toml).
-        out: folder to make; several seeds make out/seed0, ..., several folds out/fold0, ...
+        out: folder to create; several seeds create out/seed0, ..., folds out/fold0, ...
         seeds: seed of the split, or several.
-        folds: number of parts, each held out for validation in turn; 0 for none.
+        folds: number of cross-validation folds; 0 for none.
         annotations: training annotations in COCO form, plain, .gz or .xz. Default: under `data_root`.
         majority_annotations: of coco-o365, the COCO annotations. Default: under `data_root`.
         images: folder of the training images, to check that every image is there.
         data_root: folder that the task's paths are relative to.
         cache: where to keep what is read from large files; False for nowhere, True for ~/.cache/cissod-bench.
         force: replace another split that lies there.
-        plot: draw the distribution of the classes too.
+        plot: also plot the class distribution.
         progress: show bars on standard error.
 
     Raises:
@@ -83,13 +83,13 @@ def make_splits(
 
 
 def _variants(seeds: Sequence[int], folds: int) -> "list[tuple[str, Variant]]":
-    """Sub-folder and variant of every split; a single one needs no sub-folder."""
+    """Subfolder and variant of every split; a single split needs no subfolder."""
     from cissod_bench.splits.plan import Variant
 
     if not seeds or len(set(seeds)) < len(seeds):
-        raise UserError(f"--seed {','.join(map(str, seeds))}: seeds must be different, a range must ascend.")
+        raise UserError(f"--seed {','.join(map(str, seeds))}: seeds must be different, and a range must ascend.")
     if folds == 1:
-        raise UserError("--folds 1 would hold out every image. Use at least 2.")
+        raise UserError("--folds 1 would leave no image for training. Use at least 2.")
     many = len(seeds) > 1
     if not folds:
         return [(f"seed{seed}" if many else "", Variant(seed)) for seed in seeds]
@@ -101,12 +101,12 @@ def _variants(seeds: Sequence[int], folds: int) -> "list[tuple[str, Variant]]":
 
 
 def reader(dataset: str, cache: AnyPath | bool = True, *, progress: bool = False) -> Callable[[Path], Any]:
-    """A function that reads an annotation file with the quirks of a data set (`coco/reader.py`).
+    """A function that reads an annotation file, with the quirks of its data set (`coco/reader.py`).
 
     Args:
         dataset: `Task.dataset`.
-        cache: as of `make_splits`.
-        progress: show a bar on standard error.
+        cache: see `make_splits`.
+        progress: whether to show progress on standard error.
     """
     from cissod_bench.coco.cache import cached, default_folder
     from cissod_bench.coco.reader import read_coco
@@ -137,7 +137,7 @@ def load_split(folder: AnyPath, *, verify: bool = True) -> "Split":
         verify: compare the SHA-256 of every file with the manifest.
 
     Raises:
-        UserError: there is no split, or it is not the one that was written.
+        UserError: no split is found, or it was changed after it was written.
 
     Example:
         >>> import cissod_bench as cb

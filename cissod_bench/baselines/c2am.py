@@ -3,10 +3,10 @@
 A cosine classifier without bias: logit i is s cos(theta_i), theta_i the angle between the RoI's feature and the weight
 vector W_i. The norms |W_i| grow with a class's frequency; each competitor j of the target class i gets the margin
 m_ij = max(0, alpha / pi * ln(|W_i| / |W_j|)) on its angle, so that samples of classes with large weights push those
-with small ones away less. Norms are detached. At test time there is no margin: softmax(s cos). s = 30 and alpha = 0.5
+with small ones away less. Norms are detached. There is no margin at test time: softmax(s cos). s = 30 and alpha = 0.5
 are the paper's.
 
-Our reading: there is no public code and no source says what becomes of the background. Here it is one more class with
+Our reading: no public code exists, and no source says how the background is handled. Here it is one more class with
 its own weight vector and takes part in the margins like any other; `background_margin=False` leaves it out.
 """
 

@@ -166,14 +166,14 @@ class SemanticBlend(nn.Module):
         order = (member.cumsum(0) - member).gather(1, labels[:, None]).squeeze(1)  # earlier ones of the same class
         total = member.sum(0)
         kept = (order >= total[labels] - self.queue).nonzero()[:, 0]
-        places = (self.queued[labels] + order) % self.queue
-        self.features[labels[kept], places[kept]] = features[kept].to(self.features.dtype)
+        slots = (self.queued[labels] + order) % self.queue
+        self.features[labels[kept], slots[kept]] = features[kept].to(self.features.dtype)
         self.queued += total
 
     def similarities(self, features: Tensor) -> Tensor:
         """(K, n) cosines of (K, F) features with the prototypes over T_proto; classes without one are far below."""
         filled = self.queued.clamp(max=self.queue)
-        # The directions of a sum and of a mean are the same; unused places hold zeros.
+        # The directions of a sum and of a mean are the same; unused slots hold zeros.
         prototypes = functional.normalize(self.features.sum(dim=1, dtype=torch.float32), dim=1)
         with torch.autocast(features.device.type, enabled=False):
             cosines = functional.linear(functional.normalize(features.float(), dim=1), prototypes)

@@ -6,9 +6,9 @@ how strongly the class is pushed: with f(g) = 1 / (1 + exp(-gamma (g - mu))), ne
 1 + alpha (1 - f(g)). Formulas and constants: paper sec. 4, and the authors' code.
 
 Our reading for semi-supervised detection, which no source describes: label weights (the teacher's background scores)
-weigh a RoI's loss and its gradients; both training passes feed the ratios, which move once per iteration; the teacher's
-background score is the sigmoid of the background output. mmdet's `EQLV2Loss` is not used: it ignores label weights and
-`avg_factor`, and its scores are silently soft-maxed at test time.
+weigh a RoI's loss and its gradients; both training branches feed the ratios, which move once per iteration; the
+teacher's background score is the sigmoid of the background output. mmdet's `EQLV2Loss` is not used: it ignores label
+weights and `avg_factor`, and its scores are silently soft-maxed at test time.
 """
 
 from typing import Any
@@ -38,7 +38,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     alpha: NotNegative = 4.0
     """Largest extra weight of positives."""
     unsup_factor: NotNegative = 1.0
-    """Factor of the pseudo-label pass in the accumulated gradients (4 would be its weight in the total loss)."""
+    """Factor of the pseudo-labelled branch in the accumulated gradients (4 would be its weight in the total loss)."""
     theta: UnitInterval | None = None
     """Threshold of pseudo labels for the RoI classifier; the detector preset's by default (paper: 0.9)."""
     threshold: NotNegative | None = None
@@ -79,7 +79,7 @@ class EqualizationLossV2(nn.Module):
         gamma: steepness of the mapping f.
         mu: ratio at which f is one half.
         alpha: largest extra weight of positives.
-        unsup_factor: factor of the pseudo-label pass in the accumulated gradients.
+        unsup_factor: factor of the pseudo-labelled branch in the accumulated gradients.
 
     Attributes:
         gradients: (2, n) sums of positive and of negative gradients since the start, over all ranks.

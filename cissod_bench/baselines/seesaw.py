@@ -7,7 +7,7 @@ outputs by a softmax whose competitors j of the target i are scaled by
 Scores are softmax(classes) times the foreground's objectness. p = 0.8, q = 2, the classifier on normalised features and
 weights with temperature 20 are the paper's and mmdet's.
 
-Our reading: RoIs of pseudo labels count as samples, and both training passes fill the counts. mmdet's `SeesawLoss`
+Our reading: RoIs of pseudo labels count as samples, and both training branches fill the counts. mmdet's `SeesawLoss`
 gives the formulas of scores and accuracy; its forward is replaced, because it counts in every call whatever the call
 is for, on each rank by itself and with a device synchronisation for every class that occurs.
 """
@@ -73,7 +73,7 @@ def seesaw_factors(scores: Tensor, labels: Tensor, counts: Tensor, p: float, q: 
 
 
 class CountingSeesawLoss(SeesawLoss):
-    """Seesaw loss that counts in training passes only and over all ranks, and returns one value.
+    """Seesaw loss that counts in training branches only and over all ranks, and returns one value.
 
     Args:
         num_classes: number of foreground classes n.

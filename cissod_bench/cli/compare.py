@@ -1,4 +1,4 @@
-"""`cissod-bench compare`: is the difference of two runs more than chance?"""
+"""`cissod-bench compare`: is the difference between two runs more than chance?"""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,19 +11,19 @@ from cissod_bench.cli.options import Json
 
 def compare(
     first: Annotated[Path, typer.Argument(metavar="RUN_A", help="Run folder.")],
-    second: Annotated[Path, typer.Argument(metavar="RUN_B", help="Run folder to compare with it.")],
+    second: Annotated[Path, typer.Argument(metavar="RUN_B", help="Run folder to compare with RUN_A.")],
     annotations: Annotated[
-        Path | None, typer.Option(help="Ground truth. Default: the file that the record of RUN_A names.")
+        Path | None, typer.Option(help="Ground truth. Default: the file named in the record of RUN_A.")
     ] = None,
     samples: Annotated[int, typer.Option(min=10, help="Bootstrap samples.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     classes: Annotated[bool, typer.Option("--classes", help="Show every class as well.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Difference of two runs per group and class, with a 95 % interval from a paired bootstrap over images.
+    """Compare two runs per group and class, with 95 % intervals from a paired bootstrap over images.
 
-    The interval says what another validation set would change. It says nothing about other training seeds: for these,
-    make several runs of each and see `report`. Runs that are not comparable are refused.
+    The interval covers the choice of validation images, not of training seeds; for those, train each method with
+    several seeds and see `report`. Runs that are not comparable are refused.
     """
     from cissod_bench import api
     from cissod_bench.leaderboard.comparison import comparison_table

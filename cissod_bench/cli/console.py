@@ -1,4 +1,4 @@
-"""What the commands print: tables, progress, JSON."""
+"""Output of the commands: tables, progress, JSON."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,14 +19,14 @@ def print_json(value: Any, *, indent: int | None = 2) -> None:
 
 
 def resampling(samples: Iterable[T]) -> Iterable[T]:
-    """Bootstrap samples with a progress bar."""
+    """Iterate over bootstrap samples with a progress bar."""
     from rich.progress import track
 
     return track(samples, "Resampling images", transient=True)
 
 
 def print_table(table: "Table") -> None:
-    """Print a table to the terminal: best in bold, second underlined."""
+    """Print a table to the terminal, the best value in bold, the second underlined."""
     from rich import box
     from rich.console import Console
     from rich.table import Table as Grid
@@ -55,7 +55,7 @@ def print_table(table: "Table") -> None:
 
 
 def print_rows(title: str, caption: str, titles: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """A table of runs, and below it the reasons of those that have one."""
+    """Print a table of runs, followed by the reasons given for some of them."""
     from cissod_bench.leaderboard.table import Cell, Column, Table
 
     def text(value: Any) -> str | None:
@@ -68,7 +68,7 @@ def print_rows(title: str, caption: str, titles: Mapping[str, str], rows: Sequen
 
 
 def print_states(runs: "Sequence[SweepRun]", as_json: bool) -> None:
-    """One table of states."""
+    """Print the states of runs."""
     rows = [{"run": run.name, "out": str(run.out), "state": run.state, "reason": run.reason} for run in runs]
     if as_json:
         print_json(rows)

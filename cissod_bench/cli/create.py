@@ -1,4 +1,4 @@
-"""`cissod-bench create`: a file to start a method of one's own from."""
+"""`cissod-bench create`: a starting point for your own method."""
 
 import re
 from pathlib import Path
@@ -6,29 +6,32 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Write a file to start from.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Write a file to start your own method from.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
 def create() -> None:
-    """Write a file to start from."""
+    """Write a file to start your own method from."""
 
 
 @app.command("method")
 def method(
-    name: Annotated[str, typer.Argument(help="Name of the method: small letters, digits and hyphens.")],
+    name: Annotated[str, typer.Argument(help="Name of the method: lower-case letters, digits and hyphens.")],
     out: Annotated[
-        Path | None, typer.Option(help="The file. Default: NAME.py, with _ for -, here.", show_default=False)
+        Path | None,
+        typer.Option(help="File to write. Default: NAME.py in this folder, with _ for -.", show_default=False),
     ] = None,
 ) -> None:
-    """Write a complete method that trains, with every seam of the frame explained, for `run --method FILE`."""
+    """Write a complete, commented method that trains, for `run --method FILE`."""
     from cissod_bench.errors import UserError
     from cissod_bench.io import write_text
     from cissod_bench.methods.registry import METHODS
     from cissod_bench.methods.user import NAME
 
     if not NAME.fullmatch(name):
-        raise UserError(f"{name}: use small letters, digits and single hyphens; the name is part of folder names.")
+        raise UserError(
+            f"{name}: use lower-case letters, digits and single hyphens; the name becomes part of folder names."
+        )
     if name in METHODS:
         raise UserError(f"{name}: a built-in method has this name. Choose another one.")
     file = out or Path(f"{name.replace('-', '_')}.py")
@@ -41,7 +44,7 @@ def method(
 
 
 def template(name: str) -> str:
-    """The text of a method file for a method of that name."""
+    """Text of a method file for a method of that name."""
     from importlib.resources import files
 
     text = (files("cissod_bench.methods") / "template.py").read_text(encoding="utf-8")

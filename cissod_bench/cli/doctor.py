@@ -1,4 +1,4 @@
-"""`cissod-bench doctor`: what is installed, what runs where, and what is missing for which task."""
+"""`cissod-bench doctor`: what is installed, and what each task still needs."""
 
 from pathlib import Path
 from typing import Any
@@ -6,10 +6,11 @@ from typing import Any
 import typer
 
 from cissod_bench.cli.options import DataRoot, Json
+from cissod_bench.errors import remedy_of_import
 
 
 def doctor(data_root: DataRoot = Path("data"), as_json: Json = False) -> None:
-    """Print versions, the GPU, who serves the detection operators, and which data each task still needs."""
+    """Print versions, the GPU, the source of the detection operators, and the data that each task still needs."""
     versions, hardware, tasks = software(), device(), task_data(data_root)
     if as_json:
         import json
@@ -28,7 +29,7 @@ def doctor(data_root: DataRoot = Path("data"), as_json: Json = False) -> None:
 
 
 def software() -> dict[str, str]:
-    """Versions of this program and of what it stands on; "missing" for what is not installed."""
+    """Versions of this program and its dependencies; "missing" for what is not installed."""
     from cissod_bench.results.record import describe_environment
     from cissod_bench.version import __version__
 
@@ -39,7 +40,7 @@ def software() -> dict[str, str]:
 
 
 def device() -> dict[str, str]:
-    """GPU and operator backend, or why there is none."""
+    """GPU and operator backend, or why they are unknown."""
     try:
         import torch
     except ImportError as error:
@@ -51,11 +52,11 @@ def device() -> dict[str, str]:
         gpu = f"{torch.cuda.device_count()} x {properties.name}, {properties.total_memory / 2**30:.0f} GiB"
     else:
         gpu = "none: training runs on the CPU"
-    backend = operators.backend()
-    return {
-        "gpu": gpu,
-        "operators": {"mmcv": "compiled mmcv", "torchvision": "torchvision (no compiled mmcv)"}[backend],
-    }
+    try:
+        served = {"mmcv": "compiled mmcv", "torchvision": "torchvision (no compiled mmcv)"}[operators.backend()]
+    except ImportError as error:
+        served = f"none: {remedy_of_import(error) or error}"
+    return {"gpu": gpu, "operators": served}
 
 
 _SITES = {
@@ -70,7 +71,7 @@ def _holds_something(path: Path) -> bool:
 
 
 def task_data(data_root: Path) -> dict[str, list[dict[str, Any]]]:
-    """For each built-in task the files it needs and whether they are there."""
+    """The files that each built-in task needs, and whether they exist."""
     from cissod_bench.tasks.registry import TASKS
     from cissod_bench.training.spec import default_split
 

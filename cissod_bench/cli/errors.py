@@ -1,4 +1,4 @@
-"""`cissod-bench errors`: why a run's detections are wrong, by class group."""
+"""`cissod-bench errors`: error types of a run's detections by class group."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,19 +13,19 @@ from cissod_bench.errors import UserError
 def errors(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     annotations: Annotated[
-        Path | None, typer.Option(help="Ground truth. Default: the file that the run's record names.")
+        Path | None, typer.Option(help="Ground truth. Default: the file named in the run's record.")
     ] = None,
     min_score: Annotated[
-        float, typer.Option(min=0, max=1, help="Detections below do not count in the confusion of groups.")
+        float, typer.Option(min=0, max=1, help="Detections below this score do not count in the confusion matrix.")
     ] = 0.3,
     out: Annotated[Path | None, typer.Option(help="Folder for plots (PNG, SVG). Default: print only.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace plots that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing plots.")] = False,
     as_json: Json = False,
 ) -> None:
-    """TIDE error types by class group, and what objects of each group are taken for.
+    """Show TIDE error types by class group, and a confusion matrix of the groups.
 
-    Cls: wrong class, Loc: wrong place, Both, Dupe: found twice, Bkg: nothing there, Miss: not found. The share of
-    minority objects taken for a majority class or for background is the paper's first confirmation bias as a number.
+    Cls: wrong class, Loc: wrong location, Both, Dupe: duplicate, Bkg: background, Miss: not found. The share of
+    minority objects mistaken for a majority class or for background measures the paper's first confirmation bias.
     """
     from cissod_bench.leaderboard.errors import confusion_table, error_table, errors_of
 

@@ -21,26 +21,28 @@ def evaluate_predictions(
         str | None, typer.Option(help="A built-in task (`list tasks`) or a task file. Default: the split's task.")
     ] = None,
     split: Annotated[
-        Path | None, typer.Option(help="Split folder: gives the class groups. Default: the task's groups.")
+        Path | None, typer.Option(help="Split folder, which defines the class groups. Default: the task's groups.")
     ] = None,
     annotations: Annotated[
-        Path | None, typer.Option(help="Ground truth, COCO form. Default: the task's validation annotations.")
+        Path | None, typer.Option(help="Ground truth in COCO format. Default: the task's validation annotations.")
     ] = None,
     data_root: DataRoot = Path("data"),
     evaluator: Annotated[str, typer.Option(help="hotcoco, pycocotools (COCO tasks) or lvis (LVIS tasks).")] = "hotcoco",
     max_detections: Annotated[
-        int | None, typer.Option(min=1, help="Detections that count per image. Default: the task's.")
+        int | None, typer.Option(min=1, help="Detections per image to score. Default: the task's.")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Run folder to make for `report`. Needs --split, --method, --iterations and --detector."),
+        typer.Option(
+            help="Run folder to create for `report`. Requires --split, --method, --iterations and --detector."
+        ),
     ] = None,
     method: Annotated[str | None, typer.Option(help="With --out: name of the method.")] = None,
     detector: Annotated[str | None, typer.Option(help="With --out: name of the detector, such as r50-fpn.")] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="With --out: iterations of the training.")] = None,
     schedule: Annotated[str, typer.Option(help="With --out: name of the training schedule.")] = "external",
     seed: Annotated[
-        int | None, typer.Option(help="With --out: seed of the training. Unknown seeds stay apart.")
+        int | None, typer.Option(help="With --out: training seed. Runs with unknown seeds are never averaged.")
     ] = None,
     option: Annotated[
         list[str] | None,
@@ -63,11 +65,11 @@ def evaluate_predictions(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score any detector's results on a task: AP of all classes and of each class group.
+    """Score any detector's results on a task: AP over all classes and per class group.
 
-    Detections with an unknown image or class, a value that is not finite or a negative score or size are refused, with
-    the entry named; nothing is skipped. With --out, state what is known of the training: runs of an equal protocol
-    stand in one table, and what is not stated keeps them apart.
+    Detections with an unknown image or class, a value that is not finite, or a negative score or size are errors that
+    name the entry. Nothing is skipped. With --out, state what is known of the training: runs of an equal protocol stand
+    in one table, and what is not stated keeps them apart.
 
     Example: cissod-bench eval --predictions results.json --task coco-split1 --annotations instances_val2017.json
     """
@@ -78,7 +80,7 @@ def evaluate_predictions(
     if out is not None:
         if split is None or method is None or iterations is None or detector is None:
             raise UserError(
-                "--out makes a record for the leaderboard: give --split, --method, --iterations and --detector."
+                "--out writes a record for the leaderboard. Give --split, --method, --iterations and --detector too."
             )
         if out.exists() and any(out.iterdir()):
             raise UserError(f"{out}: the folder is not empty. Give another --out, or remove it first.")

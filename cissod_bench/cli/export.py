@@ -1,4 +1,4 @@
-"""`cissod-bench export`: a run's detector as a bundle to publish."""
+"""`cissod-bench export`: bundle a run's detector for publication."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,9 +10,9 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     out: Annotated[Path, typer.Option(help="Folder for the bundle.")],
 ) -> None:
-    """Write a run's teacher weights (safetensors), mmdet's configuration, task, split digest and scores by class.
+    """Write a run's teacher weights (safetensors), mmdet's configuration, task, split digest and per-class scores.
 
-    The bundle's README.md says how mmdet loads it.
+    The bundle's README.md explains how mmdet loads it.
     """
     from cissod_bench import api
 

@@ -1,4 +1,4 @@
-"""`cissod-bench list`: what there is to choose from."""
+"""`cissod-bench list`: methods, tasks, schedules, detectors and ablations."""
 
 import textwrap
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ app = typer.Typer(
 @app.command("methods")
 def methods(
     name: Annotated[
-        str | None, typer.Argument(help="A method or a method file: show its options.", show_default=False)
+        str | None, typer.Argument(help="A method or a method file, to show its options.", show_default=False)
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Methods that `run --method` takes, besides method files; with NAME, the options of one."""
+    """List the methods for `run --method`; with NAME, show the options of one."""
     from cissod_bench.methods import user
     from cissod_bench.methods.registry import METHODS
 
@@ -38,16 +38,16 @@ def methods(
         }
         for method in METHODS.values()
     ]
-    for name, entry in user.installed().items():  # named by their packages alone: importing one takes seconds
+    for name, entry in user.installed().items():  # only named, since importing one takes seconds
         title = f"{entry.value}, of the installed package {user.package_of(entry)}"
         if name in METHODS:
-            title = f"NOT USED, the name is a built-in method's: {title}"
+            title = f"NOT USED, a built-in method has this name: {title}"
         rows.append({"name": name, "version": None, "family": "installed", "title": title, "citation": ""})
     show(rows, ("name", "version", "family", "title"), as_json)
 
 
 def show_method(name: str, as_json: bool) -> None:
-    """Print a method and its options with types, defaults and where these are from."""
+    """Print a method and its options with types, defaults and their sources."""
     from cissod_bench.methods import describe
 
     method = describe(name)
@@ -62,7 +62,7 @@ def show_method(name: str, as_json: bool) -> None:
 
 @app.command("tasks")
 def tasks(as_json: Json = False) -> None:
-    """Tasks that `make-splits --task` and `run --task` take, besides task files."""
+    """List the tasks for `make-splits --task` and `run --task`."""
     from cissod_bench.tasks.registry import TASKS
 
     rows = [
@@ -80,7 +80,7 @@ def tasks(as_json: Json = False) -> None:
 
 @app.command("ablations")
 def ablations(as_json: Json = False) -> None:
-    """Rows of the paper's Tables 4 and 5 that `run --ablation` takes."""
+    """List the rows of the paper's Tables 4 and 5 for `run --ablation`."""
     from cissod_bench.methods.gbs.ablations import ABLATIONS
 
     rows = [
@@ -98,8 +98,8 @@ def ablations(as_json: Json = False) -> None:
 
 @app.command("schedules")
 def schedules(as_json: Json = False) -> None:
-    """Schedules that `run --schedule` takes."""
-    from cissod_bench.training.schedules import SCHEDULES
+    """List the schedules for `run --schedule`."""
+    from cissod_bench.training.recipes.schedules import SCHEDULES
 
     rows = [{"name": schedule.name, "title": schedule.title} for schedule in SCHEDULES.values()]
     show(rows, ("name", "title"), as_json)
@@ -107,15 +107,15 @@ def schedules(as_json: Json = False) -> None:
 
 @app.command("detectors")
 def detectors(as_json: Json = False) -> None:
-    """Detector presets that `run --detector` takes."""
-    from cissod_bench.training.detectors import DETECTORS
+    """List the detector presets for `run --detector`."""
+    from cissod_bench.training.recipes.detectors import DETECTORS
 
     rows = [{"name": detector.name, "title": detector.title} for detector in DETECTORS.values()]
     show(rows, ("name", "title"), as_json)
 
 
 def show(rows: Sequence[dict[str, Any]], columns: Sequence[str], as_json: bool) -> None:
-    """Print rows as a table of some columns, or all of it as JSON."""
+    """Print some columns of the rows as a table, or everything as JSON."""
     if as_json:
         print_json(rows)
         return

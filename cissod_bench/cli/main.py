@@ -1,4 +1,4 @@
-"""The `cissod-bench` program: registration of the commands, and nothing else."""
+"""The `cissod-bench` program: it registers the commands, nothing else."""
 
 import errno
 import sys
@@ -19,7 +19,7 @@ from cissod_bench.cli.report import report
 from cissod_bench.cli.run import run
 from cissod_bench.cli.splits import app as splits_app
 from cissod_bench.cli.sweep import sweep
-from cissod_bench.errors import ProcessDied, Stopped, UserError
+from cissod_bench.errors import ProcessDied, Stopped, UserError, remedy_of_import
 
 app = typer.Typer(
     name="cissod-bench",
@@ -27,7 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # help in plain text starts in half the time
+    rich_markup_mode=None,  # plain help starts in half the time
 )
 app.command("make-splits")(make_splits)
 app.add_typer(splits_app, name="splits")
@@ -45,13 +45,18 @@ app.command("doctor")(doctor)
 
 
 def main() -> None:
-    """Run the program; an error that the user can mend is one sentence on standard error and exit code 2."""
+    """Run the program. A user's mistake ends it with one sentence on standard error and exit code 2."""
     try:
         app()
     except UserError as error:
         _stop(str(error))
+    except ImportError as error:
+        remedy = remedy_of_import(error)
+        if remedy is None:
+            raise
+        _stop(remedy)
     except OSError as error:
-        # A full disk or no permission; without a file's name it was standard output, or is a fault of the program.
+        # A full disk or missing permission. Without a file name it was standard output, or a bug of ours.
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         _stop(f"{error.filename or 'standard output'}: {error.strerror}.")

@@ -1,4 +1,4 @@
-"""`make-splits`: draw the labelled and unlabelled images of a task, once, for every run."""
+"""`make-splits`: select the labelled and unlabelled images of a task, once for all runs."""
 
 import os
 from pathlib import Path
@@ -17,45 +17,45 @@ def make_splits(
         str, typer.Option("--task", "--from-task", help="Name of a built-in task, or path of a task file (.toml).")
     ] = "",
     out: Annotated[
-        Path | None, typer.Option(help="Folder to make. One that holds another split is refused.", show_default=False)
+        Path | None, typer.Option(help="Folder to create. A folder with another split is refused.", show_default=False)
     ] = None,
     annotations: Annotated[
         Path | None,
-        typer.Option(help="Training annotations, COCO form, plain, .gz or .xz. Default: under the data root."),
+        typer.Option(help="Training annotations in COCO format (.json, .gz or .xz). Default: under the data root."),
     ] = None,
     majority_annotations: Annotated[
-        Path | None, typer.Option(help="coco-o365: the COCO annotations. Default: under the data root.")
+        Path | None, typer.Option(help="COCO annotations, for coco-o365 only. Default: under the data root.")
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the training images: check that every image is there.")
+        Path | None, typer.Option(help="Folder of the training images; checks that every image exists.")
     ] = None,
     seeds: Annotated[
-        str, typer.Option("--seed", "--seeds", help="Seed of the draw; several as 0,1,2 or 0-4 make OUT/seed0, ...")
+        str,
+        typer.Option(
+            "--seed", "--seeds", help="Seed of the selection. Several, as in 0,1,2 or 0-4, create OUT/seed0, ..."
+        ),
     ] = "0",
-    folds: Annotated[
-        int, typer.Option(min=0, help="Number of parts, each held out for validation in turn: OUT/fold0, ...")
-    ] = 0,
+    folds: Annotated[int, typer.Option(min=0, help="Number of cross-validation folds: OUT/fold0, ...")] = 0,
     data_root: DataRoot = Path("data"),
     force: Annotated[bool, typer.Option("--force", help="Replace another split in the output folder.")] = False,
     template: Annotated[
-        Path | None, typer.Option(help="Write a commented task file to fill in, and stop.", show_default=False)
+        Path | None, typer.Option(help="Write a commented task file to fill in, then exit.", show_default=False)
     ] = None,
     cache: Annotated[
         Path | None,
-        typer.Option(help="Keep what is read from large files there.", show_default="~/.cache/cissod-bench"),
+        typer.Option(help="Cache folder for large annotation files.", show_default="~/.cache/cissod-bench"),
     ] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep nothing, read everything.")] = False,
-    plot: Annotated[bool, typer.Option(help="Draw the distribution of the classes.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print digests and counts as JSON, nothing else.")] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Read every file anew and cache nothing.")] = False,
+    plot: Annotated[bool, typer.Option(help="Plot the class distribution.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print digests and counts as JSON only.")] = False,
 ) -> None:
-    """Draw the split of a task and write it: labelled and unlabelled images, ids, digests, statistics.
+    """Select the split of a task and write it: labelled and unlabelled images, ids, digests, statistics.
 
-    The same task, annotations and seed give the same bytes on every machine, whatever the order of the file.
+    The same task, annotations and seed give the same bytes on every machine, in whatever order the file lists them.
 
     Example: cissod-bench make-splits --task coco-split1 --annotations instances_train2017.json --out splits/coco1
     """
-    # Before NumPy is loaded: a virtual machine gets huge pages from its host, which takes longer than many small ones
-    # (6 % of the time for Objects365).
+    # Set before NumPy loads: on virtual machines huge pages cost more time than small ones (6 % for Objects365).
     os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")
     from cissod_bench import api
     from cissod_bench.errors import UserError
@@ -64,7 +64,7 @@ def make_splits(
         _write_template(template)
         return
     if not task or out is None:
-        raise UserError("make-splits needs --task and --out; or --template FILE for a task file to fill in.")
+        raise UserError("make-splits needs --task and --out, or --template FILE to write a task file to fill in.")
     made = api.make_splits(
         task,
         out,
@@ -83,14 +83,14 @@ def make_splits(
 
 
 def _numbers(seeds: str) -> list[int]:
-    """The seeds in a list such as 0,1,2 or 0-4."""
+    """Parse a list of seeds such as 0,1,2 or 0-4."""
     from cissod_bench.errors import UserError
 
     numbers: list[int] = []
     for part in seeds.split(","):
         first, dash, last = part.partition("-")
         if not first.strip().isdecimal() or (dash and not last.strip().isdecimal()):
-            raise UserError(f"--seed {seeds}: write a whole number, several as 0,1,2 or a range as 0-4.")
+            raise UserError(f"--seed {seeds}: write a whole number, a list such as 0,1,2 or a range such as 0-4.")
         numbers += range(int(first), int(last if dash else first) + 1)
     return numbers
 
@@ -107,7 +107,7 @@ def _write_template(path: Path) -> None:
 
 
 def print_made(made: "list[Made]", *, as_json: bool) -> None:
-    """Print where splits lie, their digests and counts, and what somebody should know who uses them."""
+    """Print where splits are, their digests and counts, and remarks for whoever uses them."""
     import json
 
     from cissod_bench.splits.statistics import remarks
@@ -136,6 +136,6 @@ def print_made(made: "list[Made]", *, as_json: bool) -> None:
             f"  labelled   {counts['labeled_images']:>9,} images with {counts['labeled_boxes']:,} boxes "
             f"(D_m {counts['majority_images']:,}, D_s {counts['minority_images']:,})\n"
             f"  unlabelled {counts['unlabeled_images']:>9,} images"
-            + (f"\n  held out   {counts['validation_images']:>9,} images" if counts["validation_images"] else "")
+            + (f"\n  validation {counts['validation_images']:>9,} images" if counts["validation_images"] else "")
             + "".join(f"\n  {line}" for line in [*remarks(split.statistics), *filter(None, [other_data])])
         )

@@ -1,4 +1,4 @@
-"""Option types that several commands share, each declared once."""
+"""Option types shared by several commands."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,20 +13,18 @@ DataRoot = Annotated[
         "--data-root",
         envvar="CISSOD_DATA_ROOT",
         rich_help_panel="Data",
-        help="Folder that holds the data sets and the splits (coco/, lvis/, objects365/, splits/).",
+        help="Folder with the data sets and splits (coco/, lvis/, objects365/, splits/).",
         show_default=True,
     ),
 ]
-Json = Annotated[
-    bool, typer.Option("--json", rich_help_panel="Output", help="Print JSON for programs instead of text.")
-]
+Json = Annotated[bool, typer.Option("--json", rich_help_panel="Output", help="Print JSON instead of text.")]
 
 Slurm = Annotated[
     bool,
     typer.Option(
         "--slurm",
         rich_help_panel="Machine",
-        help="Submit to Slurm (submitit); it continues by itself after its time is up.",
+        help="Submit to Slurm (submitit). The job resumes by itself after its time limit.",
     ),
 ]
 SlurmOptions = Annotated[
@@ -35,8 +33,8 @@ SlurmOptions = Annotated[
         "--slurm-option",
         metavar="NAME=VALUE",
         rich_help_panel="Machine",
-        help="time=MINUTES, and what else sbatch is to be told: partition=gpu, account, mem, ...; repeatable. "
-        "cluster=local makes the jobs processes of this machine.",
+        help="time=MINUTES, and any other sbatch option such as partition=gpu, account or mem. Repeatable. "
+        "cluster=local runs the jobs as processes on this machine.",
     ),
 ]
 
@@ -49,17 +47,17 @@ def cluster_options(slurm: bool, given: list[str] | None) -> dict[str, str] | No
         given: NAME=VALUE pairs of --slurm-option.
 
     Raises:
-        UserError: options for a cluster without --slurm, or ones that mean nothing.
+        UserError: cluster options without --slurm, or invalid ones.
     """
     if slurm:
         return slurm_options(given)
     if given:
-        raise UserError(f"--slurm-option {given[0]}: nothing is submitted without --slurm. Add it, or leave this out.")
+        raise UserError(f"--slurm-option {given[0]}: this option needs --slurm. Add it, or leave this out.")
     return None
 
 
 def slurm_options(given: list[str] | None) -> dict[str, str]:
-    """NAME=VALUE pairs for the cluster as a mapping, with `cluster` and `time`.
+    """Read NAME=VALUE pairs for the cluster; the result has `cluster` and `time`.
 
     Raises:
         UserError: a text without "=", an unknown cluster, or no time.
@@ -75,5 +73,5 @@ def slurm_options(given: list[str] | None) -> dict[str, str]:
     if options["cluster"] not in CLUSTERS:
         raise unknown_name("cluster", options["cluster"], CLUSTERS)
     if not options.get("time", "").isdecimal():
-        raise UserError("--slurm needs --slurm-option time=MINUTES: when Slurm may take the machine away.")
+        raise UserError("--slurm needs --slurm-option time=MINUTES, the time limit of the job.")
     return options

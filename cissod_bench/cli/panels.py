@@ -1,4 +1,4 @@
-"""Help in named panels, in plain text: rich would take as long to load as all the rest of the program."""
+"""Help in named panels of plain text; loading rich takes as long as the rest of the program."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ from typer.core import TyperCommand
 
 
 class PanelCommand(TyperCommand):
-    """A command whose help lists its options under the headings given as their `rich_help_panel`."""
+    """A command whose help groups options by their `rich_help_panel`."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the options, panel by panel, in the order in which the panels come up."""
+        """Write the options panel by panel, in order of first appearance."""
         panels: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             row = parameter.get_help_record(ctx)

@@ -1,4 +1,4 @@
-"""`cissod-bench predict`: detections of a run's detector on a folder of images."""
+"""`cissod-bench predict`: run a trained detector on a folder of images."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,23 +10,23 @@ from cissod_bench.cli.options import Json
 
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
-    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of images, searched to its depth.")],
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of images, searched recursively.")],
     out: Annotated[Path, typer.Option(help="Folder for the detections.")],
     checkpoint: Annotated[
         Path | None, typer.Option(help="One of the run's checkpoints. Default: the newest.", show_default=False)
     ] = None,
-    min_score: Annotated[float, typer.Option(min=0, max=1, help="Leave detections below out.")] = 0.0,
+    min_score: Annotated[float, typer.Option(min=0, max=1, help="Drop detections below this score.")] = 0.0,
     draw: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Draw the detections from this score on, such as 0.5, into pictures."),
+        typer.Option(min=0, max=1, help="Draw detections with at least this score, such as 0.5, into pictures."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cuda or cpu.")] = "auto",
     as_json: Json = False,
 ) -> None:
     """Detect objects with the teacher of a run.
 
-    Writes `detections.json` (COCO's results format with file and class names beside the ids), `images.json` (what the
-    ids stand for) and, with --draw, `pictures/`.
+    Writes `detections.json` (COCO's results format plus file and class names), `images.json` (what the ids
+    stand for) and, with --draw, `pictures/`.
     """
     from cissod_bench import api
     from cissod_bench.io import canonical_json

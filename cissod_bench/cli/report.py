@@ -11,15 +11,15 @@ from cissod_bench.errors import UserError
 
 
 def report(
-    folders: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold them at any depth.")],
+    folders: Annotated[list[Path], typer.Argument(help="Run folders, or folders that contain them at any depth.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder for the report's files. Default: print only.", show_default=False)
     ] = None,
     metric: Annotated[str, typer.Option(help="AP, AP50, AP75, APs, APm, APl or AR.")] = "AP",
     bootstrap: Annotated[
-        int, typer.Option(min=0, help="Bootstrap samples over images for intervals and marks of difference. 0: none.")
+        int, typer.Option(min=0, help="Bootstrap samples over images, for intervals and significance marks. 0: none.")
     ] = 0,
-    baseline: Annotated[str, typer.Option(help="Method that the marks of difference refer to.")] = "soft-teacher",
+    baseline: Annotated[str, typer.Option(help="Method that the significance marks compare with.")] = "soft-teacher",
     ablation: Annotated[
         bool,
         typer.Option("--ablation", help="Print the paper's ablations, Tables 4 and 5, next to runs in its setting."),
@@ -27,11 +27,11 @@ def report(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files of an earlier report.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Make tables from finished runs, with the paper's numbers next to those in the paper's setting.
+    """Write the leaderboard of finished runs, with the paper's numbers next to those in the paper's setting.
 
-    Only runs that agree in task and protocol, split, schedule, detector and evaluator stand in one table; tables say
-    why they are apart. A mean is over training seeds, and only where no seed is missing. Damaged or foreign records
-    are left out and named.
+    A table holds only runs with the same task, protocol, split, schedule, detector and evaluator; its caption says how
+    it differs from the others. Means are over training seeds, and only where every method has all seeds. Damaged and
+    foreign records are skipped and named.
     """
     from cissod_bench import api
     from cissod_bench.leaderboard.report import write_report
@@ -42,7 +42,7 @@ def report(
     )
     written = write_report(made, out, overwrite=overwrite) if out else []
     for entry in made.rejected:
-        typer.secho(f"Left out: {entry.reason}", err=True, fg=typer.colors.YELLOW)
+        typer.secho(f"Skipped: {entry.reason}", err=True, fg=typer.colors.YELLOW)
     if as_json:
         typer.echo(json_text(made.results), nl=False)
         return

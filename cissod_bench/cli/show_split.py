@@ -10,14 +10,14 @@ import typer
 if TYPE_CHECKING:
     from cissod_bench.splits.folder import Split
 
-_PARTS = {"train": "original", "labeled": "D_l", "unlabeled": "D_u", "validation": "held out"}
-_WIDE = 160  # columns where nobody's window is the limit
+_PARTS = {"train": "original", "labeled": "D_l", "unlabeled": "D_u", "validation": "validation"}
+_WIDE = 160  # columns where the output is not a terminal
 
 
 def print_split(
-    split: "Split", statistics: Mapping[str, Any], beside: Mapping[str, Sequence[tuple[str, float]]]
+    split: "Split", statistics: Mapping[str, Any], together: Mapping[str, Sequence[tuple[str, float]]]
 ) -> None:
-    """Print counts per group and class, imbalance ratios, remarks, and what classes of the rarest group occur with."""
+    """Print counts per group and class, imbalance ratios, remarks, and classes that occur with the rarest group."""
     from rich.console import Console
     from rich.table import Table
 
@@ -30,7 +30,7 @@ def print_split(
         f"labelled {counts['labeled_images']:,} images (D_m {counts['majority_images']:,}, D_s "
         f"{counts['minority_images']:,}) with {counts['labeled_boxes']:,} boxes; "
         f"unlabelled {counts['unlabeled_images']:,}"
-        + (f"; held out {counts['validation_images']:,}" if counts["validation_images"] else "")
+        + (f"; validation {counts['validation_images']:,}" if counts["validation_images"] else "")
     )
     parts = [part for part in _PARTS if part in statistics["imbalance_ratio"]]
     columns = [(part, unit) for part in parts for unit in ("images", "boxes")]
@@ -49,14 +49,14 @@ def print_split(
         table.add_row(row["group"], row["name"], *([row["official_frequency"] or "-"] if official else []), *cells)
     console.print(table)
     ratios = (f"{_PARTS[part]} {_ratio(statistics['imbalance_ratio'][part])}" for part in parts)
-    typer.echo(f"images of the most over those of the least frequent class that is there: {', '.join(ratios)}")
+    typer.echo(f"images of the most frequent class / images of the least frequent class present: {', '.join(ratios)}")
     if official:
         _print_official(statistics, [name for name, _ in groups])
     for remark in remarks(statistics):
         typer.echo(remark)
-    if beside:
-        table = Table("class", "in its labelled images most often", title="what the rarest group occurs with")
-        for name, others in beside.items():
+    if together:
+        table = Table("class", "most frequent in its labelled images", title="classes that occur with the rarest group")
+        for name, others in together.items():
             table.add_row(name, ", ".join(f"{other} {share:.0%}" for other, share in others))
         console.print(table)
 
@@ -66,7 +66,7 @@ def _ratio(value: float | None) -> str:
 
 
 def _print_official(statistics: Mapping[str, Any], groups: Sequence[str]) -> None:
-    """LVIS's own group of each class, counted in its whole training set, against the group counted in D_l."""
+    """Compare LVIS's official groups, from its whole training set, with the groups counted in D_l."""
     pairs = Counter((row["official_frequency"], row["group"]) for row in statistics["classes"])
     for frequency in ("f", "c", "r"):
         found = {group: pairs[frequency, group] for group in groups}

@@ -1,4 +1,4 @@
-"""`splits`: look at, check, compare, export and import splits."""
+"""`splits`: show, verify, compare, export and import splits."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,28 +7,26 @@ import typer
 
 from cissod_bench.cli.make_splits import print_made
 
-app = typer.Typer(help="Look at, check, compare, export and import splits.", no_args_is_help=True)
+app = typer.Typer(help="Show, verify, compare, export and import splits.", no_args_is_help=True)
 
-Folder = Annotated[Path, typer.Argument(help="Split folder, as `make-splits` writes it.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, nothing else.")]
+Folder = Annotated[Path, typer.Argument(help="Split folder written by `make-splits`.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 
 
 @app.command()
 def verify(
     folder: Folder,
-    images: Annotated[
-        Path | None, typer.Option(help="Folder of the training images: check that all are there.")
-    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the training images; checks that all exist.")] = None,
     validation: Annotated[
-        Path | None, typer.Option(help="Validation annotations: check that none of their images is trained on.")
+        Path | None, typer.Option(help="Validation annotations; checks that no validation image is in the split.")
     ] = None,
     annotations: Annotated[
         Path | None,
-        typer.Option(help="Training annotations (coco-o365: of Objects365): check that nothing of them is left out."),
+        typer.Option(help="Training annotations (Objects365's for coco-o365); checks that the split omits nothing."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check every promise of a split: digests, disjoint parts, floors, no hidden label. A broken one: exit code 2."""
+    """Check what a split promises: digests, disjoint parts, floors, no hidden label. Exit code 2 if a check fails."""
     from cissod_bench.api.splits import reader
     from cissod_bench.errors import UserError
     from cissod_bench.splits.folder import read_manifest
@@ -49,24 +47,24 @@ def verify(
 
 @app.command()
 def show(folder: Folder, as_json: AsJson = False) -> None:
-    """Counts per group and class, imbalance ratio, what minority classes occur with, health of the annotations."""
+    """Show counts per group and class, imbalance ratio, co-occurring classes and annotation problems."""
     from cissod_bench.splits.difference import co_occurrence
     from cissod_bench.splits.folder import load_split, statistics_of
 
     split = load_split(folder)
     statistics = statistics_of(folder)
-    beside = co_occurrence(split)
+    together = co_occurrence(split)
     if as_json:
-        _print_json({"digest": split.digest, "counts": dict(split.counts), "co_occurrence": beside, **statistics})
+        _print_json({"digest": split.digest, "counts": dict(split.counts), "co_occurrence": together, **statistics})
         return
     from cissod_bench.cli.show_split import print_split
 
-    print_split(split, statistics, beside)
+    print_split(split, statistics, together)
 
 
 @app.command()
 def diff(first: Folder, second: Folder, as_json: AsJson = False) -> None:
-    """How two splits differ: settings, images, groups, labelled images per class."""
+    """Show how two splits differ: settings, images, groups, labelled images per class."""
     from cissod_bench.splits.difference import difference
     from cissod_bench.splits.folder import load_split
 
@@ -93,10 +91,10 @@ def diff(first: Folder, second: Folder, as_json: AsJson = False) -> None:
 
 @app.command()
 def plot(
-    folders: Annotated[list[Path], typer.Argument(help="Split folders, one panel each.")],
-    out: Annotated[Path, typer.Option(help="Picture to write, .png or .svg. Never overwritten.")],
+    folders: Annotated[list[Path], typer.Argument(help="Split folders, one panel for each.")],
+    out: Annotated[Path, typer.Option(help="File to write, .png or .svg. It is never overwritten.")],
 ) -> None:
-    """Plot the original data against the labelled part, one panel a split (Fig. 4 of the paper with three splits)."""
+    """Plot the original data against the labelled part, one panel per split (Fig. 4 of the paper has three)."""
     from cissod_bench.errors import UserError
     from cissod_bench.splits.folder import load_split, statistics_of
     from cissod_bench.splits.plot import plot_figure_4, write_figure
@@ -112,15 +110,15 @@ def plot(
 
 @app.command()
 def export(
-    folders: Annotated[list[Path], typer.Argument(help="Split folders; several only for unbiased-teacher.")],
-    out: Annotated[Path, typer.Option(help="File to write; for yolo a folder. Never overwritten.")],
-    form: Annotated[str, typer.Option(help="ids, unbiased-teacher or yolo.")] = "ids",
+    folders: Annotated[list[Path], typer.Argument(help="Split folders. Only unbiased-teacher takes several.")],
+    out: Annotated[Path, typer.Option(help="File to write (yolo: folder). It is never overwritten.")],
+    form: Annotated[str, typer.Option(help="Format: ids, unbiased-teacher or yolo.")] = "ids",
     annotations: Annotated[
-        Path | None, typer.Option(help="unbiased-teacher: the training annotations that positions count in.")
+        Path | None, typer.Option(help="unbiased-teacher: training annotations, whose order defines the positions.")
     ] = None,
-    images: Annotated[str, typer.Option(help="yolo: folder put before each file name.")] = "",
+    images: Annotated[str, typer.Option(help="yolo: folder to put in front of each file name.")] = "",
 ) -> None:
-    """Write a split as other code bases read it: plain ids, Unbiased Teacher's JSON, YOLO's image lists."""
+    """Write a split for other code bases: plain ids, Unbiased Teacher's JSON or YOLO's image lists."""
     from cissod_bench.api.splits import reader
     from cissod_bench.errors import UserError, unknown_name
     from cissod_bench.splits import interop as exchange
@@ -135,13 +133,13 @@ def export(
     if form == "unbiased-teacher":
         if annotations is None:
             raise UserError(
-                "unbiased-teacher lists positions in the training annotations: give them with --annotations."
+                "unbiased-teacher lists positions in the training annotations. Give them with --annotations."
             )
         columns = reader(dataset_of(splits[0].task), progress=True)(annotations)[0]
         for percentage, seed in exchange.export_unbiased_teacher(splits, out, columns):
             typer.echo(f"DATALOADER.SUP_PERCENT {percentage} DATALOADER.RANDOM_DATA_SEED {seed}")
     elif len(splits) > 1:
-        raise UserError(f"The form {form} holds one split; {len(splits)} are given.")
+        raise UserError(f"--form {form} takes one split, but {len(splits)} are given.")
     elif form == "ids":
         exchange.export_ids(splits[0], out)
     else:
@@ -151,29 +149,29 @@ def export(
 
 @app.command("import")
 def import_split(
-    task: Annotated[str, typer.Option(help="Name of a built-in task, or path of a task file (.toml).")],
-    annotations: Annotated[Path, typer.Option(help="Training annotations, COCO form.")],
+    task: Annotated[str, typer.Option(help="A built-in task (`list tasks`) or a task file (.toml).")],
+    annotations: Annotated[Path, typer.Option(help="Training annotations in COCO format.")],
     ids: Annotated[
-        Path, typer.Option(help="Labelled images: ids, Unbiased Teacher's JSON, or paths of images as for YOLO.")
+        Path, typer.Option(help="Labelled images: ids, Unbiased Teacher's JSON, or YOLO's list of image paths.")
     ],
-    out: Annotated[Path, typer.Option(help="Split folder to make.")],
+    out: Annotated[Path, typer.Option(help="Split folder to create.")],
     minority_ids: Annotated[
-        Path | None, typer.Option(help="Those that are D_s, where minority objects of the others are hidden.")
+        Path | None, typer.Option(help="Images of D_s. In all others minority objects become hidden.")
     ] = None,
-    percentage: Annotated[str | None, typer.Option(help="Which list of a JSON file.")] = None,
+    percentage: Annotated[str | None, typer.Option(help="Which percentage of the JSON file to use.")] = None,
     list_seed: Annotated[
-        str | None, typer.Option(help="Which list of a JSON file; the split takes the number as its seed.")
+        str | None, typer.Option(help="Which seed of the JSON file to use; it also becomes the seed of the split.")
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the training images: check that every image is there.")
+        Path | None, typer.Option(help="Folder of the training images; checks that every image exists.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace another split in the output folder.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a split from a list of labelled images drawn elsewhere, so that an existing protocol can be run here.
+    """Make a split from a published list of labelled images, to run an existing protocol here.
 
-    Without --minority-ids every object in the listed images is annotated. All other images are unlabelled, but for
-    those that the task holds out for validation.
+    Without --minority-ids every object in the listed images is labelled. All other images are unlabelled, except those
+    that the task reserves for validation.
     """
     from dataclasses import replace
 
@@ -190,9 +188,9 @@ def import_split(
 
     chosen = get_task(task)
     if chosen.dataset == "objects365":
-        raise UserError(f"Task {task} draws from two data sets; lists of ids for it cannot be imported.")
+        raise UserError(f"Task {task} uses two data sets; lists of ids cannot be imported for it.")
     if chosen.files is None:
-        raise UserError(f"Task {task} makes its own images; lists of ids for it cannot be imported.")
+        raise UserError(f"Task {task} generates its own images; lists of ids cannot be imported for it.")
     if minority_ids is None:
         chosen = replace(chosen, selection=replace(chosen.selection, minority_objects="keep"))
 

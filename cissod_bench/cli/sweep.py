@@ -1,4 +1,4 @@
-"""`cissod-bench sweep`: many runs as one declared grid."""
+"""`cissod-bench sweep`: a grid of runs."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -17,38 +17,42 @@ if TYPE_CHECKING:
     from cissod_bench.launch.grid import Grid
     from cissod_bench.launch.status import Member
 
-# Of the errors in a command line Typer exports this one alone; its base stands in click, from Typer 0.26 on in Typer.
+# Typer exports only this usage error; its base class is click's, and Typer's own from version 0.26 on.
 _USAGE_ERROR: Any = typer.BadParameter.__base__
 
 NOT_OURS = ("out", "as_json", "plan_only", "exported", "node_rank", "rendezvous", "slurm", "slurm_option")
-"""Options of `run` that a sweep sets itself, or that mean nothing in one."""
+"""Options of `run` that a sweep sets itself or that make no sense in one."""
 
 
 def sweep(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FILE.toml] [OPTIONS OF RUN]", help="Grid, and options that all runs share."),
+        typer.Argument(
+            metavar="[FILE.toml] [OPTIONS OF RUN]", help="Sweep file, and options of `run` that all runs share."
+        ),
     ] = None,
-    task: Annotated[list[str] | None, typer.Option(help="Task; repeatable, as are the next four.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Task. Repeatable, like the next four options.")] = None,
     method: Annotated[list[str] | None, typer.Option(help="Method.")] = None,
     ablation: Annotated[list[str] | None, typer.Option(help="Ablation, in addition to the methods.")] = None,
     schedule: Annotated[list[str] | None, typer.Option(help="Schedule.")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Training seed.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run folders. Default: the file's, or runs.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for all run folders. Default: that of the sweep file, or runs.")
+    ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check every run, print plan and cost; run nothing.")
+        bool, typer.Option("--dry-run", help="Check every run and print the plan and its cost, without running.")
     ] = False,
-    status: Annotated[bool, typer.Option("--status", help="Print the table of states; run nothing.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Print the state of every run, without running.")] = False,
     slurm: Slurm = False,
     slurm_option: SlurmOptions = None,
     as_json: Json = False,
 ) -> None:
-    """Make all runs of a grid: methods x tasks x seeds, or any options of `run`.
+    """Run a grid: methods x tasks x seeds, or any options of `run`.
 
-    The grid is a file (see docs/training.md) or the options below; whatever else `run` knows is given to all runs.
-    Runs are made one after the other, each in a process of its own, or as Slurm jobs. The same command again skips
-    what is done, continues what was interrupted and tries again what failed. Exit code 1 says that a run failed, 2
-    that nothing was started: a setting does not exist, or a folder holds another run.
+    Define the grid in a file (see docs/training.md) or with the options below. Other options of `run` apply to all
+    runs. Runs are executed one after another, each in its own process, or as Slurm jobs. Repeat the command to skip
+    finished runs, resume interrupted ones and retry failed ones. Exit code 1: a run failed. Exit code 2: nothing was
+    started, because a setting does not exist or a folder holds another run.
     """
     from cissod_bench.launch import sweep as sweeps
 
@@ -88,15 +92,15 @@ def read(arguments: Sequence[str], axes: dict[str, list[Any]]) -> "Grid":
     if file is None:
         return Grid(None, expand("sweep", shared, [axes]))
     if axes:
-        raise UserError(f"{file}: the file says what is combined; leave --{next(iter(axes))} out.")
+        raise UserError(f"{file}: the file defines the grid. Remove --{next(iter(axes))}, or leave out the file.")
     return read_grid(file, shared)
 
 
 def shared_options(arguments: Sequence[str]) -> dict[str, Any]:
-    """Options of `run` on the command line, by name, those alone that are given.
+    """Options of `run` given on the command line, by name.
 
     Raises:
-        UserError: `run` does not have or not take one of them.
+        UserError: `run` does not have one of them, or does not accept its value.
     """
     application = typer.Typer(add_completion=False)
     application.command()(run)
@@ -107,12 +111,12 @@ def shared_options(arguments: Sequence[str]) -> dict[str, Any]:
     given = _given(context)
     for name in given:
         if name in NOT_OURS:
-            raise UserError(f"sweep: {name} is not for all runs.")
+            raise UserError(f"sweep: {name} cannot be the same for all runs. Leave it out.")
     return {name: value for name, value in given.items() if name != "task"}
 
 
 def _given(context: Any) -> dict[str, Any]:
-    """Options that are given on a command line, without those that have their defaults."""
+    """Options given on the command line, without defaults."""
     return {
         name: value
         for name, value in context.params.items()
@@ -134,7 +138,7 @@ def show_plan(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print_json({"runs": rows, "hours_left": hours, "runs_of_unknown_time": unknown})
     else:
-        caption = f"{len(rows)} runs; what is not done takes about {hours:.1f} hours of a GPU or of this machine"
+        caption = f"{len(rows)} runs; the unfinished ones take about {hours:.1f} hours of a GPU or of this machine"
         caption += f", and {unknown} runs of unknown time." if unknown else "."
         titles = {"state": "State", "iterations": "Iterations", "images": "Images a step", "hours": "Hours"}
         print_rows("Plan of the sweep", caption, titles, rows)
@@ -145,7 +149,7 @@ def show_plan(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 @contextlib.contextmanager
 def usage_errors(what: str) -> Iterator[None]:
-    """Errors of a command line that the user did not type as such."""
+    """Report usage errors of arguments that the user gave indirectly."""
     try:
         yield
     except _USAGE_ERROR as error:

@@ -1,4 +1,4 @@
-"""A spec as the command that a user would type for it."""
+"""A run spec as command-line arguments."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from cissod_bench.training.spec import RunSpec
 
 
 def run_arguments(spec: RunSpec) -> list[str]:
-    """Arguments of `cissod-bench run` that ask for the same run; what has its default is left out."""
+    """Arguments of `cissod-bench run` for a spec, without defaults."""
     return [word for name, value in _given(spec) for word in _words(name, value)]
 
 
@@ -37,7 +37,7 @@ def _words(name: str, value: Any) -> list[str]:
 
 
 def _option(value: Any) -> str:
-    """An option as a text that is read as its value."""
+    """An option as text that parses to its value."""
     if isinstance(value, str | Path):
         return str(value)
     return msgspec.json.encode(value).decode()

@@ -1,20 +1,20 @@
-"""The grid of a sweep: which runs there are.
+"""The grid of a sweep.
 
 A sweep file::
 
-    out = "runs"                              # folder of all run folders
+    out = "runs"                              # folder for all run folders
 
     [run]                                     # options of `run` that all runs share
     task = "shapes"
     schedule = "short"
 
-    [[grid]]                                  # every combination of the values; tables are added up
+    [[grid]]                                  # every combination of the values; several tables add up
     method = ["soft-teacher", "gbs"]
     seed = [0, 1, 2]
 
     [[grid]]
     ablation = ["gbr", "gbt"]
-    option = [["eta=0.999"], ["eta=0.9995"]]  # a list where `run` takes an option more than once
+    option = [["eta=0.999"], ["eta=0.9995"]]  # lists, because `run` takes this option repeatedly
 """
 
 import itertools
@@ -30,23 +30,23 @@ from cissod_bench.training.spec import RunSpec, parse_options
 
 Values = Mapping[str, Any]
 _ONE_OF = ("method", "ablation")
-"""What is trained: named by one of these, so that both together are one axis."""
+"""A run has one of these, so together they form one axis."""
 REPEATED = {"option": "options", "set": "overrides", "settings": "overrides", "logger": "loggers"}
-"""Options that `run` takes more than once -> the field of a spec that they are gathered in."""
+"""Repeatable options of `run` -> the field of `RunSpec` that collects them."""
 OPTIONS = (
     *REPEATED,
     *(name for name in RunSpec.__struct_fields__ if name not in ("out", *REPEATED.values())),
 )
-"""What a sweep may set of its runs."""
+"""Options that a sweep may set."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Runs to be made.
+    """The runs of a sweep.
 
     Attributes:
-        out: folder of their folders, None to leave that to the caller.
-        runs: options of each.
+        out: folder for all run folders; None if the sweep does not name one.
+        runs: options of each run.
     """
 
     out: Path | None
@@ -57,11 +57,11 @@ def read_grid(path: Path, shared: Values) -> Grid:
     """The runs of a sweep file.
 
     Args:
-        path: TOML file, see the head of this module.
-        shared: options from elsewhere, which go before those of the file.
+        path: TOML file, see the module docstring.
+        shared: options from the command line, which override those of the file.
 
     Raises:
-        UserError: no such file, not TOML, or an entry that means nothing.
+        UserError: the file cannot be read, is not TOML or has an unknown entry.
     """
     try:
         content = tomllib.loads(path.read_text())
@@ -81,11 +81,11 @@ def read_grid(path: Path, shared: Values) -> Grid:
 
 
 def expand(source: str, shared: Values, tables: Sequence[Mapping[str, Any]]) -> tuple[Values, ...]:
-    """Every combination of the values of each table, each run once, in the order of the tables.
+    """Combine the values of each table; every run once, in the order of the tables.
 
     Args:
-        source: where they come from, for messages.
-        shared: options of all runs; those of the tables go before them, or after them where `run` repeats an option.
+        source: origin of the tables, for messages.
+        shared: options of all runs. Tables override them, or extend them where `run` repeats an option.
         tables: name -> a value or a list of values.
 
     Raises:
@@ -115,7 +115,7 @@ def expand(source: str, shared: Values, tables: Sequence[Mapping[str, Any]]) -> 
 
 
 def spec_of(run: Values) -> RunSpec:
-    """The spec that a run's options stand for.
+    """The spec for the options of a run.
 
     Raises:
         UserError: a value of the wrong type or out of range, or no task.
@@ -130,12 +130,12 @@ def spec_of(run: Values) -> RunSpec:
         fields["loggers"] = tuple(given["logger"])
     if "task" not in fields:
         said = " ".join(f"--{name} {value}" for name, value in run.items())
-        raise UserError(f"{said or 'sweep'}: no task. Give one with --task, or as `task` in the file.")
+        raise UserError(f"{said or 'sweep'}: the task is missing. Give --task, or `task` in the file.")
     return RunSpec(**fields)
 
 
 def varied(runs: Sequence[Values]) -> tuple[str, ...]:
-    """Names of the options in which the runs differ, in the order in which they come up."""
+    """Names of the options in which the runs differ, in order of appearance."""
     names = dict.fromkeys(name for run in runs for name in run)
     return tuple(name for name in names if any(run.get(name) != runs[0].get(name) for run in runs))
 

@@ -1,4 +1,4 @@
-"""A run on this machine: in this process, or by several processes that torchrun's agent watches."""
+"""Run on this machine: in this process, or in several processes watched by torchrun's agent."""
 
 import os
 
@@ -8,23 +8,23 @@ from cissod_bench.errors import UserError
 from cissod_bench.launch.nodes import Nodes
 from cissod_bench.launch.torchrun import launch
 from cissod_bench.results.record import Result
-from cissod_bench.training.distributed import place_in_group
 from cissod_bench.training.job import Job
+from cissod_bench.training.process.distributed import place_in_group
 from cissod_bench.training.runner import run_job
 from cissod_bench.training.spec import RunSpec
 
 
 def among_started(spec: RunSpec) -> tuple[RunSpec, bool]:
-    """A spec whose processes are those that torchrun or srun has started, and whether this one is the main one.
+    """The spec with the number of processes that torchrun or srun started, and whether this is the main process.
 
     Raises:
-        UserError: the spec has processes of its own.
+        UserError: the spec asks for several processes itself.
     """
     rank, started = place_in_group(os.environ)
     if started == 1:
         return spec, True
     if (spec.gpus, spec.nodes) != (1, 1):
-        raise UserError(f"--gpus and --nodes: this is one of {started} processes already. Leave them out.")
+        raise UserError(f"--gpus and --nodes: this is already one of {started} processes. Leave these options out.")
     return msgspec.structs.replace(spec, gpus=started), rank == 0
 
 
@@ -34,11 +34,11 @@ def run_here(job: Job, nodes: Nodes, *, progress: bool = True) -> Result:
     Args:
         job: the run.
         nodes: the machines, where there are several.
-        progress: whether to show how far the run is, on standard error.
+        progress: whether to show progress on standard error.
 
     Raises:
-        UserError: the run folder holds something else, no space is left, ...
-        Stopped: a signal asked the run to stop.
+        UserError: the run folder holds something else, the disk is full, ...
+        Stopped: the run received a signal to stop.
         ProcessDied: one of several processes died.
     """
     _, started = place_in_group(os.environ)

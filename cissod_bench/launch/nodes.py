@@ -7,12 +7,12 @@ from cissod_bench.errors import UserError
 
 @dataclass(frozen=True)
 class Nodes:
-    """The machines of a run, on each of which it is started.
+    """The machines of a run; the run is started on each of them.
 
     Attributes:
-        count: how many.
-        rank: number of this one, from 0.
-        rendezvous: "HOST:PORT" of the first one, where they meet; None for any free port of one machine.
+        count: number of machines.
+        rank: number of this machine, from 0.
+        rendezvous: "HOST:PORT" of the first machine; None for any free port of a single machine.
     """
 
     count: int = 1
@@ -23,13 +23,13 @@ class Nodes:
         """Check.
 
         Raises:
-            UserError: the parts do not fit together.
+            UserError: the attributes contradict each other.
         """
         if not 0 <= self.rank < self.count:
-            raise UserError(f"--node-rank {self.rank}: with {self.count} nodes it is 0 to {self.count - 1}.")
+            raise UserError(f"--node-rank {self.rank}: with {self.count} nodes, write 0 to {self.count - 1}.")
         if self.rendezvous is None:
             if self.count > 1:
-                raise UserError(f"{self.count} nodes need --rendezvous HOST:PORT, a free port of the first of them.")
+                raise UserError(f"{self.count} nodes need --rendezvous HOST:PORT, a free port on the first node.")
             return
         host, _, port = self.rendezvous.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 2**16:

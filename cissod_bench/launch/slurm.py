@@ -1,8 +1,7 @@
-"""Runs as Slurm jobs, through submitit; its local executor does the same with processes of this machine.
+"""Runs as Slurm jobs, through submitit; its local executor starts processes on this machine instead.
 
-A job is one task on each node, which starts `cissod-bench run` there: a job is what a user would type. Before its time
-is up or its place is taken, the task asks the run to stop, which leaves a checkpoint, and Slurm starts it anew; the run
-folder says where it continues.
+A job has one task per node, which starts `cissod-bench run` there. Before the time limit or a preemption, the task
+stops the run, which writes a checkpoint, and Slurm requeues the job. The run folder says where to resume.
 """
 
 import os
@@ -26,11 +25,11 @@ _QUEUED = ("PENDING", "REQUEUED", "READY", "SUSPENDED", "UNKNOWN")
 
 @dataclass
 class RunTask:
-    """What submitit pickles and calls in each task of a job.
+    """The callable that submitit pickles and calls in each task of a job.
 
     Attributes:
-        arguments: of `run`, without those that say where the nodes are.
-        log: what the run prints, for the reason of a failure.
+        arguments: arguments of `run`, without those that locate the nodes.
+        log: file for the output of the run; the reason of a failure is read from it.
     """
 
     arguments: Sequence[str]
@@ -41,7 +40,7 @@ class RunTask:
         """Run until the end.
 
         Raises:
-            RuntimeError: the run failed; with the reason.
+            RuntimeError: the run failed; the message gives the reason.
         """
         from submitit import JobEnvironment
 
@@ -54,16 +53,16 @@ class RunTask:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("w" if environment.node == 0 else "a") as log:
             command = [sys.executable, "-m", "cissod_bench.cli.main", "run", *self.arguments, *place]
-            # Slurm sends its warning to every process of the job: the run is to hear it from this one, once.
+            # Slurm warns every process of the job; the run must hear it once, from this process.
             self._process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_deaf, env=_own_environment())
             _wait(self._process)
             code = self._process.wait()
-        # A run that was asked to stop on another node has done as it was told.
+        # On other nodes a run that was told to stop has not failed.
         if code and (environment.node == 0 or code not in _STOPPED):
             raise RuntimeError(reason_of(self.log, code))
 
     def checkpoint(self) -> Any:
-        """Stop the run, and have it submitted again as it is."""
+        """Stop the run and have it requeued."""
         from submitit.helpers import DelayedSubmission
 
         if self._process is not None:
@@ -73,7 +72,7 @@ class RunTask:
 
 
 def _wait(process: "subprocess.Popen[bytes]") -> None:
-    """Wait for a process, even if a signal interrupts the wait; its exit code can still be read."""
+    """Wait for a process, also through signals; its exit code stays readable."""
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
@@ -82,7 +81,7 @@ def _deaf() -> None:
 
 
 def _own_environment() -> dict[str, str]:
-    """The environment without what would tell a run that it is one of the job step's tasks."""
+    """The environment without the variables that would make a run think it is a task of the job step."""
     return {name: value for name, value in os.environ.items() if not name.startswith("SLURM_STEP_")}
 
 
@@ -90,16 +89,16 @@ def submit(arguments: Sequence[str], log: Path, folder: Path, options: Mapping[s
     """Submit a run as a job.
 
     Args:
-        arguments: of `run`.
-        log: file for what it prints.
-        folder: where submitit keeps its scripts, pickles and logs.
-        options: `cluster`, `nodes`, `gpus` on each of them, `time` in minutes, and whatever else sbatch is to be told.
+        arguments: arguments of `run`.
+        log: file for its output.
+        folder: folder for submitit's scripts, pickles and logs.
+        options: `cluster`, `nodes`, `gpus` per node, `time` in minutes, and any other options of sbatch.
 
     Returns:
         The number of the job.
 
     Raises:
-        UserError: there is no such cluster here, or it refuses the job.
+        UserError: the cluster is not available here, or refuses the job.
     """
     import submitit
 
@@ -107,7 +106,7 @@ def submit(arguments: Sequence[str], log: Path, folder: Path, options: Mapping[s
     named = {name: value for name, value in options.items() if name not in ("cluster", "gpus", "nodes", "time")}
     try:
         if cluster == "slurm":
-            # An interrupted run loses nothing, however often.
+            # Interruptions cost nothing, so allow many.
             executor = submitit.AutoExecutor(folder=folder, cluster=cluster, slurm_max_num_timeout=1000)
             executor.update_parameters(
                 name=log.stem,
@@ -121,18 +120,18 @@ def submit(arguments: Sequence[str], log: Path, folder: Path, options: Mapping[s
             executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
             executor.update_parameters(tasks_per_node=1, gpus_per_node=gpus, timeout_min=int(options["time"]))
         job: Any = executor.submit(RunTask(tuple(arguments), log))
-    except Exception as error:  # submitit and sbatch each have their own
+    except Exception as error:  # submitit and sbatch raise various types
         raise UserError(f"{cluster}: the job cannot be submitted ({error}).") from error
     return str(job.job_id)
 
 
 def job_state(cluster: str, job_id: str, folder: Path) -> tuple[Literal["running", "queued", "failed"], str]:
-    """What has become of a job whose run is not done: its state, and why it failed.
+    """State of a job whose run is unfinished, and why it failed.
 
     Args:
         cluster: "slurm" or "local".
         job_id: number of the job.
-        folder: the one that it was submitted with.
+        folder: the folder it was submitted with.
     """
     from submitit import Job, LocalJob, SlurmJob
 
@@ -152,7 +151,7 @@ def job_state(cluster: str, job_id: str, folder: Path) -> tuple[Literal["running
 
 
 def _raised(text: str) -> str:
-    """The exception in a traceback that submitit has put its own lines around."""
+    """The exception in a traceback that submitit wrapped in its own lines."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     raised = next((line for line in reversed(lines) if re.match(r"[\w.]*Error: ", line)), lines[-1])
     return raised.removeprefix("RuntimeError: ")

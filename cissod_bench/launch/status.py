@@ -1,6 +1,6 @@
-"""The state of each run of a sweep: from its folder, and from what was noted when it was last started.
+"""The state of each run of a sweep, from its folder and from the note written when it was last started.
 
-Notes and logs lie in `sweep/` next to the run folders, named after the run: `sweep/TASK/RUN.json` and `RUN.log`.
+Notes and logs are in `sweep/` next to the run folders: `sweep/TASK/RUN.json` and `sweep/TASK/RUN.log`.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ class Member:
     """One run of a sweep.
 
     Attributes:
-        name: its folder, relative to the sweep's.
+        name: its folder, relative to that of the sweep.
         root: the sweep's folder.
         spec: the run, with its folder.
     """
@@ -42,17 +42,17 @@ class Member:
 
     @property
     def folder(self) -> RunFolder:
-        """The same with what is in it."""
+        """The run folder with its files."""
         return RunFolder(self.out)
 
     @property
     def log(self) -> Path:
-        """What the run printed when it was last started here."""
+        """Output of the run when it was last started here."""
         return self.root / "sweep" / f"{self.name}.log"
 
     @property
     def note(self) -> Path:
-        """How it ended, or where it was submitted."""
+        """File that says how the run ended or where it was submitted."""
         return self.root / "sweep" / f"{self.name}.json"
 
 
@@ -60,20 +60,20 @@ class Note(msgspec.Struct, omit_defaults=True):
     """What a sweep remembers of a run.
 
     Attributes:
-        failed: why it failed, None if it did not.
-        cluster: where it was submitted ("slurm" or "local"), None if it was started directly.
+        failed: why it failed; None if it did not.
+        cluster: where it was submitted ("slurm" or "local"); None if it was started directly.
         job: number of the job there.
-        asked: what the run was when it was submitted (`run_key.Facts`).
+        facts: the run key at the time of submission (`run_key.Facts`), "asked" in the file.
     """
 
     failed: str | None = None
     cluster: str | None = None
     job: str | None = None
-    asked: dict[str, Any] = {}
+    facts: dict[str, Any] = msgspec.field(default_factory=dict, name="asked")
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunState:
     """State of a run, with a reason where it needs one."""
 
     state: State
@@ -89,18 +89,18 @@ class SweepRun(Member):
 
 
 def with_state(member: Member) -> SweepRun:
-    """A run with its state, see `standing`."""
-    state = standing(member)
+    """A run with its state, see `state_of`."""
+    state = state_of(member)
     return SweepRun(member.name, member.root, member.spec, state.state, state.reason)
 
 
 def write_note(member: Member, note: Note) -> None:
-    """Remember."""
+    """Write what to remember of a run."""
     write_bytes(member.note, msgspec.json.encode(note))
 
 
 def read_note(member: Member) -> Note:
-    """What is remembered of a run, an empty note if nothing is.
+    """Read the note of a run; an empty note if there is none.
 
     Raises:
         UserError: the file is damaged.
@@ -110,59 +110,59 @@ def read_note(member: Member) -> Note:
     except FileNotFoundError:
         return Note()
     except msgspec.DecodeError as error:
-        raise UserError(f"{member.note}: not a sweep's note ({error}). Remove it.") from None
+        raise UserError(f"{member.note}: not the note of a sweep ({error}). Remove it.") from None
 
 
-def standing(member: Member) -> Standing:
-    """The state of a run, whose folder and job are compared with its spec.
+def state_of(member: Member) -> RunState:
+    """The state of a run; its folder and its job are compared with its spec.
 
     Raises:
         UserError: the note is damaged.
     """
     try:
-        held = member.folder.held()
-        found = "" if held is None else _differences(held, member.spec)
+        recorded = member.folder.held()
+        found = "" if recorded is None else _differences(recorded, member.spec)
     except UserError as error:
-        return Standing("failed", str(error))
+        return RunState("failed", str(error))
     if found:
-        return Standing("another run", f"holds another run: {found}")
+        return RunState("another run", f"holds another run: {found}")
     if member.folder.finished:
-        return Standing("done")
+        return RunState("done")
     if member.folder.in_use:
-        return Standing("running")
+        return RunState("running")
     note = read_note(member)
     if note.failed is not None:
-        return Standing("failed", note.failed)
+        return RunState("failed", note.failed)
     if note.cluster is None or note.job is None:
-        return Standing("waiting")
-    state = Standing(*job_state(note.cluster, note.job, member.note.parent))
-    return state if state.state == "failed" else _job_standing(note, state, member.spec)
+        return RunState("waiting")
+    state = RunState(*job_state(note.cluster, note.job, member.note.parent))
+    return state if state.state == "failed" else _job_state(note, state, member.spec)
 
 
-def _differences(held: Mapping[str, Any], spec: RunSpec) -> str:
-    return "; ".join(key_differences(held, facts_of(run_key(spec))))
+def _differences(recorded: Mapping[str, Any], spec: RunSpec) -> str:
+    return "; ".join(key_differences(recorded, facts_of(run_key(spec))))
 
 
-def _job_standing(note: Note, state: Standing, spec: RunSpec) -> Standing:
-    """The state of a job, unless it was submitted for another run than this one."""
+def _job_state(note: Note, state: RunState, spec: RunSpec) -> RunState:
+    """The state of a job, unless it was submitted for another run."""
     try:
-        found = _differences(note.asked, spec) if note.asked else ""
+        found = _differences(note.facts, spec) if note.facts else ""
     except UserError as error:
-        return Standing("failed", str(error))
-    return Standing("another run", f"is taken by job {note.job} for another run: {found}") if found else state
+        return RunState("failed", str(error))
+    return RunState("another run", f"is taken by job {note.job} for another run: {found}") if found else state
 
 
 def submit_member(member: Member, options: Mapping[str, Any]) -> str:
-    """Submit a run as a job, and remember its number, which is returned.
+    """Submit a run as a job, note the job number and return it.
 
     Args:
         member: the run.
-        options: `cluster` and what it is to know, see `slurm.submit`.
+        options: `cluster` and its options, see `slurm.submit`.
 
     Raises:
-        UserError: the run cannot be made, or the cluster refuses it.
+        UserError: the run is not possible, or the cluster refuses it.
     """
-    asked = facts_of(run_key(member.spec))
+    facts = facts_of(run_key(member.spec))
     job = submit(run_arguments(member.spec), member.log, member.note.parent, options)
-    write_note(member, Note(cluster=str(options["cluster"]), job=job, asked=asked))
+    write_note(member, Note(cluster=str(options["cluster"]), job=job, facts=facts))
     return job

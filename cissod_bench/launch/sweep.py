@@ -1,4 +1,4 @@
-"""Many runs: their folders, what they cost, and making them, one after the other or as jobs of a cluster."""
+"""Sweeps: the folders and cost of many runs, and running them one by one or as cluster jobs."""
 
 import signal
 import subprocess
@@ -18,32 +18,32 @@ from cissod_bench.launch.status import (
     Member,
     Note,
     SweepRun,
-    standing,
+    state_of,
     submit_member,
     with_state,
     write_note,
 )
-from cissod_bench.training.quiet import quiet_imports
+from cissod_bench.training.process.quiet import quiet_imports
 from cissod_bench.training.spec import RunSpec, default_out, run_key, safe_text
 
 _NAMING = ("task", "method", "ablation", "preset", "option", "set", "settings", "schedule", "iterations", "seed")
-"""Options that are in the name of a run folder as `default_out` makes it."""
+"""Options that `default_out` puts into the name of a run folder."""
 LEFT = ("waiting", "failed", "another run")
-"""States of runs that have neither been made nor started."""
+"""States of runs that are neither finished nor started."""
 _PASSED_ON = {
     signal.SIGINT: signal.SIGINT,
     signal.SIGTERM: signal.SIGTERM,
     signal.SIGUSR1: signal.SIGUSR1,
     signal.SIGHUP: signal.SIGTERM,
 }
-"""Signals that stop a sweep, and what its run gets instead: one of those that make it leave a checkpoint."""
+"""Signals that stop a sweep -> the signal passed on to its run, which then writes a checkpoint."""
 
 
 def grid_members(runs: Sequence[Values], root: Path) -> list[Member]:
-    """The runs of a grid with their folders below `root`, named also after what else the grid varies.
+    """The runs of a grid with their folders below `root`; names include every option that the grid varies.
 
     Raises:
-        UserError: an option of the wrong type, an unknown name, or two runs with one folder.
+        UserError: an option of the wrong type, an unknown name, or two runs with the same folder.
     """
     apart = [name for name in varied(runs) if name not in _NAMING]
     named = []
@@ -56,10 +56,10 @@ def grid_members(runs: Sequence[Values], root: Path) -> list[Member]:
 
 
 def spec_members(specs: Sequence[RunSpec], root: Path) -> list[Member]:
-    """The same for specs, each in its own folder where it names one.
+    """The same for specs; a spec with `out` keeps its folder.
 
     Raises:
-        UserError: an unknown name, or two runs with one folder.
+        UserError: an unknown name, or two runs with the same folder.
     """
     return _members([(str(default_out(spec) if spec.out is None else spec.out), spec) for spec in specs], root)
 
@@ -69,7 +69,7 @@ def _members(named: Sequence[tuple[str, RunSpec]], root: Path) -> list[Member]:
     for name, spec in named:
         if name in found:
             raise UserError(
-                f"Two runs would have the folder {root / name}: {' '.join(run_arguments(spec))} is one of them."
+                f"Two runs would share the folder {root / name}; one of them is `run {' '.join(run_arguments(spec))}`."
             )
         found[name] = Member(name, root, msgspec.structs.replace(spec, out=root / name))
     return list(found.values())
@@ -87,17 +87,17 @@ def make_members(
     starts: Callable[[int, Member], None] = lambda position, member: None,
     fails: Callable[[str], None] = lambda reason: None,
 ) -> list[SweepRun]:
-    """Make what is not done, unless a folder holds another run; the states of all runs afterwards.
+    """Run what is unfinished, unless a folder holds another run; return the states of all runs afterwards.
 
     Args:
         members: the runs.
-        start: False to make nothing.
-        cluster: where to submit the runs, None to make them here.
-        starts, fails: see `run_all`; positions count what is done already.
+        start: False to only look up the states.
+        cluster: options of the cluster to submit to; None to run here.
+        starts, fails: see `run_all`; positions include finished runs.
 
     Raises:
         UserError: a setting does not exist.
-        Stopped: a signal came.
+        Stopped: the sweep received a signal.
     """
     found = [with_state(member) for member in members]
     if start:
@@ -114,23 +114,21 @@ def make_members(
 
 
 def refuse_other_runs(states: Sequence[str]) -> None:
-    """Say that folders hold other runs.
+    """Refuse a sweep with folders that hold other runs.
 
     Raises:
-        UserError: one does.
+        UserError: at least one state is "another run".
     """
     others = states.count("another run")
     if others:
-        raise UserError(
-            f"{others} of {len(states)} runs: the folder holds another run, see the table. Give another --out."
-        )
+        raise UserError(f"{others} of {len(states)} run folders hold another run, see the table. Give another --out.")
 
 
 def check_settings(left: Sequence[Member]) -> None:
-    """Check the settings (--set) of runs, and with them all else, before the first is started: one run of each kind.
+    """Preflight check of runs with --set before the first one starts, once for runs that differ in the seed alone.
 
     Raises:
-        UserError: no such setting, or a run with settings that cannot be made.
+        UserError: a setting does not exist, or a run with settings is not possible.
     """
     kinds: dict[str, Member] = {}
     for member in left:
@@ -145,7 +143,7 @@ def plan_of(spec: RunSpec) -> dict[str, Any]:
     """The plan of a run (`training/run_plan.py`).
 
     Raises:
-        UserError: the run cannot be made.
+        UserError: the run is not possible.
     """
     with quiet_imports():
         from cissod_bench.training.job import resolve_job
@@ -158,10 +156,10 @@ def plan_of(spec: RunSpec) -> dict[str, Any]:
 
 
 def plan_members(members: Sequence[Member]) -> list[dict[str, Any]]:
-    """For each run its state, and what it costs: `hours`, and `hours_left` of a GPU or of this machine."""
+    """State and cost of each run: `hours`, and the remaining `hours_left` of a GPU or of this machine."""
     rows = []
     for member in members:
-        state, plan, problem = standing(member), {}, ""
+        state, plan, problem = state_of(member), {}, ""
         try:
             plan = plan_of(member.spec)
         except UserError as error:
@@ -180,15 +178,15 @@ def plan_members(members: Sequence[Member]) -> list[dict[str, Any]]:
 
 
 def run_all(waiting: Sequence[Member], starts: Callable[[int, Member], None], fails: Callable[[str], None]) -> None:
-    """Make runs one after the other, each in a process of its own; one that fails is noted, and the rest follows.
+    """Execute runs one after another, each in its own process. A failure is noted and the next run starts.
 
     Args:
         waiting: the runs.
-        starts: called with the position and the run before each is started.
-        fails: called with the reason after each that failed.
+        starts: called with the position and the run before each start.
+        fails: called with the reason after each failure.
 
     Raises:
-        Stopped: a signal came; the run under way has stopped too.
+        Stopped: the sweep received a signal; the current run has stopped too.
     """
     for position, member in enumerate(waiting):
         starts(position, member)
@@ -197,7 +195,7 @@ def run_all(waiting: Sequence[Member], starts: Callable[[int, Member], None], fa
             command = [sys.executable, "-m", "cissod_bench.cli.main", "run", *run_arguments(member.spec)]
             code, received = watched(command, log)
         if received is not None:
-            raise Stopped(f"Stopped in {member.name}. The same command goes on there.", received)
+            raise Stopped(f"Stopped in {member.name}. Run the same command again to resume there.", received)
         failed = None if code == 0 else reason_of(member.log, code)
         write_note(member, Note(failed=failed))
         if failed:
@@ -205,9 +203,9 @@ def run_all(waiting: Sequence[Member], starts: Callable[[int, Member], None], fa
 
 
 def watched(command: Sequence[str], log: IO[str]) -> tuple[int, int | None]:
-    """Run a program until it ends; its exit code, and the signal that came meanwhile and was passed on to it.
+    """Run a program to its end; return its exit code and the signal, if any, that was passed on to it.
 
-    A signal that this process was started to ignore, as `nohup` does with SIGHUP, is ignored on.
+    A signal that this process was started to ignore, such as SIGHUP under `nohup`, stays ignored.
     """
     received: list[int] = []
     process: subprocess.Popen[bytes] | None = None
@@ -220,9 +218,9 @@ def watched(command: Sequence[str], log: IO[str]) -> tuple[int, int | None]:
     heeded = [number for number in _PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, note) for number in heeded}
     try:
-        # A session of its own: Ctrl-C reaches it from here alone.
+        # Its own session, so that Ctrl-C reaches it only through this process.
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        if received:  # before there was a process to pass it on to
+        if received:  # the signal came before the process existed
             process.terminate()
         return process.wait(), received[0] if received else None
     finally:
@@ -231,12 +229,12 @@ def watched(command: Sequence[str], log: IO[str]) -> tuple[int, int | None]:
 
 
 def submit_all(waiting: Sequence[Member], options: Mapping[str, Any]) -> None:
-    """Submit runs as jobs, and note their numbers.
+    """Submit runs as jobs and note the job numbers.
 
     Raises:
-        UserError: one of them cannot be made, or the cluster refuses them.
+        UserError: a run is not possible, or the cluster refuses it.
     """
-    for member in waiting:  # all of them first: what cannot be looked up is said before the first job
+    for member in waiting:  # check all of them before the first job is submitted
         run_key(member.spec)
     for member in waiting:
         gpus = 0 if member.spec.device == "cpu" else member.spec.gpus

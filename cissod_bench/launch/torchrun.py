@@ -1,7 +1,7 @@
-"""Start a run's processes on this machine and watch over them, by torchrun's own agent.
+"""Start the processes of a run on this machine with torchrun's own agent, and watch them.
 
-When one of them dies the agent stops the others; what is said then is the error of the one that died first, not of
-those that lost their partner. A signal to this process is passed on to all of them.
+When a process dies, the agent stops the others. The error reported is that of the process that died first, not of those
+that lost their partner. Signals to this process are passed on to all of them.
 """
 
 import contextlib
@@ -26,24 +26,24 @@ from cissod_bench.training.spec import RunSpec, encode_spec
 
 _LOST = re.compile(r"gloo|NCCL|Connection (closed|reset)|Broken pipe|Dist\w*Error", re.IGNORECASE)
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
-"""Signals that the agent takes: its own, and the one that Slurm can be asked to send (`stopping.py`)."""
+"""Signals that the agent handles: its own, and the one that Slurm can send before the time limit (`stopping.py`)."""
 MEETING_SECONDS = 300
 STOPPING_SECONDS = 80
-"""What processes have for a last checkpoint before they are killed; Slurm gives 90 seconds."""
+"""Time for a last checkpoint before processes are killed; Slurm allows 90 seconds."""
 
 
 def launch(spec: RunSpec, out: Path, nodes: Nodes, *, progress: bool = True) -> None:
-    """Make a run by several processes, `spec.gpus` of them on this machine, until all have ended.
+    """Execute a run with several processes, `spec.gpus` of them on this machine, until all have ended.
 
     Args:
-        spec: the run, checked already.
+        spec: the run, already checked.
         out: the run folder, for messages.
-        nodes: where the others are.
-        progress: whether the main process shows how far the run is.
+        nodes: the machines of the run.
+        progress: whether the main process shows progress.
 
     Raises:
-        UserError: the job cannot be run, or the nodes cannot meet.
-        Stopped: a signal asked the run to stop.
+        UserError: the run is not possible, or the nodes cannot connect.
+        Stopped: the run received a signal to stop.
         ProcessDied: a process died; the others were stopped.
     """
     check_port(nodes)
@@ -72,12 +72,13 @@ def launch(spec: RunSpec, out: Path, nodes: Nodes, *, progress: bool = True) -> 
             raise described(failed.failures, spec.processes, out) from None
         except SignalException as stopped:
             raise Stopped(
-                f"Stopped by {stopped.sigval.name}. The same command goes on from the newest checkpoint in {out}.",
+                f"Stopped by {stopped.sigval.name}. Run the same command again to resume from the newest checkpoint in "
+                f"{out}.",
                 stopped.sigval,
             ) from None
         except (DistNetworkError, DistStoreError) as error:
             raise UserError(
-                f"--rendezvous {nodes.rendezvous}: the nodes cannot meet there ({str(error).splitlines()[0]})."
+                f"--rendezvous {nodes.rendezvous}: the nodes cannot connect there ({str(error).splitlines()[0]})."
             ) from None
         finally:
             for number, handler in before.items():
@@ -86,9 +87,9 @@ def launch(spec: RunSpec, out: Path, nodes: Nodes, *, progress: bool = True) -> 
 
 @contextlib.contextmanager
 def _quiet_agent() -> Iterator[None]:
-    """Keep the agent quiet, since all of it is said here, and leave processes the time for a last checkpoint.
+    """Silence the agent, since errors are reported here, and give processes time for a last checkpoint.
 
-    torchrun reads the time from the environment, where the user may have set it.
+    torchrun reads that time from the environment, where the user may have set it.
     """
     name, log = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT", logging.getLogger("torch.distributed.elastic")
     given, level = name in os.environ, log.level
@@ -103,10 +104,10 @@ def _quiet_agent() -> Iterator[None]:
 
 
 def check_port(nodes: Nodes) -> None:
-    """Make sure that the port to meet at is free, on the machine that offers it.
+    """Make sure that the rendezvous port is free on the first machine.
 
     Raises:
-        UserError: it is not.
+        UserError: it is in use.
     """
     if nodes.rendezvous is None or nodes.rank != 0:
         return
@@ -116,13 +117,13 @@ def check_port(nodes: Nodes) -> None:
             probe.bind(("", int(nodes.rendezvous.rpartition(":")[2])))
         except OSError as error:
             raise UserError(
-                f"--rendezvous {nodes.rendezvous}: the port cannot be used ({error.strerror}). Give a free one on all "
-                "nodes, or on one machine leave --rendezvous out: a free one is taken."
+                f"--rendezvous {nodes.rendezvous}: the port cannot be used ({error.strerror}). Give all nodes a free "
+                "port; on a single machine leave --rendezvous out."
             ) from None
 
 
 def described(failures: Mapping[int, ProcessFailure], size: int, out: Path) -> Exception:
-    """What to raise for processes that ended with an error: the error of the one that the others ended for.
+    """The exception to raise for failed processes: the error of the process that caused the others to fail.
 
     Args:
         failures: by rank.
@@ -135,7 +136,7 @@ def described(failures: Mapping[int, ProcessFailure], size: int, out: Path) -> E
         return UserError(text)
     if kind == "Stopped":
         return Stopped(text, failure.exitcode - 128)
-    again = f"The others were stopped; the same command goes on from the newest checkpoint in {out}."
+    again = f"The others were stopped; run the same command again to resume from the newest checkpoint in {out}."
     who = f"Process {rank} of {size} (pid {failure.pid})"
     if not kind:
         how = f"was killed by {failure.signal_name()}" if failure.exitcode < 0 else f"exited with {failure.exitcode}"
@@ -146,15 +147,15 @@ def described(failures: Mapping[int, ProcessFailure], size: int, out: Path) -> E
 
 
 def _order(failure: ProcessFailure) -> int:
-    """How likely a failure is the cause of the others: 0 most, 3 least."""
+    """How likely a failure caused the others: 0 most, 3 least."""
     if message(failure):
         return 2 if _LOST.search(message(failure)) else 0
-    return 3 if failure.exitcode == -signal.SIGTERM else 1  # the agent stops processes by SIGTERM
+    return 3 if failure.exitcode == -signal.SIGTERM else 1  # the agent stops processes with SIGTERM
 
 
 def message(failure: ProcessFailure) -> str:
-    """The exception that a process reported before it ended, "" if it had no time to."""
-    content = failure.error_file_data.get("message")  # a text that means nothing where there is no report
+    """The exception that a process reported before it ended; "" if it reported none."""
+    content = failure.error_file_data.get("message")  # without a report this is a meaningless string
     return str(content["message"]) if isinstance(content, dict) else ""
 
 

@@ -1,6 +1,6 @@
-"""One process of a run that `torchrun.py` started: `python -m cissod_bench.launch.worker SPEC.json [quiet]`.
+"""One process of a run started by `torchrun.py`: `python -m cissod_bench.launch.worker SPEC.json [quiet]`.
 
-It prints nothing; an error goes into the file that torchrun's agent reads.
+It prints nothing; errors go into the file that torchrun's agent reads.
 """
 
 import contextlib
@@ -17,15 +17,15 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent() -> None:
-    """Have Linux ask this process to stop when the process that started it dies, however it dies."""
+    """Have Linux send SIGTERM to this process when its parent dies, however it dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def main() -> int:
-    """Make the run; the exit code."""
+    """Execute the run and return the exit code."""
     end_with_parent()
-    # The main process warns of what is wrong with the run, and nobody of what libraries say about themselves.
+    # Only the main process warns about the run, and no process repeats the libraries' own warnings.
     warnings.filterwarnings("ignore", module=r"(mmengine|mmdet|mmcv)\." if os.environ["RANK"] == "0" else "")
     try:
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
@@ -35,7 +35,7 @@ def main() -> int:
 
             spec = decode_spec(Path(sys.argv[1]).read_bytes())
             if spec.device == "cpu":
-                os.environ["CUDA_VISIBLE_DEVICES"] = ""  # mmengine takes a GPU wherever it sees one
+                os.environ["CUDA_VISIBLE_DEVICES"] = ""  # mmengine uses any GPU it can see
             run_job(resolve_job(spec, look_for_images=False), progress="quiet" not in sys.argv[2:])
     except BaseException as error:
         from torch.distributed.elastic.multiprocessing.errors import get_error_handler

@@ -1,4 +1,4 @@
-"""The names that tables of boxes have in CReST's checkpoints of version 0.1, so that these can still be read."""
+"""Names in CReST's checkpoints of version 0.1, so that they still load."""
 
 from cissod_bench.ssod.data.pseudo_boxes import PromotedLabels as JoiningLabels
 from cissod_bench.ssod.data.pseudo_boxes import PseudoBoxes as FoundBoxes

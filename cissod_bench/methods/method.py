@@ -1,6 +1,6 @@
-"""What a method's file of version 0.1 imports, so that the copy of it in a run folder of that time still loads.
+"""Names that method files of version 0.1 import, so that their copies in run folders still load.
 
-`run --method` asks for the names of `base.py` instead, see `user.py`.
+For new runs `run --method` requires the names of `base.py`, see `user.py`.
 """
 
 from cissod_bench.methods.base import Context as Setting

@@ -1,11 +1,11 @@
-"""Types of method options with a range; a value outside is refused, by the option's name, when options are read."""
+"""Types of method options with a range; reading options refuses values outside it and names the option."""
 
 from typing import Annotated
 
 import msgspec
 
 MOST = 1e6
-"""No setting of a method has a sense above it; infinity would come up in the middle of a run."""
+"""No option makes sense above this; infinity would only fail in the middle of a run."""
 
 Positive = Annotated[float, msgspec.Meta(gt=0, le=MOST)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0, le=MOST)]

@@ -1,7 +1,7 @@
-"""The options of a method without its method: read from its source, so that torch and mmdet need not be loaded.
+"""The options of a method, read from its source without loading torch and mmdet.
 
-What a run is follows from the values of its options, and whoever lists hundreds of runs, or prints what a method can
-be told, has no use for the losses that stand in the same file.
+The key of a run depends on its options. Listing hundreds of runs, or describing a method, should not import the losses
+defined in the same file.
 """
 
 import ast
@@ -21,10 +21,10 @@ class Option:
     """One option of a method.
 
     Attributes:
-        name: what the command line calls it.
-        type: its type, as the method's file has it.
-        default: its default, likewise.
-        about: what it does and where its default is from.
+        name: name on the command line.
+        type: its type, as written in the method's file.
+        default: its default, as written there.
+        about: what it does, and the source of its default.
     """
 
     name: str
@@ -34,12 +34,12 @@ class Option:
 
 
 def options_alone(method: Method) -> Method:
-    """The method with a module that has its `Options` and nothing else; a user's own method as it is."""
+    """The method with a module that contains only its `Options`; a user's own method unchanged."""
     return method if method.file is not None else replace(method, module=_reduced_module(method.module))
 
 
 def describe_options(method: Method) -> list[Option]:
-    """The options of a method in the order of its file, with types, defaults and the words that follow each."""
+    """The options of a method in the order of its file, with types, defaults and descriptions."""
     body = next(part.body for part in _tree(method).body if isinstance(part, ast.ClassDef) and part.name == "Options")
     found = []
     for position, part in enumerate(body):
@@ -66,7 +66,7 @@ def _source(module: str) -> Path:
 
 @functools.cache
 def _reduced_module(name: str) -> str:
-    """Run what `Options` in a module needs of its top-level statements; the name of the module with that alone."""
+    """Run only the top-level statements of a module that `Options` needs; return the name of the resulting module."""
     tree = ast.parse(_source(name).read_text())
     binds = {bound: part for part in tree.body for bound in _bound_names(part)}
     needed: list[ast.stmt] = []
@@ -77,7 +77,7 @@ def _reduced_module(name: str) -> str:
             needed.append(part)
             waiting += [node.id for node in ast.walk(part) if isinstance(node, ast.Name)]
     module = ModuleType(f"cissod_bench.methods.options.{name.replace('.', '_')}")
-    sys.modules[module.__name__] = module  # type hints are looked up there
+    sys.modules[module.__name__] = module  # so that type hints resolve
     kept = ast.Module([part for part in tree.body if part in needed], type_ignores=[])
     exec(compile(kept, str(_source(name)), "exec"), module.__dict__)
     return module.__name__

@@ -131,9 +131,9 @@ class RankThreshold(nn.Module):
             batch[1, image, : min(size, PER_IMAGE)] = labels[kept].to(batch.dtype)
             start += size
         every = torch.cat(all_gather(batch), dim=1)
-        places = (self.seen + torch.arange(every.shape[1], device=every.device)) % self.window
-        self.scores[places] = every[0]
-        self.labels[places] = every[1].to(self.labels.dtype)
+        slots = (self.seen + torch.arange(every.shape[1], device=every.device)) % self.window
+        self.scores[slots] = every[0]
+        self.labels[slots] = every[1].to(self.labels.dtype)
         self.seen += every.shape[1]
         self.updates += 1
 

@@ -71,9 +71,9 @@ class MyMethodLoss(nn.Module):
     def __init__(self, num_classes: int, power: float) -> None:
         super().__init__()
         self.power = power
-        # The framework says which branch a call serves: "sup" (labelled), "unsup" (pseudo-labelled) or "off" (neither).
+        # The branch of this call: "sup" (labelled), "unsup" (pseudo-labelled) or "off" (neither).
         self.branch = "off"
-        # State lies in buffers, so that an interrupted run goes on exactly.
+        # State is in buffers, so that an interrupted run resumes exactly.
         self.register_buffer("counts", torch.ones(num_classes + 1))
         self.register_buffer("pending", torch.zeros(num_classes + 1), persistent=False)
 
@@ -104,7 +104,7 @@ class MyMethodLoss(nn.Module):
 
     @torch.no_grad()
     def end_iteration(self, iteration: int) -> None:
-        """Called once per iteration after both passes, on all ranks in step; optional."""
+        """Called once per iteration after both branches, on all ranks in step; optional."""
         all_reduce(self.pending)
         self.counts += self.pending
         self.pending.zero_()

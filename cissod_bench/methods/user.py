@@ -68,13 +68,13 @@ def load_installed(entry: "EntryPoint") -> Method:
     """The method that an entry point names.
 
     Raises:
-        UserError: its module cannot be imported, is no Python source, or does not keep to the interface.
+        UserError: its module cannot be imported, is not Python source, or does not follow the interface.
     """
     where = Path(f"entry point {entry.name} = {entry.value} of {package_of(entry)}")
     with blaming(where):
         module = importlib.import_module(entry.value)
     if not module.__file__ or not module.__file__.endswith(".py"):
-        raise UserError(f"{where}: {module.__file__} is no Python source; name the module that defines METHOD.")
+        raise UserError(f"{where}: {module.__file__} is not Python source. Name the module that defines METHOD.")
     path = Path(module.__file__)
     method = _checked(path, module, digest=sha256_bytes(path.read_bytes()), package=package_of(entry))
     if method.name != entry.name:

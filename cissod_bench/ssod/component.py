@@ -1,8 +1,8 @@
-"""Parts of a configuration, named by their class.
+"""Components of a configuration, named by their class.
 
-mmengine looks up a `type` in its registries, and imports a name that none of them has. So `component` writes the
-importable name of a class or function: editors find it, nothing has to be imported so that it is registered, and a
-written configuration needs the installed package and mmdet's runner, and no more.
+mmengine looks up a `type` in its registries and imports names that none of them has. So `component` writes the
+importable path of a class or function: editors can follow it, nothing has to be imported just to be registered, and a
+dumped configuration needs only the installed package and mmdet's runner.
 """
 
 from collections.abc import Callable
@@ -14,11 +14,13 @@ def component(part: Callable[..., Any], /, **arguments: Any) -> dict[str, Any]:
 
     Args:
         part: a class, or a function, at the top level of a module.
-        arguments: its arguments; those that the framework fills in are left out.
+        arguments: its arguments, except those that the framework supplies.
 
     Raises:
-        ValueError: mmengine could not import it by its name, since it stands inside of a function.
+        ValueError: it is defined inside a function, so it has no importable path.
     """
     if "<" in part.__qualname__:
-        raise ValueError(f"{part.__qualname__} of {part.__module__} has no importable name: put it at the top level.")
+        raise ValueError(
+            f"{part.__qualname__} of {part.__module__} has no importable path. Define it at the top level."
+        )
     return {"type": f"{part.__module__}.{part.__qualname__}", **arguments}

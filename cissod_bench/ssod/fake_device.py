@@ -1,9 +1,9 @@
-"""A device that is not there: what a host would launch, copy and wait for with a GPU, for tests and benchmarks.
+"""A fake device that counts what a host would launch, copy and wait for with a GPU, for tests and benchmarks.
 
-Tensors of the device "pretended" compute on the CPU and say that they do not lie there, so code has to move its data as
-for a GPU, and an operator on tensors of both sides is an error, as on a GPU. Counted are operators that launch work
-(neither views nor allocations; an operator on a list of tensors is one), copies, and what the host waits for: copies
-that may not overlap, numbers that are read back, and results whose size depends on values.
+Tensors of the device "fake" compute on the CPU but report another device, so code has to move its data as for a GPU,
+and an operator on tensors of both sides is an error, as on a GPU. It counts operators that launch work (no views, no
+allocations; an operator on a list of tensors counts once), copies, and what the host waits for: blocking copies, values
+that are read back, and results whose size depends on values.
 """
 
 import sys
@@ -19,8 +19,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
-NAME = "pretended"
-_SIZED_BY_VALUES = ("nonzero", "masked_select", "unique", "_unique2", "unique_dim", "bincount", "nms", "linalg_inv_ex")
+NAME = "fake"
+_SIZED_BY_VALUES = (
+    "nonzero", "masked_select", "unique", "_unique2", "unique_dim", "bincount", "nms", "linalg_inv_ex", "equal",
+)  # fmt: skip
 _ALLOCATIONS = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
 
 
@@ -30,15 +32,15 @@ class _Module(_DummyBackendModule):
         return [torch.bfloat16, torch.float16]
 
 
-class Pretended(torch.Tensor):
-    """A tensor that says it lies on the device; `held` is where it lies."""
+class FakeTensor(torch.Tensor):
+    """A tensor that claims to be on the device; `host` holds its values."""
 
-    held: torch.Tensor
+    host: torch.Tensor
 
     @staticmethod
-    def __new__(cls, inner: torch.Tensor, requires_grad: bool = False) -> "Pretended":
+    def __new__(cls, inner: torch.Tensor, requires_grad: bool = False) -> "FakeTensor":
         """Wrap a tensor of the host."""
-        wrapper: Pretended = torch.Tensor._make_wrapper_subclass(
+        wrapper: FakeTensor = torch.Tensor._make_wrapper_subclass(
             cls,
             inner.size(),
             strides=inner.stride(),
@@ -47,7 +49,7 @@ class Pretended(torch.Tensor):
             device=torch.device(NAME, 0),
             requires_grad=requires_grad,
         )
-        wrapper.held = inner
+        wrapper.host = inner
         return wrapper
 
     @classmethod
@@ -58,11 +60,11 @@ class Pretended(torch.Tensor):
         return self.detach().clone()
 
     def new_tensor(self, data: Any, **options: Any) -> torch.Tensor:  # type: ignore[override]
-        """Made on the host and copied, as for a GPU."""
+        """Create on the host and copy, as for a GPU."""
         return torch.tensor(data, **{"dtype": self.dtype, **options, "device": "cpu"}).to(self.device)
 
     def __getitem__(self, index: Any) -> torch.Tensor:
-        """Lists and tensors of the host in an index are copied, as for a GPU."""
+        """Copy lists and host tensors in an index, as for a GPU."""
         parts = index if isinstance(index, tuple) else (index,)
         return super().__getitem__(tuple(map(self._as_index, parts)))
 
@@ -72,12 +74,12 @@ class Pretended(torch.Tensor):
         return part.to(self.device) if isinstance(part, torch.Tensor) and part.dim() > 0 else part
 
     def tolist(self) -> Any:
-        """Copied to the host."""
+        """Copy to the host."""
         return self.cpu().tolist()
 
 
 class Counts(TorchDispatchMode):
-    """What went on: `launches`, `copies` and `waits`, each by the operator and the line of code that asked for it."""
+    """`launches` by operator, `copies` and `waits` by the line of code that caused them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,19 +90,19 @@ class Counts(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, options = func.overloadpacket.__name__, dict(kwargs or {})
         leaves = [leaf for leaf in tree_leaves((args, options)) if isinstance(leaf, torch.Tensor)]
-        inner = {id(leaf.held): leaf for leaf in leaves if isinstance(leaf, Pretended)}
+        inner = {id(leaf.host): leaf for leaf in leaves if isinstance(leaf, FakeTensor)}
         source = target = bool(inner)
         if options.get("device") is not None:
             target = torch.device(options["device"]).type == NAME
             options["device"] = "cpu"
         if name == "copy_":
-            source, target = (isinstance(leaf, Pretended) for leaf in (args[1], args[0]))
+            source, target = (isinstance(leaf, FakeTensor) for leaf in (args[1], args[0]))
         if source != target and name in ("_to_copy", "copy_"):
             direction = "to the device" if target else "to the host"
             self.copies[f"{direction}, {_caller()}"] += 1
             if not options.get("non_blocking"):
                 self.waits[f"copy {direction}, {_caller()}"] += 1
-        elif source and any(leaf.dim() > 0 for leaf in leaves if not isinstance(leaf, Pretended)):
+        elif source and any(leaf.dim() > 0 for leaf in leaves if not isinstance(leaf, FakeTensor)):
             raise RuntimeError(f"{func} on tensors of the device and of the host")
         elif source:
             if not (_is_view(func) or name in _ALLOCATIONS):
@@ -117,13 +119,13 @@ class Counts(TorchDispatchMode):
         def outside(value: Any) -> Any:
             if not isinstance(value, torch.Tensor):
                 return value
-            return inner[id(value)] if id(value) in inner else Pretended(value)
+            return inner[id(value)] if id(value) in inner else FakeTensor(value)
 
         return tree_map(outside, result)
 
 
 def _inner(value: Any) -> Any:
-    return value.held if isinstance(value, Pretended) else value
+    return value.host if isinstance(value, FakeTensor) else value
 
 
 def _is_view(func: Any) -> bool:
@@ -131,7 +133,7 @@ def _is_view(func: Any) -> bool:
 
 
 def _caller() -> str:
-    """File and line, outside of PyTorch and of this file, that an operator was called from."""
+    """File and line, outside of PyTorch and this file, of the call of an operator."""
     frame = sys._getframe(2)
     while frame.f_back is not None and ("/torch/" in frame.f_code.co_filename or frame.f_code.co_filename == __file__):
         frame = frame.f_back
@@ -140,11 +142,11 @@ def _caller() -> str:
 
 @contextmanager
 def counting() -> Iterator[Counts]:
-    """Let the device exist for the length of the block, and count; first used before the process's first backward."""
+    """Count within the block. First use it before the first backward pass of the process."""
     if torch._C._get_privateuse1_backend_name() != NAME:
         _setup_privateuseone_for_python_backend(NAME, _Module())
     known = instance_data.IndexType
-    instance_data.IndexType = known | Pretended  # mmengine knows indices by the type of their tensor
+    instance_data.IndexType = known | FakeTensor  # mmengine knows indices by the type of their tensor
     try:
         with Counts() as counts:
             yield counts
@@ -157,10 +159,10 @@ def move(module: Any) -> None:
     for part in module.modules():
         for name, weight in part._parameters.items():
             if weight is not None:
-                moved = Pretended(weight.data)
+                moved = FakeTensor(weight.data)
                 part._parameters[name] = nn.Parameter(moved, requires_grad=weight.requires_grad)
         for name, buffer in part._buffers.items():
             if buffer is not None:
-                part._buffers[name] = Pretended(buffer)
+                part._buffers[name] = FakeTensor(buffer)
         if hasattr(part, "_device"):  # mmengine's data preprocessors
             part._device = torch.device(NAME, 0)

@@ -1,4 +1,4 @@
-"""The training loop: mmengine's, which knows where it evaluates."""
+"""mmengine's training loop, which also says when it evaluates."""
 
 from mmengine.runner import IterBasedTrainLoop
 

@@ -14,14 +14,14 @@ from cissod_bench.io import write_bytes
 
 
 class GroupAP(BaseMetric):
-    """Collects detections, writes them in COCO's results format and scores them by class and group.
+    """Collects detections, writes them in COCO's results format and scores them per class and group.
 
     Args:
         ann_file: annotations to evaluate against.
         classes: names of the classes in label order.
         groups: class names of each group.
         evaluator: backend, see `cissod_bench.evaluation`.
-        max_detections: detections that count per image.
+        max_detections: detections per image to score.
         out_dir: folder for `detections.json` and `per_class.npz`.
         lvis: LVIS's federated rules instead of COCO's.
     """
@@ -36,14 +36,16 @@ class GroupAP(BaseMetric):
         out_dir: str,
         lvis: bool = False,
     ) -> None:
-        super().__init__(collect_device="gpu")  # by the process group, gloo's too; "cpu" would write files
+        super().__init__(
+            collect_device="gpu"
+        )  # gathers through the process group, gloo included; "cpu" would write files
         self.out_dir = Path(out_dir)
         self.groups = {name: tuple(members) for name, members in groups.items()}
         self.evaluator, self.max_detections = evaluator, max_detections
         self.lvis = lvis
         self.truth = read_ground_truth(Path(ann_file), lvis=lvis)  # once for all evaluations of the run
         id_of = dict(zip(self.truth.class_names, self.truth.class_ids.tolist(), strict=True))
-        # The validation file may number its classes otherwise than the training file: names decide.
+        # Match classes by name: the validation file may number them differently from the training file.
         self.category_ids = np.array([id_of[name] for name in classes])
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
@@ -55,7 +57,7 @@ class GroupAP(BaseMetric):
             self.results.append((sample["img_id"], found["labels"].cpu().numpy(), found["scores"].cpu().numpy(), boxes))
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
-        """Write detections and arrays; return `group/metric` -> value, without metrics that do not exist."""
+        """Write detections and arrays; return `group/metric` -> value, without undefined metrics."""
         detections = [
             {"image_id": image, "category_id": category, "bbox": box, "score": score}
             for image, labels, scores, boxes in results

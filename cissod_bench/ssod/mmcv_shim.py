@@ -1,10 +1,10 @@
 """mmcv without a compiler: a stand-in for the compiled extension `mmcv._ext` that mmdet's imports ask for.
 
 Nobody publishes compiled mmcv operators for current versions of PyTorch, and building them takes a compiler and most of
-an hour. Faster R-CNN needs two of them, and torchvision has both: non-maximum suppression, served here, and RoIAlign,
-which mmcv itself takes from torchvision when its configuration says `use_torchvision=True`. Every other operator fails
-when it is called, with a sentence that says what is missing. A compiled mmcv, where present, is left alone: the finder
-stands last on the import path, so it is asked only where the real extension does not exist.
+an hour. Faster R-CNN needs two of them, and torchvision has both: non-maximum suppression, provided here, and
+RoIAlign, which mmcv itself takes from torchvision if the configuration says `use_torchvision=True`. Every other
+operator raises an error when called that says what is missing. A compiled mmcv takes precedence: the finder is last on
+the import path, so it is used only if the real extension does not exist.
 """
 
 import importlib.abc
@@ -51,7 +51,7 @@ def _missing(name: str) -> Callable[..., Any]:
     def operator(*_args: Any, **_kwargs: Any) -> Any:
         raise MissingOperatorError(
             f"The operator mmcv.ops.{name} needs the compiled extension of mmcv, which this installation lacks "
-            f"(cissod-bench serves nms and RoIAlign through torchvision).{hint} "
+            f"(cissod-bench provides nms and RoIAlign through torchvision).{hint} "
             "For other operators build mmcv from source with MMCV_WITH_OPS=1."
         )
 
@@ -85,7 +85,7 @@ def install() -> None:
 
 
 def backend() -> Literal["mmcv", "torchvision"]:
-    """Who serves the detection operators: a compiled mmcv, or torchvision behind the stand-in."""
+    """The source of the detection operators: a compiled mmcv, or torchvision through the stand-in."""
     install()
     spec = importlib.util.find_spec(_EXTENSION)
     return "torchvision" if spec is None or isinstance(spec.loader, _StandIn) else "mmcv"

@@ -1,6 +1,7 @@
-"""Sums by class as products with a table of zeros and ones.
+"""Sums per class as matrix products with one-hot labels.
 
-`index_add_` and `scatter_add_` add in an order that changes from one run to the next on a GPU; a product does not.
+`index_add_` and `scatter_add_` add in an order that changes from one run to the next on a GPU; a matrix product does
+not.
 """
 
 import torch
@@ -8,5 +9,5 @@ from torch import Tensor
 
 
 def one_hot(labels: Tensor, classes: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """(N, classes) table with a one at the class of each of (N,) int64 labels; the host waits for nothing."""
+    """(N, classes) one-hot rows of (N,) int64 labels, without waiting for the device."""
     return (labels[:, None] == torch.arange(classes, device=labels.device)).to(dtype)

@@ -1,8 +1,8 @@
-"""Randomness as a function of where a run is, so that nothing of it has to be saved.
+"""Random numbers as a function of the position in a run, so that no generator state has to be saved.
 
-Augmentation depends on the seed and on which draw of the run an image is, not on loader workers; RoI sampling and box
-jitter depend on the seed and the iteration. So a run is the same with any number of workers, and a resumed run goes on
-exactly as the uninterrupted one.
+Augmentation depends on the seed and on the number of the sample in the run, not on loader workers; RoI sampling and box
+jitter depend on the seed and the iteration. So a run is the same with any number of workers, and a resumed run equals
+an uninterrupted one.
 """
 
 import contextlib
@@ -18,14 +18,14 @@ from mmengine.hooks import Hook
 
 
 def derived_seed(*parts: int | str) -> int:
-    """A seed of 32 bits that depends on all parts and on nothing else."""
+    """A 32-bit seed that depends on all parts and nothing else."""
     text = "/".join(str(part) for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big")
 
 
 @contextlib.contextmanager
 def preserved_randomness() -> Iterator[None]:
-    """Leave every generator of random numbers as it was before the block."""
+    """Restore all random number generators after the block."""
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices):

@@ -1,4 +1,4 @@
-"""The seam between detections and thresholds: a module that changes the pseudo labels and may add a loss."""
+"""Refinements: modules between detections and thresholds that change pseudo labels and may add a loss."""
 
 from typing import Any, Protocol
 
@@ -9,14 +9,14 @@ Features = tuple[Tensor, ...]
 
 
 class Refinement(Protocol):
-    """The interface of a refinement, which is a torch module with its state in buffers.
+    """Interface of a refinement, a torch module with its state in buffers.
 
     Built with `num_classes`, the number of foreground classes, and `channels`, the width of the RoI head's shared
-    layers. All ranks call the three methods in step, so that collectives are allowed in each.
+    layers. All ranks call the three methods in step, so collectives are allowed.
     """
 
     def observe(self, teacher: Any, inputs: Tensor, labels: list[InstanceData]) -> None:
-        """See the labelled images of an iteration, before anything else happens in it.
+        """Observe the labelled images, first thing in an iteration.
 
         Args:
             teacher: the teacher detector.
@@ -25,13 +25,13 @@ class Refinement(Protocol):
         """
 
     def refine(self, teacher: Any, features: Features, pseudo: list[InstanceData], iteration: int) -> None:
-        """Change labels and scores of pseudo labels in place; fields that are added follow them to `loss`.
+        """Change labels and scores of pseudo labels in place; added fields are passed on to `loss`.
 
         Args:
             teacher: the teacher detector.
             features: the teacher's feature maps of the weakly augmented views.
             pseudo: for each image the detections above the initial threshold, in the view's coordinates.
-            iteration: of the run, from 0.
+            iteration: iteration of the run, from 0.
         """
 
     def loss(self, student: Any, features: Features, pseudo: list[InstanceData], iteration: int) -> dict[str, Any]:
@@ -41,5 +41,5 @@ class Refinement(Protocol):
             student: the student detector.
             features: the student's feature maps of the strongly augmented views.
             pseudo: the refined pseudo labels in these views.
-            iteration: of the run, from 0.
+            iteration: iteration of the run, from 0.
         """

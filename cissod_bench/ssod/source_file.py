@@ -1,4 +1,4 @@
-"""A Python file of the user's as a module: a method of their own, which no package has."""
+"""Import a user's own Python file, such as a method, as a module."""
 
 import sys
 from pathlib import Path
@@ -9,12 +9,12 @@ from cissod_bench.io import sha256_bytes
 
 
 def import_file(path: Path) -> ModuleType:
-    """Run a Python file as a module, once for each content.
+    """Run a Python file as a module, once per content.
 
-    The module can be imported afterwards by its name, which follows from the content, as `component` needs it.
+    Afterwards the module can be imported by its name, a digest of the content, as `component` requires.
 
     Raises:
-        UserError: no such file, or an exception while it runs, with its line.
+        UserError: the file cannot be read, or raises an exception, whose line is named.
     """
     try:
         content = path.read_bytes()
@@ -25,7 +25,7 @@ def import_file(path: Path) -> ModuleType:
         return sys.modules[name]
     module = ModuleType(name)
     module.__file__ = str(path)
-    sys.modules[name] = module  # type hints are looked up there
+    sys.modules[name] = module  # so that type hints resolve
     try:
         with blaming(path):
             exec(compile(content, str(path), "exec"), module.__dict__)

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: it finishes the batch, leaves a checkpoint, and says so."""
+"""Signals that stop a run: it finishes the batch, writes a checkpoint and says so."""
 
 import contextlib
 import multiprocessing
@@ -16,25 +16,25 @@ import torch
 from mmengine.dist import all_reduce, get_world_size, is_main_process
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-"""SIGTERM and SIGUSR1 are what Slurm sends before it takes the machine away, SIGINT is Ctrl-C."""
+"""Slurm sends SIGTERM and SIGUSR1 before the time limit; Ctrl-C sends SIGINT."""
 
 AGREE = 10
-"""Iterations between two agreements of several processes, each of which waits for all of them."""
+"""Iterations after which several processes agree on stopping, which makes all of them wait."""
 
 PATIENCE = 1.0
-"""Seconds after which a second Ctrl-C is meant: launchers pass the first one on to processes that have had it."""
+"""Seconds after which a second Ctrl-C is intentional: launchers repeat the first one to processes that received it."""
 
 _HEEDED = multiprocessing.RawValue("b", 0)
-"""Whether this process notes signals now; loader workers, which are forked from it, see the same byte."""
+"""Whether this process currently notes signals; forked loader workers share the byte."""
 
 
 @dataclass
 class StopRequest:
-    """Which signal has asked the run to stop, None as long as none has.
+    """The signal that stops the run, if there was one.
 
     Attributes:
-        signal: its number.
-        time: when it came, by the monotonic clock.
+        signal: its number; None if there was none.
+        time: its arrival by the monotonic clock.
     """
 
     signal: int | None = None
@@ -43,10 +43,10 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Note the first signal of `SIGNALS` instead of dying of it; a second Ctrl-C stops at once.
+    """Note the first signal of `SIGNALS` instead of dying from it; a second Ctrl-C stops at once.
 
-    Elsewhere than in the main thread, where Python handles no signals, nothing is ever noted, nor is a signal that the
-    process was started to ignore, as shells start background jobs with SIGINT.
+    Outside the main thread Python handles no signals, so none is noted. Signals that the process was started to ignore,
+    as shells do with SIGINT for background jobs, stay ignored.
     """
     request, owner = StopRequest(), os.getpid()
 
@@ -78,13 +78,13 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
 
 def noted_signal(runner: Any) -> int | None:
-    """The signal that this process has had, None for none."""
-    request: StopRequest | None = getattr(runner, "stop", None)  # mmdet's own Runner has none
+    """The signal that this process received; None for none."""
+    request: StopRequest | None = getattr(runner, "stop", None)  # mmdet's own Runner lacks it
     return None if request is None else request.signal
 
 
 def stop_signal(runner: Any, done: int) -> int | None:
-    """The signal that a run has to stop for after `done` iterations, the same on all ranks; None to go on."""
+    """The signal that stops a run after `done` iterations, the same on all ranks; None to continue."""
     if not hasattr(runner, "stop"):
         return None
     if get_world_size() == 1:
@@ -97,11 +97,11 @@ def stop_signal(runner: Any, done: int) -> int | None:
 
 
 def deaf_worker(worker_id: int) -> None:
-    """Make a loader worker deaf to the signals that its parent heeds, for as long as it does.
+    """Make a loader worker ignore the signals that its parent notes, for as long as it does.
 
-    Slurm sends them to every process of a job, and a worker that dies of one takes its parent along before the
-    checkpoint is written. A worker ends when its parent does; what still lives when Python exits gets a SIGTERM from it
-    and has to obey, since Python then waits.
+    Slurm signals every process of a job, and a dying worker would take its parent along before the checkpoint is
+    written. Workers end with their parent. At exit Python sends SIGTERM to those that still live and waits, so they
+    must obey.
     """
 
     def obey_afterwards(number: int, frame: FrameType | None) -> None:

@@ -1,10 +1,10 @@
-"""The teacher's detections on all unlabelled images during training, with the test pipeline.
+"""Teacher inference passes: detections on all unlabelled images during training, with the test pipeline.
 
-An inference pass leaves no trace in the run: the teacher is in evaluation mode anyway, no threshold policy or loss sees
-the detections, and all random number generators are restored. The result depends on the teacher alone, not on the
-number of ranks or loader workers, so a run that was killed during a pass repeats it.
+A pass does not affect the run: the teacher is in evaluation mode anyway, no threshold policy or loss sees the
+detections, and all random number generators are restored. The result depends on the teacher alone, not on the number of
+ranks or loader workers, so a run killed during a pass simply repeats it.
 
-A damaged image has no detections. Training never shows it either, but the next whole image in its place.
+A damaged image has no detections. Training uses the next intact image instead of it.
 """
 
 from collections.abc import Iterable
@@ -26,17 +26,17 @@ from cissod_bench.ssod.stopping import deaf_worker
 
 
 def detect_unlabeled(runner: Any, lowest: float) -> PseudoBoxes:
-    """The teacher's detections on D_u; all ranks take part, and each gets all of them.
+    """Detect on D_u with the teacher. All ranks take part, and each gets all detections.
 
-    It costs a forward pass of the teacher for every image: for COCO's 107,000 unlabelled images 1/54 of the passes that
-    the teacher does in training on the paper's full schedule (180,000 steps of 32).
+    A pass costs one forward pass of the teacher per image: for the 107,000 unlabelled images of COCO, 1/54 of its
+    forward passes in training on the paper's full schedule (180,000 steps of 32 images).
 
     Args:
         runner: a run that trains on a `SeededConcatDataset`; its validation pipeline and batch size are used.
-        lowest: detections with a score of this or less are dropped.
+        lowest: detections with at most this score are dropped.
 
     Returns:
-        Boxes by position in D_u, of each image best first.
+        Boxes by position in D_u, best first within each image.
     """
     images = _TestImages(runner.train_dataloader.dataset.datasets[1], runner.cfg.val_dataloader.dataset.pipeline)
     batches = batches_of_one_size(images.sizes(), runner.cfg.val_dataloader.batch_size)
@@ -57,11 +57,11 @@ def detect_unlabeled(runner: Any, lowest: float) -> PseudoBoxes:
 
 
 def batches_of_one_size(sizes: NDArray[np.integer], batch_size: int) -> list[list[int]]:
-    """Positions of all images in batches without padding, which would change what is found.
+    """Positions of all images in batches of equal size, since padding would change the detections.
 
     Args:
         sizes: (N, 2) width and height of each image.
-        batch_size: most images in a batch.
+        batch_size: largest number of images in a batch.
     """
     _, size_number = np.unique(sizes, axis=0, return_inverse=True)
     order = np.argsort(size_number.ravel(), kind="stable")
@@ -74,7 +74,7 @@ def batches_of_one_size(sizes: NDArray[np.integer], batch_size: int) -> list[lis
 
 
 def whole_images(items: list[Any]) -> tuple[list[bool], Any, list[str]]:
-    """Which items of a batch are whole, the batch of those, and what is wrong with the others."""
+    """Which items of a batch are intact, the batch of those, and the messages of the damaged ones."""
     whole = [item for item in items if not isinstance(item, str)]
     damaged = [item for item in items if isinstance(item, str)]
     return [not isinstance(item, str) for item in items], pseudo_collate(whole) if whole else None, damaged
@@ -100,7 +100,7 @@ def _detections(runner: Any, loader: DataLoader[Any], batches: list[list[int]], 
 
 
 class _TestImages(Dataset[Any]):
-    """Images of an mmdet data set through another pipeline, without their annotations; a message for a damaged one."""
+    """Images of an mmdet data set in another pipeline, without annotations; a message for a damaged image."""
 
     def __init__(self, source: Any, pipeline: list[dict[str, Any]]) -> None:
         self._source, self._pipeline = source, Compose(pipeline)

@@ -1,8 +1,8 @@
 """Threshold policies: which pseudo labels of the teacher train the RoI classifier.
 
-A policy is a module with `update`, called once per iteration with every detection of the teacher before any filter, and
-`thresholds`, one value per class, asked for afterwards. A pseudo label counts where its score is *above* its class's
-threshold. RPN and box regression keep Soft Teacher's own rules (0.9, and the box uncertainty).
+A policy is a module with two methods: `update`, called once per iteration with all detections of the teacher before any
+filter, and then `thresholds`, which returns one value per class. A pseudo label counts if its score is *above* the
+threshold of its class. RPN and box regression keep Soft Teacher's own rules (0.9, and the box uncertainty).
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class FixedThreshold(nn.Module):
         self.register_buffer("values", Tensor(num_classes).fill_(value), persistent=False)
 
     def update(self, labels: Tensor, scores: Tensor, sizes: Sequence[int] = ()) -> None:
-        """Take note of the teacher's detections: nothing to do for a fixed threshold.
+        """Observe the detections of the teacher; a fixed threshold ignores them.
 
         Args:
             labels: (D,) int64 classes of all detections, image by image, before any filter.
@@ -37,7 +37,7 @@ class FixedThreshold(nn.Module):
         """(n,) float32 threshold of each class.
 
         Args:
-            iteration: of the run, from 0.
+            iteration: iteration of the run, from 0.
             weights: (n + 1,) class weights of the classification loss, None if it has none.
         """
         return self.values

@@ -1,4 +1,4 @@
-"""Weights from a file that the user gives, held against what they are for before anything runs."""
+"""Read weights from a user's file and check them against the module they are for."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def read_weights(path: Path, option: str, wanted: str) -> dict[str, "Tensor"]:
-    """State dict of a PyTorch checkpoint, which is one, or has one as `state_dict`.
+    """Read the state dict of a PyTorch checkpoint, which is one or contains one as `state_dict`.
 
     Args:
         path: the file.
-        option: how the user gave it, for messages.
-        wanted: what it has to hold, for messages.
+        option: the option that named the file, for messages.
+        wanted: what the file must hold, for messages.
 
     Raises:
         UserError: not a checkpoint.
@@ -25,7 +25,7 @@ def read_weights(path: Path, option: str, wanted: str) -> dict[str, "Tensor"]:
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zipfile and torch each have their own
+    except Exception as error:  # pickle, zipfile and torch raise various types
         raise UserError(f"{option}: not a PyTorch checkpoint ({type(error).__name__}). Give {wanted}.") from None
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
     return {str(name): value for name, value in state.items()}
@@ -37,13 +37,13 @@ def check_weights(
     """Make sure that a state dict has every weight of a module, in the right shape.
 
     Args:
-        state: what there is.
-        expected: the module's own; counters of batches may be missing.
-        option: how the user gave it, for messages.
-        wanted: what it has to hold, for messages.
+        state: the weights read.
+        expected: state dict of the module; batch counters may be missing.
+        option: the option that named the file, for messages.
+        wanted: what the file must hold, for messages.
 
     Returns:
-        The expected weights, without what else there is.
+        The expected weights alone.
 
     Raises:
         UserError: a weight is missing or of another shape.
@@ -56,8 +56,8 @@ def check_weights(
             raise UserError(f"{option}: the weight {name} is missing. Give {wanted}.")
         if tuple(state[name].shape) != tuple(value.shape):
             raise UserError(
-                f"{option}: the weight {name} has the shape {tuple(state[name].shape)}, {tuple(value.shape)} is "
-                f"needed. Give {wanted}."
+                f"{option}: the weight {name} has shape {tuple(state[name].shape)} instead of {tuple(value.shape)}. "
+                f"Give {wanted}."
             )
         found[name] = state[name]
     return found

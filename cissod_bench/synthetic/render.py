@@ -42,7 +42,7 @@ class Stream:
         return self.uniform(0.0, 1.0) < probability
 
     def weighted(self, weights: Sequence[int]) -> int:
-        """An index, drawn in proportion to whole-number weights."""
+        """A random index, with probability proportional to whole-number weights."""
         ticket = self.integer(0, sum(weights) - 1)
         for index, weight in enumerate(weights):
             ticket -= weight

@@ -112,7 +112,7 @@ class Task:
         group_limits: the largest number of images in D_l for a class of r, and for a class of c.
         selection: how D_l is selected.
         validation_fraction: part of the training images held out for validation, the same for every seed.
-        detector: name of the default detector preset (`training/detectors.py`).
+        detector: name of the default detector preset (`training/recipes/detectors.py`).
         iterations: length of the paper's schedule.
         rfs_threshold: oversampling threshold t of repeat factor sampling on D_l (release: 0.1 COCO, 0.02, 0.01 LVIS).
         crs_gamma: range coefficient gamma of class-rebalancing sampling (paper sec. 4.2).

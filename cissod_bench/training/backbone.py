@@ -1,4 +1,5 @@
-"""Backbone weights from a file that the user gives, held against the backbone before anything runs.
+"""Check a user's file of backbone weights before anything runs.
+
 
 Weights for pixel values (caffe-style files, BGR) and for normalised values (torchvision, RGB) have the same names and
 shapes. Trained on the wrong ones a run is worth nothing and says nothing, so they are told apart here.
@@ -45,7 +46,7 @@ def backbone_prefix(path: Path, wanted: str) -> str | None:
 def check_backbone(path: Path, detector: Mapping[str, Any], wanted: str) -> None:
     """Make sure that a file has every weight of the backbone, in the right shape and for the right preprocessing.
 
-    mmengine loads what fits and logs the rest, so a wrong file would go unnoticed.
+    mmengine loads what fits and only logs the rest, so a wrong file would go unnoticed.
 
     Args:
         path: see `backbone_prefix`.

@@ -30,7 +30,7 @@ from cissod_bench.training.config_diff import is_path
 from cissod_bench.training.job import Job
 from cissod_bench.training.loggers import backends
 from cissod_bench.training.overrides import apply_overrides
-from cissod_bench.training.scaling import scaled_length, scaled_momentum
+from cissod_bench.training.recipes.scaling import scaled_length, scaled_momentum
 from cissod_bench.training.validation import one_size
 
 
@@ -53,10 +53,9 @@ def build_config(job: Job) -> Config:
     Raises:
         UserError: an override does not fit.
     """
-    # A copy in which nothing is shared: an override is meant for one place.
-    settings = PlainConfig(resolved(job)).to_dict()
-    apply_overrides(settings, job.spec.overrides)
-    return PlainConfig(settings)
+    config = PlainConfig(resolved(job))
+    apply_overrides(config, job.spec.overrides)
+    return config
 
 
 def export_config(job: Job, file: Path) -> None:

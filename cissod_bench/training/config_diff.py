@@ -1,4 +1,4 @@
-"""Where two configurations differ: in what they are runs of (`results/run_key.py`), and in any other setting."""
+"""Config diff: where two configurations differ, in their run keys (`results/run_key.py`) and in all other settings."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,24 +19,24 @@ PATHS = (
     "method_file",
     "init_cfg.checkpoint",
 )
-"""Ends of the names of settings that say where something lies. What lies there is told apart by the run's key."""
+"""Endings of the names of path settings. The run key identifies the content of those files."""
 _INDIFFERENT = ("num_workers", "persistent_workers", "prefetch_factor", "pin_memory", "worker_init_fn", "damaged_limit")
 _APART = (
     *("run", "method_digest", "custom_imports", "optim_wrapper.amp", "optim_wrapper.precision"),
     *("visualizer", "log_level", "load_from", "resume", "launcher", "model_wrapper_cfg"),
 )
-"""What is compared as a key, and how a run is started and what it logs; several processes show in its batch."""
+"""Settings compared through the run key, and settings that only start or log a run; processes show in the batch."""
 MISSING = "nothing"
 SHOWN = 4
-"""Differences that a message shows."""
+"""Number of differences in a message."""
 
 
 def differences(before: str, now: str) -> list[str]:
-    """Where two configurations differ in what decides a run, in words; what they are runs of comes first.
+    """Where two configurations differ in what decides a run, in words, starting with the run key.
 
     Args:
-        before: text of one configuration, of this version or an earlier one.
-        now: text of the other one.
+        before: text of one configuration, from this version or an earlier one.
+        now: text of the other.
 
     Raises:
         SyntaxError, ValueError, KeyError: not the configuration of a run.
@@ -60,7 +60,7 @@ def show(found: list[str]) -> str:
 
 
 def is_path(name: str, value: Any) -> bool:
-    """Whether a setting says where something lies, which may change while the run stays the same.
+    """Whether a setting is a path, which may change while the run stays the same.
 
     Args:
         name: dotted name.
@@ -69,12 +69,12 @@ def is_path(name: str, value: Any) -> bool:
     if name.startswith("run."):
         return False
     if isinstance(value, str) and value.endswith(ID_FILES["minority"]):
-        return True  # a list of the split, whatever a method calls it
+        return True  # a list of the split, under whatever name a method gives it
     return f".{name}".endswith(tuple(f".{path}" for path in PATHS))
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Dotted name -> value of all settings that change something in the result, wherever its files lie."""
+    """Dotted name and value of all settings that affect the result, without paths."""
     last = name.rpartition(".")[2]
     if name in _APART or last in _INDIFFERENT:
         return
@@ -85,6 +85,6 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         for index, inner in enumerate(value):
             yield from _flat(f"{name}.{index}", inner)
     elif last == "type":
-        yield name, str(value).rpartition(".")[2]  # versions differ in whether the package is part of the name
+        yield name, str(value).rpartition(".")[2]  # earlier versions leave the package out
     elif not is_path(name, value):
         yield name, list(value) if isinstance(value, tuple) else value

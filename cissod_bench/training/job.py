@@ -19,12 +19,12 @@ from cissod_bench.ssod.precision import Precision, check_precision
 from cissod_bench.tasks.registry import Task, get_task
 from cissod_bench.training.backbone import backbone_prefix
 from cissod_bench.training.data_paths import DataPaths, check_classes, check_images, find_data, read_split
-from cissod_bench.training.detectors import Detector, get_detector
-from cissod_bench.training.device import default_threads, pick_device
-from cissod_bench.training.distributed import place_in_group
 from cissod_bench.training.loggers import choose_loggers
-from cissod_bench.training.scaling import scaled_optimizer
-from cissod_bench.training.schedules import Schedule, get_schedule
+from cissod_bench.training.process.device import default_threads, pick_device
+from cissod_bench.training.process.distributed import place_in_group
+from cissod_bench.training.recipes.detectors import Detector, get_detector
+from cissod_bench.training.recipes.scaling import scaled_optimizer
+from cissod_bench.training.recipes.schedules import Schedule, get_schedule
 from cissod_bench.training.spec import RunSpec, choose_method, default_out, run_key, split_folder
 from cissod_bench.training.validation import read_validation
 

@@ -1,4 +1,4 @@
-"""Where else the scalars of a run go: TensorBoard, Weights & Biases, MLflow, each where it is installed."""
+"""Loggers besides the run folder: TensorBoard, Weights & Biases and MLflow, if installed."""
 
 import importlib.util
 import os
@@ -12,14 +12,14 @@ from cissod_bench.ssod.component import component
 from cissod_bench.ssod.hooks.logs import ScalarLog, TensorboardLog
 
 LOGGERS = ("tensorboard", "wandb", "mlflow")
-"""Names of the loggers, which are those of the packages that they need."""
+"""Names of the loggers and of the packages they need."""
 
 
 def choose_loggers(given: Sequence[str] | None) -> tuple[str, ...]:
-    """The loggers of a run: those asked for, "none" for none, TensorBoard by default where it is installed.
+    """The loggers of a run: those given ("none" for none), or by default TensorBoard if it is installed.
 
     Raises:
-        UserError: no such logger, or its package is not installed.
+        UserError: an unknown logger, or its package is not installed.
     """
     if given is None:
         return ("tensorboard",) if _installed("tensorboard") else ()
@@ -27,17 +27,17 @@ def choose_loggers(given: Sequence[str] | None) -> tuple[str, ...]:
         if name not in (*LOGGERS, "none"):
             raise unknown_name("logger", name, (*LOGGERS, "none"))
         if name != "none" and not _installed(name):
-            raise UserError(f"--logger {name}: the package is not installed. `pip install {name}` installs it.")
+            raise UserError(f"--logger {name}: the package is not installed. Run `pip install {name}`.")
     return tuple(dict.fromkeys(name for name in given if name != "none"))
 
 
 def backends(loggers: Sequence[str], out: Path) -> list[dict[str, Any]]:
-    """mmengine's configuration of the loggers, behind the log of the run folder, which is always there.
+    """mmengine's configuration of the loggers, after that of the log in the run folder, which always exists.
 
-    The run's identity for Weights & Biases follows from its folder, so that a resumed run goes on with its curves.
+    The id for Weights & Biases is derived from the run folder, so that a resumed run continues its curves.
     """
     project = "cissod-bench"
-    mlflow_server = os.environ.get("MLFLOW_TRACKING_URI")  # which has its own place for artifacts
+    mlflow_server = os.environ.get("MLFLOW_TRACKING_URI")  # a server stores artifacts itself
     known: dict[str, dict[str, Any]] = {
         "tensorboard": component(TensorboardLog, save_dir=str(out / "tensorboard")),
         "wandb": {
@@ -55,7 +55,7 @@ def backends(loggers: Sequence[str], out: Path) -> list[dict[str, Any]]:
             "save_dir": str(out / "mlflow"),
             "exp_name": project,
             "run_name": out.name,
-            # MLflow no longer writes plain folders, and mmengine's default is one.
+            # mmengine's default is a plain folder, which MLflow no longer supports.
             "tracking_uri": mlflow_server or f"sqlite:///{out.absolute()}/mlflow/mlflow.db",
             "artifact_location": None if mlflow_server else (out / "mlflow" / "artifacts").absolute().as_uri(),
             "artifact_suffix": (),

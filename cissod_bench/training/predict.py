@@ -24,7 +24,7 @@ from cissod_bench.ssod.hooks.checkpoints import is_whole, newest_readable, read_
 from cissod_bench.ssod.randomness import preserved_randomness
 from cissod_bench.training.config_diff import differences, show
 from cissod_bench.training.earlier_configs import in_todays_terms
-from cissod_bench.training.isolation import own_instances
+from cissod_bench.training.process.isolation import own_instances
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Image files that a folder is searched for, whatever their case."""

@@ -1,7 +1,7 @@
-"""Build once, before anything is written, what a user's own method or settings decide: what does not fit is said then.
+"""Preflight check: build what a user's own method or `--set` decides, before anything is written.
 
-A build sees names and arguments that do not exist and values that a part refuses; the model also looks at an empty
-image, since layers that do not fit each other are built all the same.
+Building finds unknown names, unknown arguments and values that a component rejects. The model also predicts on an empty
+image, because layers of different widths are built without complaint.
 """
 
 import contextlib
@@ -20,11 +20,8 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import (
-    LOG_PROCESSORS,
     OPTIMIZERS,
     PARAM_SCHEDULERS,
-    VISBACKENDS,
-    VISUALIZERS,
     DefaultScope,
     Registry,
 )
@@ -35,20 +32,20 @@ from cissod_bench.io import write_bytes
 from cissod_bench.ssod.randomness import preserved_randomness
 from cissod_bench.training.backbone import check_backbone
 from cissod_bench.training.build_config import build_config, validation_list
-from cissod_bench.training.isolation import own_instances
 from cissod_bench.training.job import Job
+from cissod_bench.training.process.isolation import own_instances
 
 SIDE = 64
 """Pixels of the empty image."""
 
 
 def check_parts(job: Job) -> None:
-    """Build what a user's own method and settings decide; nothing of it is kept.
+    """Build what a user's own method and settings decide, and discard it.
 
     Raises:
-        UserError: the method's parts name a class that is not registered, or give it arguments that it does not take;
-            or a setting does not fit the configuration, or its part refuses it; or the backbone's weights are not for
-            the backbone that all settings make.
+        UserError: a component of the method names an unknown class or gives it an unknown argument; or a setting
+            does not fit the configuration, or its component rejects it; or the backbone's weights are not for the
+            backbone that all settings make.
     """
     if job.method.file is None and not job.spec.overrides and job.spec.backbone is None:
         return
@@ -61,16 +58,16 @@ def check_parts(job: Job) -> None:
                     HOOKS.build(dict(hook))
         config = build_config(job)
         for section in dict.fromkeys(name.partition(".")[0] for name in job.spec.overrides):
-            if section in _TRIALS:
+            if section in _CHECKS:
                 with blaming_settings(job, section):
-                    _TRIALS[section](job, config)
+                    _CHECKS[section](job, config)
         if job.spec.backbone is not None:
             check_backbone(job.spec.backbone, config.model.detector, job.detector.backbone_file)
 
 
 @contextlib.contextmanager
 def blaming_settings(job: Job, section: str) -> Iterator[None]:
-    """Turn an exception out of a part's build into an error that names the settings given for this part."""
+    """Turn an exception raised while building a component into an error that names the settings given for it."""
     try:
         yield
     except Exception as error:
@@ -81,7 +78,7 @@ def blaming_settings(job: Job, section: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """What the libraries say, they say again when the run builds its parts."""
+    """Silence the libraries: they print the same again when the run builds its components."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -93,12 +90,12 @@ def _known(registry: Registry, name: str) -> None:
 
 
 def _model(job: Job, config: Config) -> None:
-    frame = MODELS.build({**config.model, "method_file": None}).eval()
+    model = MODELS.build({**config.model, "method_file": None}).eval()
     sample = DetDataSample(metainfo={"img_shape": (SIDE, SIDE), "ori_shape": (SIDE, SIDE), "scale_factor": (1.0, 1.0)})
     batch = {"inputs": [torch.zeros(3, SIDE, SIDE, dtype=torch.uint8)], "data_samples": [sample]}
     with torch.no_grad():
-        data = frame.data_preprocessor(batch, False)
-        frame.teacher.predict(data["inputs"], data["data_samples"])
+        data = model.data_preprocessor(batch, False)
+        model.teacher.predict(data["inputs"], data["data_samples"])
 
 
 def _optimizer(job: Job, config: Config) -> None:
@@ -110,7 +107,7 @@ def _optimizer(job: Job, config: Config) -> None:
 
 def _hooks(job: Job, config: Config) -> None:
     for hook in (*config.default_hooks.values(), *config.custom_hooks):
-        # Hidden annotations have been read, and would be again.
+        # Reading the hidden annotations once is enough.
         HOOKS.build({**hook, "hidden": None} if "hidden" in hook else dict(hook))
 
 
@@ -118,23 +115,13 @@ def _loader(name: str, job: Job, config: Config) -> None:
     with tempfile.TemporaryDirectory() as folder:
         loader = config[name].to_dict()
         if name != "train_dataloader":
-            images = Path(folder) / job.folder.validation_images.name  # that of the run folder is not there yet
+            images = Path(folder) / job.folder.validation_images.name  # the run folder does not exist yet
             write_bytes(images, validation_list(job))
             loader["dataset"]["ann_file"] = str(images)
         Runner.build_dataloader(loader, seed=job.seed)
 
 
-def _log(job: Job, config: Config) -> None:
-    LOG_PROCESSORS.build(config.log_processor)
-
-
-def _visualizer(job: Job, config: Config) -> None:
-    for backend in config.visualizer.vis_backends:
-        VISBACKENDS.build(backend)
-    _known(VISUALIZERS, config.visualizer.type)
-
-
-_TRIALS: dict[str, Callable[[Job, Config], None]] = {
+_CHECKS: dict[str, Callable[[Job, Config], None]] = {
     "model": _model,
     "optim_wrapper": _optimizer,
     "param_scheduler": _optimizer,
@@ -143,7 +130,5 @@ _TRIALS: dict[str, Callable[[Job, Config], None]] = {
     "train_dataloader": partial(_loader, "train_dataloader"),
     "val_dataloader": partial(_loader, "val_dataloader"),
     "test_dataloader": partial(_loader, "test_dataloader"),
-    "log_processor": _log,
-    "visualizer": _visualizer,
 }
-"""By the first part of a setting's name."""
+"""Check by the first part of a setting's name."""

@@ -1,15 +1,15 @@
-"""What a run is going to do, in words, before it does it."""
+"""The plan of a run, printed before it starts."""
 
 from typing import Any
 
 from cissod_bench.tasks.official import remark, train_sizes
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.job import Job
-from cissod_bench.training.scaling import rule, scaled_length
+from cissod_bench.training.recipes.scaling import rule, scaled_length
 
 
 def plan(job: Job) -> dict[str, Any]:
-    """The facts a user should see before a run starts, for printing or as JSON.
+    """What a user should see before a run starts, as plain values.
 
     Raises:
         UserError: an override does not fit the configuration.

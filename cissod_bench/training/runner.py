@@ -27,10 +27,10 @@ from cissod_bench.ssod.precision import products_in
 from cissod_bench.ssod.stopping import stop_on_signals
 from cissod_bench.training.build_config import build_config, validation_list
 from cissod_bench.training.config_diff import differences, show
-from cissod_bench.training.distributed import from_main, main_process_speaks, process_group
-from cissod_bench.training.isolation import isolated
 from cissod_bench.training.job import Job
 from cissod_bench.training.preflight import check_parts
+from cissod_bench.training.process.distributed import from_main, main_process_speaks, process_group
+from cissod_bench.training.process.isolation import isolated
 
 
 class QuietRunner(Runner):

@@ -23,8 +23,8 @@ from cissod_bench.methods.registry import get_method
 from cissod_bench.results.run_key import RunKey
 from cissod_bench.splits.folder import VALIDATION, read_manifest
 from cissod_bench.tasks.registry import Task, get_task
-from cissod_bench.training.detectors import Detector, get_detector
-from cissod_bench.training.schedules import get_schedule
+from cissod_bench.training.recipes.detectors import Detector, get_detector
+from cissod_bench.training.recipes.schedules import get_schedule
 
 Seed = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]

@@ -1,4 +1,4 @@
-"""The images that a run is evaluated on, under the names that they have on disk."""
+"""Validation images of a run, by their file names on disk."""
 
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,12 @@ from cissod_bench.tasks.registry import Task
 
 
 def read_validation(task: Task, annotations: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Images of an annotation file as COCO's `images`, relative to the task's folder of validation images, and classes.
+    """Read the validation images, in COCO's form and relative to the task's image folder, and the class names.
 
-    LVIS names images by their address, and Objects365's files lie elsewhere than its annotations say.
+    LVIS names images by URL, and Objects365's archives unpack to other folders than its annotations name.
 
     Raises:
-        UserError: not an annotation file in COCO form.
+        UserError: not an annotation file in COCO format.
     """
     columns = read_columns(annotations, file_names="coco_url" if task.dataset == "lvis" else "file_name")
     names = columns.file_names.tolist()
@@ -28,5 +28,5 @@ def read_validation(task: Task, annotations: Path) -> tuple[list[dict[str, Any]]
 
 
 def one_size(images: list[dict[str, Any]]) -> bool:
-    """Whether all images have one size, so that a batch of them needs no padding."""
+    """Whether all images have the same size, so that batches need no padding."""
     return len({(image["width"], image["height"]) for image in images}) == 1

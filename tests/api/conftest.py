@@ -1,4 +1,4 @@
-"""The tiny data set of the engine's tests, and `shapes` with a few images."""
+"""`shapes` with a few images."""
 
 import functools
 from pathlib import Path
@@ -6,9 +6,6 @@ from pathlib import Path
 import pytest
 
 from cissod_bench.synthetic import shapes
-from tests.engine.conftest import tiny
-
-__all__ = ["tiny"]
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,10 @@
 """The program as a user meets it."""
 
 import json
-import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,11 @@ from typer.testing import CliRunner
 
 from cissod_bench.cli import main as program
 from cissod_bench.cli.main import app
+from cissod_bench.methods.gbs.ablations import ABLATIONS
+from cissod_bench.methods.registry import METHODS
+from cissod_bench.tasks.registry import TASKS
+from cissod_bench.training.recipes.detectors import DETECTORS
+from cissod_bench.training.recipes.schedules import SCHEDULES
 
 runner = CliRunner()
 WITHOUT_TORCH = """
@@ -41,11 +45,21 @@ def test_help_and_list_import_nothing_heavy(arguments: list[str]) -> None:
     assert done.stdout
 
 
-@pytest.mark.parametrize("what", ["methods", "tasks", "schedules", "detectors"])
-def test_list_as_json(what: str) -> None:
+@pytest.mark.parametrize(
+    ("what", "registry"),
+    [
+        ("methods", METHODS),
+        ("tasks", TASKS),
+        ("schedules", SCHEDULES),
+        ("detectors", DETECTORS),
+        ("ablations", ABLATIONS),
+    ],
+)
+def test_list_as_json(what: str, registry: Mapping[str, Any]) -> None:
     done = runner.invoke(app, ["list", what, "--json"])
     rows = json.loads(done.stdout)
-    assert all(row["name"] and row["title"] for row in rows)
+    assert {row["name"]: row["title"] for row in rows} == {name: entry.title for name, entry in registry.items()}
+    assert all(row["title"] for row in rows)
 
 
 def commands(group: Any, *path: str) -> Iterator[list[str]]:
@@ -109,8 +123,11 @@ def test_doctor_says_what_is_missing(tmp_path: Path) -> None:
         "training annotations", "training images", "validation annotations", "validation images", "split (seed 0)"
     ]  # fmt: skip
     (tmp_path / "coco" / "annotations").mkdir(parents=True)
-    (tmp_path / "coco" / "annotations" / "instances_val2017.json").touch()
+    file = tmp_path / "coco" / "annotations" / "instances_val2017.json"
+    file.touch()
     text = runner.invoke(app, ["doctor", "--data-root", str(tmp_path)]).stdout
+    assert f"found    validation annotations   {file}" in text
+    assert f"missing  training annotations     {file.with_name('instances_train2017.json')}" in text
     assert "make-splits --task shapes" in text
 
 
@@ -122,20 +139,6 @@ def test_an_error_is_one_sentence_and_exit_code_2(
         program.main()
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith("Error: Unknown task 'coco-split3'. Did you mean 'coco-split")
-
-
-def test_devices_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cissod_bench.errors import UserError
-    from cissod_bench.training.device import default_threads, pick_device
-
-    assert pick_device("cpu") == "cpu"
-    with pytest.raises(UserError, match=r"Unknown device 'gpu'"):
-        pick_device("gpu")
-    monkeypatch.setattr(os, "cpu_count", lambda: 12)
-    for given, expected in (("3", 3), ("2,1", 2), ("many", 12), ("0", 12)):
-        monkeypatch.setenv("OMP_NUM_THREADS", given)
-        assert default_threads() == expected
-    assert default_threads(processes=5) == 2
 
 
 def test_an_option_without_a_value_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,21 +112,21 @@ def test_mistakes_in_a_file_are_named(file: Path, change: tuple[str, str], error
 def test_mistakes_on_the_command_line_are_named(file: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere.toml: cannot be read"):
         read([str(tmp_path / "nowhere.toml")], {})
-    with pytest.raises(UserError, match="leave --seed out"):
+    with pytest.raises(UserError, match="Remove --seed"):
         read([str(file)], {"seed": [1]})
     with pytest.raises(UserError, match=r"sweep: No such option.*--thraeds.*--threads"):
         read(["--thraeds", "1"], {"method": ["gbs"]})
-    with pytest.raises(UserError, match="plan_only is not for all runs"):
+    with pytest.raises(UserError, match="plan_only cannot be the same for all runs"):
         read(["--plan"], {"method": ["gbs"]})
-    with pytest.raises(UserError, match="exported is not for all runs"):
+    with pytest.raises(UserError, match="exported cannot be the same for all runs"):
         read(["--export-config", "config.py"], {"method": ["gbs"]})
-    with pytest.raises(UserError, match=r"^--method gbs: no task. Give one with --task"):
+    with pytest.raises(UserError, match=r"^--method gbs: the task is missing. Give --task"):
         members(read([], {"method": ["gbs"]}), tmp_path)
-    with pytest.raises(UserError, match=r"^sweep: no task. Give one with --task"):
+    with pytest.raises(UserError, match=r"^sweep: the task is missing. Give --task"):
         members(read([], {}), tmp_path)
     axes = {"task": ["shapes"], "method": ["rfs"], "backbone": ["a/w.pth", "b/w.pth"]}
     twins = Grid(None, expand("test", {}, [axes]))
-    with pytest.raises(UserError, match="Two runs would have the folder"):
+    with pytest.raises(UserError, match="Two runs would share the folder"):
         members(twins, tmp_path)
 
 

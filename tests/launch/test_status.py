@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -15,11 +16,11 @@ from cissod_bench.cli.sweep import read
 from cissod_bench.errors import UserError
 from cissod_bench.io import write_text
 from cissod_bench.launch.arguments import run_arguments
-from cissod_bench.launch.status import Member, Note, Standing, standing, write_note
+from cissod_bench.launch.status import Member, Note, RunState, state_of, write_note
 from cissod_bench.launch.sweep import grid_members
 from cissod_bench.results.record import write_result
 from cissod_bench.results.run_key import RunKey, facts_of
-from cissod_bench.training import runner as engine
+from cissod_bench.training import runner
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.job import Job, resolve_job
 from cissod_bench.training.spec import run_key
@@ -32,8 +33,10 @@ LR = "optim_wrapper.optimizer.lr"
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have `run` write configuration and record of its job without training; no sweep starts anything."""
 
+    trained: Any = SimpleNamespace(seconds_trained=lambda: 0.0, damaged_images=dict)
+
     def finish(job: Job, **_: Any) -> Any:
-        record = engine.record(job, 0.0, {})
+        record = runner.record(job, trained)
         write_text(job.folder.config, build_config(job).pretty_text)
         write_result(job.folder.record, record)
         return record
@@ -41,8 +44,8 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: Any) -> Any:
         raise AssertionError("a run was started")
 
-    monkeypatch.setattr(engine, "load_evaluation", lambda file: None)
-    monkeypatch.setattr(engine, "make_result", lambda key, *_, **__: msgspec.structs.replace(make_record(), key=key))
+    monkeypatch.setattr(runner, "load_evaluation", lambda file: None)
+    monkeypatch.setattr(runner, "make_result", lambda key, *_, **__: msgspec.structs.replace(make_record(), key=key))
     monkeypatch.setattr("cissod_bench.launch.here.run_job", finish)
     monkeypatch.setattr("cissod_bench.launch.here.launch", lambda spec, *_, **__: finish(resolve_job(spec)))
     monkeypatch.setattr("cissod_bench.training.job.backbone_prefix", lambda *_: None)
@@ -100,11 +103,11 @@ def test_what_is_asked_for_is_what_is_recorded(tiny: Path, tmp_path: Path, share
     asked = run_key(member.spec)
     assert member.folder.result().key == msgspec.convert(msgspec.to_builtins(asked), RunKey)
     assert member.folder.held() == facts_of(asked)
-    assert standing(member) == Standing("done")
+    assert state_of(member) == RunState("done")
 
     interrupt(member)
     assert member.folder.held() == facts_of(asked), "by its configuration"
-    assert standing(member) == Standing("waiting"), "it continues"
+    assert state_of(member) == RunState("waiting"), "it continues"
 
 
 @pytest.mark.parametrize(
@@ -129,24 +132,24 @@ def test_a_folder_that_holds_another_run_says_so(
     other = one_run(tiny, tmp_path, *given, *options.replace("FOLDER", str(tmp_path)).split())
     assert other.out == made.out or "--set" in options
     other = in_the_folder_of(made, other)
-    state = standing(other)
+    state = state_of(other)
     assert (state.state, state.reason) == ("another run", f"holds another run: {difference}")
     interrupt(made)
-    assert standing(other).state == "another run"
+    assert state_of(other).state == "another run"
 
 
 def test_what_cannot_be_compared_is_no_run_that_is_done(tiny: Path, tmp_path: Path, shared: list[str]) -> None:
     given = ("--method", "rfs", "--iterations", "3", *shared)
     made = one_run(tiny, tmp_path, *given)
     make(made)
-    state = standing(one_run(tiny, tmp_path, *given, "--detector", "r18-smal"))
+    state = state_of(one_run(tiny, tmp_path, *given, "--detector", "r18-smal"))
     assert state.state == "failed"
     assert "Did you mean 'r18-small'?" in state.reason
     interrupt(made)
     for text in ("run = {", "run = later()", "walk = {}"):
         (made.out / "config.py").write_text(text)
-        assert standing(made).state == "failed"
-        assert f"{made.folder.config}: not the configuration of a run" in standing(made).reason
+        assert state_of(made).state == "failed"
+        assert f"{made.folder.config}: not the configuration of a run" in state_of(made).reason
 
 
 def test_a_job_for_another_run_is_not_this_one(
@@ -155,11 +158,11 @@ def test_a_job_for_another_run_is_not_this_one(
     given = ("--method", "rfs", "--iterations", "3", *shared)
     this = one_run(tiny, tmp_path, *given)
     other = in_the_folder_of(this, one_run(tiny, tmp_path, *given, "--set", f"{LR}=0.5"))
-    write_note(this, Note(cluster="slurm", job="7", asked=facts_of(run_key(this.spec))))
+    write_note(this, Note(cluster="slurm", job="7", facts=facts_of(run_key(this.spec))))
     monkeypatch.setattr("cissod_bench.launch.status.job_state", lambda *_: ("queued", "job 7"))
-    assert standing(this) == Standing("queued", "job 7")
-    assert standing(other).state == "another run"
-    assert standing(other).reason.startswith(f"is taken by job 7 for another run: overrides.{LR}: nothing there")
+    assert state_of(this) == RunState("queued", "job 7")
+    assert state_of(other).state == "another run"
+    assert state_of(other).reason.startswith(f"is taken by job 7 for another run: overrides.{LR}: nothing there")
 
 
 @pytest.fixture
@@ -180,7 +183,7 @@ def test_a_sweep_starts_nothing_where_a_folder_holds_another_run(asked: Callable
     for options in ([], ["--status"], ["--dry-run"]):
         outcome = asked("--precision", "bf16", *options)
         assert isinstance(outcome.exception, UserError), options
-        assert str(outcome.exception).startswith("1 of 1 runs: the folder holds another run, see the table")
+        assert str(outcome.exception).startswith("1 of 1 run folders hold another run, see the table")
         assert "another run" in outcome.stdout
         assert "precision: 'tf32' there, 'bf16' asked for" in " ".join(outcome.stdout.split())
 

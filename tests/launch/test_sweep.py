@@ -21,7 +21,7 @@ from cissod_bench.errors import UserError
 from cissod_bench.launch import slurm as cluster
 from cissod_bench.launch.arguments import run_arguments
 from cissod_bench.launch.failure import reason_of
-from cissod_bench.launch.status import Member, Note, Standing, standing, write_note
+from cissod_bench.launch.status import Member, Note, RunState, state_of, write_note
 from cissod_bench.launch.sweep import watched
 from cissod_bench.results.run_folder import RunFolder
 from cissod_bench.training.spec import RunSpec
@@ -78,10 +78,6 @@ def test_the_plan_of_a_sweep_has_its_cost_and_what_cannot_run(tiny: Path, tmp_pa
     assert not (tmp_path / "runs").exists()
 
 
-def state_of(member: Member) -> Standing:
-    return standing(member)
-
-
 def member_of(tiny: Path, root: Path, **changes: Any) -> Member:
     fields: dict[str, Any] = {"task": str(tiny / "task.toml"), "split": tiny / "split", "data_root": tiny}
     return Member("run", root, RunSpec(**(fields | {"method": "soft-teacher", "out": root / "run"} | changes)))
@@ -112,7 +108,7 @@ def test_a_job_that_loses_its_place_goes_on_by_itself(tiny: Path, tmp_path: Path
     os.kill(task, signal.SIGUSR2)
     submit_run(tiny, out, iterations=5)
     assert json.loads(member.note.read_text())["job"] == job, "it is not submitted twice"
-    wait(lambda: state_of(member) == Standing("done"), member)
+    wait(lambda: state_of(member) == RunState("done"), member)
     said = "".join((tmp_path / "sweep" / f"{job}_0_log.{end}").read_text() for end in ("err", "out"))
     assert "Caught signal SIGUSR2" in said
     assert "Requeued job" in said
@@ -175,7 +171,7 @@ def test_what_sbatch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "#SBATCH --ntasks-per-node=1\n" in script
     assert "#SBATCH --signal=USR2@" in script
     write_note(member, Note(cluster="slurm", job="7"))
-    assert state_of(member) == Standing("queued", "job 7")
+    assert state_of(member) == RunState("queued", "job 7")
     (programs / "sacct").write_text(f"#!/bin/sh\nprintf '{sacct.format('NODE_FAIL')}'\n")
     assert "Slurm says NODE_FAIL" in state_of(member).reason
 
@@ -203,11 +199,11 @@ def test_wrong_options_for_the_cluster(given: list[str], error: str) -> None:
 def test_options_for_a_cluster_need_one() -> None:
     assert cluster_options(False, []) is None
     assert cluster_options(True, ["time=5"]) == {"cluster": "slurm", "time": "5"}
-    with pytest.raises(UserError, match="--slurm-option time=5: nothing is submitted without --slurm"):
+    with pytest.raises(UserError, match="--slurm-option time=5: this option needs --slurm"):
         cluster_options(False, ["time=5"])
     for command in (["run", "--method", "rfs"], ["sweep", "--method", "rfs"]):
         refused = CliRunner().invoke(app, [*command, "--task", "shapes", "--slurm-option", "time=5"])
-        assert "nothing is submitted without --slurm" in str(refused.exception)
+        assert "this option needs --slurm" in str(refused.exception)
 
 
 RUN = """
@@ -283,14 +279,14 @@ with RunFolder(Path({str(member.out)!r})).locked():
     with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        assert state_of(member) == Standing("running")
+        assert state_of(member) == RunState("running")
         with pytest.raises(UserError, match="a run is under way in this folder"), RunFolder(member.out).locked():
             pass
         other.kill()
-    assert state_of(member) == Standing("waiting"), "the lock went with the process"
+    assert state_of(member) == RunState("waiting"), "the lock went with the process"
     member.note.parent.mkdir()
     member.note.write_text("{")
-    with pytest.raises(UserError, match="not a sweep's note"):
+    with pytest.raises(UserError, match="not the note of a sweep"):
         state_of(member)
 
 

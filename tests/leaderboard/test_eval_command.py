@@ -144,7 +144,7 @@ def test_other_data_than_the_official_is_named(files):
         ([], "Give --task, or --split"),
         (["--task", "coco-split3"], "Did you mean"),
         (["--task", "coco-split1", "--data-root", "nowhere"], "--annotations"),
-        (["--task", "coco-split1", "--out", "x"], "give --split, --method"),
+        (["--task", "coco-split1", "--out", "x"], "Give --split, --method"),
         (["--task", "lvis", "--annotations", "gt.json"], "give --split"),
         (["--task", "shapes"], "give --split"),
     ],

@@ -73,9 +73,9 @@ def test_what_cannot_be_imported_is_refused() -> None:
     class Inner:
         pass
 
-    with pytest.raises(ValueError, match=r"Inner of .*test_components has no importable name"):
+    with pytest.raises(ValueError, match=r"Inner of .*test_components has no importable path"):
         component(Inner)
-    with pytest.raises(ValueError, match="no importable name"):
+    with pytest.raises(ValueError, match="no importable path"):
         component(lambda: None)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from cissod_bench.errors import UserError
 from cissod_bench.methods.base import Method
+from cissod_bench.methods.options import describe_options
 from cissod_bench.methods.registry import METHODS, get_method
 from tests.methods.plain import CONTEXT
 
@@ -62,8 +63,10 @@ def test_bounds_reach_the_parts_and_have_to_fit() -> None:
         gbs.configure(replace(CONTEXT, theta=0.9), gbs.options({"theta_min": 0.95}))
 
 
-def test_every_option_has_its_documentation_in_place() -> None:
-    """`list methods` shows names and defaults of them; a default is always a legal value."""
-    for method in METHODS.values():
-        options = msgspec.structs.asdict(method.options({}))
-        assert msgspec.structs.asdict(method.options(options)) == options
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+def test_every_option_is_documented_and_its_default_is_a_legal_value(method: Method) -> None:
+    options = msgspec.structs.asdict(method.options({}))
+    assert msgspec.structs.asdict(method.options(options)) == options
+    described = describe_options(method)
+    assert [option.name for option in described] == list(options)
+    assert all(len(option.about) > 20 for option in described), [option.name for option in described]

@@ -14,7 +14,7 @@ from cissod_bench.cli.main import app
 from cissod_bench.errors import UserError
 from cissod_bench.results.record import load_result
 from cissod_bench.training.runner import run_job
-from tests.engine.conftest import tiny_job
+from tests.tiny import tiny_job
 
 PAGE = Path(__file__).parents[2] / "docs" / "your-own-method.md"
 WITH_MMDET_ALONE = """

@@ -162,7 +162,7 @@ def test_installed_methods_are_listed_without_importing_them(install: Any) -> No
     rows = json.loads(CliRunner().invoke(app, ["list", "methods", "--json"], catch_exceptions=False).stdout)
     titles = {row["name"]: row["title"] for row in rows if row["family"] == "installed"}
     assert titles["mine"] == "no_such_module, of the installed package mine 1.2"
-    assert titles["gbs"].startswith("NOT USED, the name is a built-in method's")
+    assert titles["gbs"].startswith("NOT USED, a built-in method has this name")
     assert get_method("gbs") is METHODS["gbs"]
 
 
@@ -175,7 +175,7 @@ def test_wrong_entry_points_are_named(install: Any) -> None:
     for name, message in (
         ("other", r"entry point other = named_otherwise of mine 1.2: .* calls its method 'mine'"),
         ("gone", r"entry point gone = no_such_module of mine 1.2: ModuleNotFoundError"),
-        ("builtin", r"entry point builtin = math .* is no Python source"),
+        ("builtin", r"entry point builtin = math .* is not Python source"),
         ("lacking", r"lacks_configure.py: .* it lacks configure"),
     ):
         with pytest.raises(UserError, match=message):

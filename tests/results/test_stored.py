@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cissod_bench.errors import UserError
-from cissod_bench.launch.status import Member, Standing, standing
+from cissod_bench.launch.status import Member, RunState, state_of
 from cissod_bench.results.collection import collect_results
 from cissod_bench.results.run_folder import RunFolder
 from cissod_bench.results.run_key import key_differences
@@ -43,8 +43,8 @@ def test_the_record_says_what_the_run_is(out: Path, tiny: Path) -> None:
     record = RunFolder(out).result()
     assert (record.schema_version, record.key.method_options) == (1, {"beta": 0.8, "crs": False})
     assert (record.key.split_digest, record.key.batch, record.key.train_seed) == (SPLIT, (4, 2), 0)
-    assert standing(Member("run", out.parent, asked(tiny, out))) == Standing("done")
-    other = standing(Member("run", out.parent, asked(tiny, out, options={"beta": 0.9, "crs": False}, seed=1)))
+    assert state_of(Member("run", out.parent, asked(tiny, out))) == RunState("done")
+    other = state_of(Member("run", out.parent, asked(tiny, out, options={"beta": 0.9, "crs": False}, seed=1)))
     assert other.reason == (
         "holds another run: train_seed: 0 there, 1 asked for; method_options.beta: 0.8 there, 0.9 asked for"
     )
@@ -65,8 +65,8 @@ def test_the_configuration_says_it_in_other_names(out: Path, tiny: Path) -> None
         "method_options": {"beta": 0.8, "crs": False}, "backbone": None, "schedule": "paper", "iterations": 2,
         "batch": [4, 2], "train_seed": 0, "overrides": {"optim_wrapper.optimizer.lr": 0.002},
     }  # fmt: skip
-    assert standing(Member("run", out.parent, asked(tiny, out))) == Standing("waiting"), "it continues"
-    assert standing(Member("run", out.parent, asked(tiny, out, iterations=3))).state == "another run"
+    assert state_of(Member("run", out.parent, asked(tiny, out))) == RunState("waiting"), "it continues"
+    assert state_of(Member("run", out.parent, asked(tiny, out, iterations=3))).state == "another run"
     assert key_differences(held, {"iterations": 3, "compile": True}) == ["iterations: 2 there, 3 asked for"]
 
 

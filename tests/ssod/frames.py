@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cissod_bench.ssod.component import component
 from cissod_bench.ssod.model.teacher_student import TeacherStudent
 from cissod_bench.ssod.thresholds import FixedThreshold
-from cissod_bench.training.detectors import SOFT_TEACHER, get_detector
+from cissod_bench.training.recipes.detectors import SOFT_TEACHER, get_detector
 
 init_default_scope("mmdet")
 

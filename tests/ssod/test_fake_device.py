@@ -29,8 +29,9 @@ def test_the_frame_and_every_method_keep_their_data_on_the_device_and_do_not_wai
         assert {place.split(", ")[1].split(":")[0] for place in own} <= {
             "model/views.py",  # sizes of selections: pseudo labels, and samples of the RPN and of RoIs, by image
             "model/roi_extractor.py",  # the number of RoIs on each level
+            "model/nms.py",  # whether a round of non-maximum suppression still changed something
             "model/rpn_head.py",  # the number of proposals of each image
             "model/roi_head.py",  # the number of samples and of detections of each image
             *(["baselines/daso.py"] if name == "daso" else []),  # which labelled boxes enter the queues
         }, name
-        assert sum(own.values()) <= 22, (name, own)
+        assert sum(own.values()) <= 25, (name, own)

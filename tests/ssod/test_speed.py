@@ -19,8 +19,8 @@ from cissod_bench.ssod.model.layout import lay_out
 from cissod_bench.ssod.precision import FrameOptimWrapper, Precision, check_precision, products_in
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.runner import run_job
-from tests.engine.conftest import tiny_job
 from tests.ssod.frames import batch, frame, train_steps
+from tests.tiny import tiny_job
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

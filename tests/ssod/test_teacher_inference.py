@@ -25,11 +25,10 @@ from cissod_bench.ssod.hooks.progress import ProgressHook
 from cissod_bench.ssod.teacher_inference import _TestImages, batches_of_one_size, detect_unlabeled
 from cissod_bench.training import build_config as config
 from cissod_bench.training import data_config as data
-from cissod_bench.training.detectors import get_detector
+from cissod_bench.training.recipes.detectors import get_detector
 from cissod_bench.training.runner import run_job
-from tests.engine.conftest import tiny_job
-from tests.engine.test_run import final_state
 from tests.ssod.frames import frame
+from tests.tiny import final_state, tiny_job
 
 PIPELINE = data.test_pipeline(get_detector("r18-small"))
 
@@ -148,7 +147,7 @@ def test_a_signal_stops_within_a_look_and_the_run_goes_on_exactly(
     with monkeypatch.context() as patch:
         patch.setattr(ProgressHook, "after_inference_batch", after_inference_batch)
         with pytest.raises(
-            Stopped, match=r"inference pass after iteration 6. The same command goes on from .*iter_4.pth"
+            Stopped, match=r"inference pass after iteration 6. Run the same command again to resume from .*iter_4.pth"
         ) as error:
             run_job(stopped)
     assert error.value.exit_code == 128 + signal.SIGTERM

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from cissod_bench.methods.registry import METHODS
-from cissod_bench.ssod import fake_device as pretended
+from cissod_bench.ssod import fake_device
 from tests.methods.plain import config_of, frame_of
 from tests.methods.test_every_method import EVERYTHING, low_threshold
 from tests.ssod.frames import LOW, batch, build, detector_config, frame
@@ -16,10 +16,10 @@ from tests.ssod.frames import LOW, batch, build, detector_config, frame
 def counts(model: nn.Module) -> dict[str, Any]:
     """Launches, copies, and waits by place of the losses of one step and their gradients."""
     inputs, samples = batch(0)
-    with pretended.counting() as counted:
-        pretended.move(model)
-        there = {name: images.to(pretended.NAME) for name, images in inputs.items()}
-        moved = {name: [sample.to(pretended.NAME) for sample in each] for name, each in samples.items()}
+    with fake_device.counting() as counted:
+        fake_device.move(model)
+        there = {name: images.to(fake_device.NAME) for name, images in inputs.items()}
+        moved = {name: [sample.to(fake_device.NAME) for sample in each] for name, each in samples.items()}
         for counter in (counted.launches, counted.copies, counted.waits):
             counter.clear()
         loss, _ = model.parse_losses(model.loss(there, moved))

@@ -12,8 +12,8 @@ Our reading for detection, which no source describes; the paper only says "10 ge
 * what is picked are boxes above Soft Teacher's threshold, with counts N_c of labelled boxes; an image with a picked box
   joins with its picked boxes as ground truth, at the full labelled loss, and all else in it is background, as it is
   for the paper's authors, who blame the resampling of images; `ignore_unkept` leaves the unpicked boxes undecided;
-* RFS runs over labelled and joined images together; joined images go on as unlabelled ones too, as in the original;
-* generations share the run, and networks go on (`reinit` starts each generation with a new one, as in the original:
+* RFS runs over labelled and joined images together; joined images stay unlabelled ones too, as in the original;
+* generations share the run, and networks are kept (`reinit` starts each generation with a new one, as in the original:
   a tenth of the run is too short for that);
 * boxes come from an inference pass with the test pipeline, as in the original, not from training-time outputs;
 * a class without labelled boxes counts as one with one; classes with equal counts rank in label order;
@@ -60,7 +60,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def configure(context: Context, options: Options) -> MethodConfig:
-    """Generations of self-training, RFS; distribution alignment if asked for."""
+    """Generations of self-training, RFS; distribution alignment as an option."""
     theta = context.theta if options.theta is None else options.theta
     repeat = repeat_threshold(context, options.threshold)
     generations = {"generations": options.generations, "burn_in": context.burn_in}

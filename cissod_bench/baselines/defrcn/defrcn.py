@@ -3,12 +3,13 @@
 RPN and RoI head see the shared features through a gradient decoupled layer each: forward the identity, backward the
 gradient times lambda (0 from the RPN), followed by an affine layer, one weight and one bias a channel, which gets the
 full gradient. Training has two stages. The first learns the majority classes. Before the second, the rows of the
-minority classes in the classifier (and in the box regressor, where it has rows of classes) are drawn anew; it trains on
-a balanced set, with the RoI features frozen, dropout before the classifier and lambda = 0.01 for the RoI head. At test
-time the scores of minority classes may be calibrated by prototypes (`calibration.py`). Constants: the authors' code.
+minority classes in the classifier (and in the box regressor, where it has rows of classes) are reinitialised; it trains
+on a balanced set, with the RoI features frozen, dropout before the classifier and lambda = 0.01 for the RoI head. At
+test time the scores of minority classes may be calibrated by prototypes (`calibration.py`). Constants: the authors'
+code.
 
 Our reading for semi-supervised detection and FPN, which no source describes:
-* the layers stand behind the FPN, which is part of the shared trunk; one affine layer per head serves all its levels;
+* the layers stand behind the FPN, which is part of the shared trunk; each head has one affine layer for all levels;
 * the frozen RoI features are the two shared layers of the box head (in the original: res5 of a C4 detector); the
   backbone is frozen no further than the detector preset freezes it;
 * the classifier has its full size from the start, and no minority box is a label in the first stage;
@@ -20,8 +21,8 @@ Our reading for semi-supervised detection and FPN, which no source describes:
 * its labelled images are D_s and, from the rarest class on, images of D_m until each class has K boxes, all boxes of an
   image kept. Candidates come in the order of a hash of the run's seed and the image id;
 * with groups by frequency (scenario 2) the majority is f, the minority c and r. There a split has no D_s: D_m is every
-  labelled image with a box of f, whose other boxes are left out in the first stage, and the balanced set is drawn for
-  all classes from all labelled images.
+  labelled image with a box of f, whose other boxes are left out in the first stage, and the balanced set is selected
+  for all classes from all labelled images.
 """
 
 from pathlib import Path
@@ -54,7 +55,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     fine_tuning: Inside = 0.05
     """Part of the run that is the second stage."""
     shots: Count = 10
-    """Boxes K that each class has at least in the second stage, if it has so many labelled ones."""
+    """Boxes K that each class has at least in the second stage, if that many are labelled."""
     dropout: UnitInterval = 0.8
     """Probability that an input of the classifier is dropped in the second stage."""
     learning_rate: Positive = 1.0

@@ -98,7 +98,7 @@ def start_fine_tuning(student: nn.Module, roi_gradient: float, dropout: float) -
 
 @torch.no_grad()
 def reinitialise(bbox_head: Any, classes: Sequence[int], generator: torch.Generator) -> None:
-    """Draw the rows of some classes in the last layers anew: weights from N(0, 0.01^2), biases 0.
+    """Reinitialise the rows of some classes in the last layers: weights from N(0, 0.01^2), biases 0.
 
     Args:
         bbox_head: mmdet's box head with n foreground classes; its regressor may have four rows for each, or in all.

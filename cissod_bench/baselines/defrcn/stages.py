@@ -1,7 +1,7 @@
 """Two stages in one run: pre-training on the majority classes, then fine-tuning on a balanced set (DeFRCN).
 
 Everything here follows from the iteration and the run's seed, so that nothing but the optimiser's own state has to be
-saved: a run resumed before, at or after the change goes on as the uninterrupted one.
+saved: a run resumed before, at or after the change equals the uninterrupted one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,7 +65,7 @@ class TwoStageHook(Hook):
         self.balanced: Bool = np.zeros(0, dtype=bool)
 
     def before_train(self, runner: Any) -> None:
-        """Choose the labelled images of both stages; no batch has been drawn yet.
+        """Choose the labelled images of both stages; before the first batch.
 
         Raises:
             UserError: there is none for the first stage.
@@ -74,7 +74,7 @@ class TwoStageHook(Hook):
         infos = [labeled.get_data_info(index) for index in range(len(labeled))]
         ids = np.array([info["img_id"] for info in infos], dtype=np.int64)
         in_minority_part = np.isin(ids, read_ids(self.minority_images))
-        # Crowds count for RFS and for the first stage, as in mmdet and in the draw of D_m; they are no shots.
+        # Crowds count for RFS and for the first stage, as in mmdet and in the selection of D_m; they are not shots.
         classes = [np.setdiff1d([each["bbox_label"] for each in info["instances"]], self.minority) for info in infos]
         first = np.flatnonzero([len(found) > 0 for found in classes] & ~in_minority_part)
         if len(first) == 0:
@@ -91,7 +91,7 @@ class TwoStageHook(Hook):
             sampler.repeat(0, factors, 0)
         sampler.repeat(0, self.balanced.astype(np.float64), self.start)
         runner.logger.info(
-            f"Stage 1: {len(first)} labelled images, {np.ceil(factors).sum():.0f} in a pass; stage 2 from iteration "
+            f"Stage 1: {len(first)} labelled images, {np.ceil(factors).sum():.0f} per epoch; stage 2 from iteration "
             f"{self.start + 1} on: {self.balanced.sum()} labelled images, {self.shots} boxes of each class or all"
         )
 
@@ -139,7 +139,7 @@ class TwoStageHook(Hook):
 def balanced_images(labels: Sequence[Int], chosen: Bool, order: Int, num_classes: int, shots: int) -> Bool:
     """Images that give each class enough boxes: those chosen already, and more of them where a class needs them.
 
-    Classes are served from the rarest on (fewest boxes in all images, then by label). For each, images that hold it are
+    Classes are filled from the rarest on (fewest boxes in all images, then by label). For each, images that hold it are
     taken in the given order while it has fewer than `shots` boxes; all boxes of an image taken count.
 
     Args:

@@ -173,7 +173,7 @@ def generation_factors(
 
 
 def class_copies(pool: PseudoLabelPool, factors: Float, num_classes: int) -> Float:
-    """How often images with a pseudo label of each class come up in a pass through D_u, on average.
+    """How often images with a pseudo label of each class occur per epoch of D_u, on average.
 
     Args:
         pool: pseudo labels.

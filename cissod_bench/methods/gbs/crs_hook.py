@@ -87,7 +87,7 @@ class RebalancingHook(Hook):
             self._start_generation(runner, done)
 
     def diagnostics(self) -> dict[str, torch.Tensor]:
-        """(n,) factors S_i of eq. (10), and how often unlabelled images of each class come up in a pass, on average."""
+        """(n,) factors S_i of eq. (10), and the mean occurrences per epoch of D_u of images with each class."""
         return self._sampling
 
     def passes_after(self, runner: Any, done: int) -> int:
@@ -140,7 +140,7 @@ class RebalancingHook(Hook):
         copies = np.ceil(factors)
         runner.logger.info(
             f"CrS generation {generation}: pool covers {pool.coverage:.1%} of D_u, {(copies > 1).mean():.1%} of the "
-            f"images are repeated, up to {copies.max():.0f} times, {copies.sum():.0f} in a pass"
+            f"images are repeated, up to {copies.max():.0f} times, {copies.sum():.0f} per epoch"
         )
         runner.message_hub.update_scalar("train/crs_coverage", pool.coverage)
         runner.message_hub.update_scalar("train/crs_repeated", float((copies > 1).mean()))

@@ -21,7 +21,7 @@ def score_thresholds(mean_scores: Tensor, theta: float) -> Tensor:
         theta: threshold of an average class (0.9).
 
     Returns:
-        (n,) thresholds before bounds; `theta` for all while there is no detection at all.
+        (n,) thresholds before bounds; `theta` for all as long as there are no detections.
     """
     mean = mean_scores.mean()
     return torch.where(mean > 0, theta * mean_scores / mean.clamp(min=1e-12), torch.full_like(mean_scores, theta))

@@ -12,7 +12,7 @@ from typing import Any
 from cissod_bench.errors import unknown_name
 
 _RELEASE: dict[str, Any] = {
-    "eta_g": 0.999**2,  # two updates with 0.999 in an iteration, one for each pass
+    "eta_g": 0.999**2,  # two updates with 0.999 in an iteration, one per branch
     "eta_p": 0.999,
     "cold_start": "count",
     "count_only_pseudo": True,

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent, and finding the newest one that can be used."""
+"""Checkpoints that are written whole or not at all, and finding the newest usable one."""
 
 import os
 import re
@@ -26,16 +26,16 @@ _FOLDER = 0x10
 
 
 class AtomicCheckpointHook(Hook):
-    """Writes `iter_N.pth` at an interval, before each evaluation, at the end, and when the run is asked to stop.
+    """Writes `iter_N.pth` at an interval, before each evaluation, at the end, and when the run is told to stop.
 
     A checkpoint is flushed to disk under another name and then renamed; older ones are removed only after that. Before
-    it is written, `before_checkpoint` of every hook is called on all ranks: there is where they bring together what
-    they have, and refuse a state that is not worth keeping.
+    it is written, `before_checkpoint` of every hook is called on all ranks, so that hooks can gather their state or
+    refuse to save a bad one.
 
     Args:
         interval: iterations between two checkpoints.
-        folder: where they go.
-        keep: newest checkpoints that stay.
+        folder: folder for the checkpoints.
+        keep: number of newest checkpoints to keep.
     """
 
     priority = "VERY_LOW"
@@ -44,13 +44,13 @@ class AtomicCheckpointHook(Hook):
         self.interval, self.folder, self.keep = interval, Path(folder), keep
 
     def before_train(self, runner: Any) -> None:
-        """Remove what a process that died while it wrote has left."""
+        """Remove leftovers of a process that died while writing."""
         if is_main_process():
             for leftover in self.folder.glob(".iter_*"):
                 leftover.unlink()
 
     def before_train_epoch(self, runner: Any) -> None:
-        """Begin a run that resumes where an evaluation is due with it, when all hooks are ready for training.
+        """Evaluate first when a resumed run starts where an evaluation is due.
 
         Whether the evaluation had been finished does not matter: the log is cut back to the checkpoint (`logs.py`), and
         the same weights give the same result.
@@ -59,7 +59,7 @@ class AtomicCheckpointHook(Hook):
             runner.val_loop.run()
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Write a checkpoint where one is due; stop where that was asked for."""
+        """Write a checkpoint if one is due; stop if the run was told to."""
         done = runner.iter + 1
         stop = stop_signal(runner, done) if done < runner.max_iters else None
         if stop or done % self.interval == 0 or runner.train_loop.evaluates(done):
@@ -71,7 +71,7 @@ class AtomicCheckpointHook(Hook):
             self._stop(stop, done)
 
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Stop within an evaluation: its checkpoint is written, and the run begins with the evaluation again."""
+        """Stop during an evaluation; its checkpoint exists, and the resumed run repeats the evaluation."""
         stop = noted_signal(runner)
         if stop is not None:
             self._stop(stop, runner.iter)
@@ -86,8 +86,8 @@ class AtomicCheckpointHook(Hook):
             kept = checkpoints(self.folder)
             raise Stopped(
                 f"Stopped by {signal.Signals(stop).name} during a teacher inference pass after iteration "
-                f"{runner.iter + 1}. The same command goes on from "
-                + (f"{kept[0]}." if kept else "the beginning: there is no checkpoint yet."),
+                f"{runner.iter + 1}. Run the same command again to resume "
+                + (f"from {kept[0]}." if kept else "from the beginning, since there is no checkpoint yet."),
                 stop,
             )
 
@@ -96,12 +96,12 @@ class AtomicCheckpointHook(Hook):
             with atomic_path(self.folder / f"iter_{done}.pth") as temporary:
                 runner.save_checkpoint(str(self.folder), temporary.name, by_epoch=False)
             _sync(self.folder)
-        except (OSError, RuntimeError) as error:  # torch's writer has no type of its own
+        except (OSError, RuntimeError) as error:  # torch raises RuntimeError
             kept = checkpoints(self.folder)
             raise UserError(
                 f"{self.folder}: the checkpoint of iteration {done} could not be written ({error}). "
-                + (f"{kept[0].name} is whole: " if kept else "")
-                + "make room on the disk, and the same command goes on."
+                + (f"{kept[0].name} is intact; " if kept else "")
+                + "free some disk space, then run the same command again to resume."
             ) from error
         for old in checkpoints(self.folder)[self.keep :]:
             old.unlink()
@@ -109,7 +109,7 @@ class AtomicCheckpointHook(Hook):
     def _stop(self, number: int, done: int) -> None:
         raise Stopped(
             f"Stopped by {signal.Signals(number).name} at iteration {done}; the checkpoint is "
-            f"{self.folder / f'iter_{done}.pth'}. The same command goes on from there.",
+            f"{self.folder / f'iter_{done}.pth'}. Run the same command again to resume from there.",
             number,
         )
 
@@ -121,10 +121,10 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def newest_readable(folder: Path) -> tuple[Path | None, list[Path]]:
-    """The newest checkpoint that can be used, and the damaged ones that are newer.
+    """The newest usable checkpoint, and the newer ones that are damaged.
 
     Raises:
-        UserError: there are checkpoints and none can be used.
+        UserError: there are checkpoints, but none is usable.
     """
     damaged: list[Path] = []
     for path in checkpoints(folder):
@@ -132,20 +132,20 @@ def newest_readable(folder: Path) -> tuple[Path | None, list[Path]]:
             return path, damaged
         damaged.append(path)
     if damaged:
-        raise UserError(f"{folder}: none of its {len(damaged)} checkpoints can be read. Remove the run folder.")
+        raise UserError(f"{folder}: none of the {len(damaged)} checkpoints can be read. Remove the run folder.")
     return None, []
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a checkpoint is as it was written, by the checksums that PyTorch puts into it, and can be opened.
+    """Whether a checkpoint matches the checksums that PyTorch wrote into it, and can be opened.
 
-    The weights are read once, for their checksums: opening it maps them into memory. What a wrong bit leads to has no
-    type in common: UnicodeDecodeError in a name, RuntimeError in a flag, EOFError in a size, zlib.error, ...
+    The weights are read once, for the checksums; opening maps them into memory. A wrong bit can raise anything:
+    UnicodeDecodeError in a name, RuntimeError in a flag, EOFError in a size, zlib.error, ...
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            # No checksum is over the attributes, and PyTorch reads nothing where they say that an entry is a folder:
-            # the tensor is left with whatever is in memory.
+            # The attributes have no checksum. PyTorch skips an entry marked as a folder and leaves its tensor
+            # uninitialised.
             if archive.testzip() is not None or any(entry.external_attr & _FOLDER for entry in archive.infolist()):
                 return False
         torch.load(path, map_location="cpu", weights_only=False, mmap=True)
@@ -155,7 +155,7 @@ def is_whole(path: Path) -> bool:
 
 
 def read_config(path: Path) -> str:
-    """Text of the configuration that a checkpoint's run had.
+    """Text of the configuration stored in a checkpoint.
 
     Raises:
         UserError: not a checkpoint of this program.
@@ -163,12 +163,12 @@ def read_config(path: Path) -> str:
     try:
         content = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
         return str(content["meta"]["cfg"])
-    except Exception as error:  # pickle and torch each have their own
+    except Exception as error:  # pickle and torch raise various types
         raise UserError(f"{path}: not a checkpoint of this program ({type(error).__name__}).") from error
 
 
 def _sync(folder: Path) -> None:
-    """Flush a folder's entries, so that a crash cannot undo the renaming after older checkpoints are gone."""
+    """Flush a folder's entries, so that a crash cannot undo the rename once older checkpoints are gone."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

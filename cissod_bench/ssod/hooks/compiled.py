@@ -1,7 +1,7 @@
-"""torch.compile of backbone and neck, which have the same few operators in every step.
+"""torch.compile for backbone and neck, which run the same few operators in every step.
 
-Height and width of images are variables to the compiler, so that one piece of code serves all shapes. Fused arithmetic
-rounds differently: results with and without do not stand in one table.
+Height and width of images are variables for the compiler, so that one version of the code works for all shapes. Fused
+arithmetic rounds differently, so runs with and without compilation are not comparable.
 """
 
 from typing import Any
@@ -19,19 +19,19 @@ limit of 8 is just what they need."""
 
 
 def check_compiler(device: str) -> None:
-    """Compile a small function.
+    """Compile a small function as a test.
 
     Raises:
-        UserError: that does not work here.
+        UserError: compilation does not work here.
     """
     try:
         torch.compile(lambda x: (x + 1).relu())(torch.zeros(8, device=device))
-    except Exception as error:  # the compiler's own errors, those of a missing gcc, of triton, of the driver
+    except Exception as error:  # from the compiler, a missing gcc, triton or the driver
         needed = "a C++ compiler (g++)" if device == "cpu" else "triton and a C compiler (gcc)"
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"--compile: torch.compile does not work here ({reason}). It needs {needed}; leave the option out to train "
-            "without."
+            f"--compile: torch.compile does not work here ({reason}). It needs {needed}. Install it, or "
+            "leave --compile out."
         ) from error
 
 
@@ -39,27 +39,27 @@ class CompileHook(Hook):
     """Compiles backbone and neck of student and teacher when training starts.
 
     Args:
-        backend: torch.compile's.
+        backend: backend of torch.compile.
     """
 
     def __init__(self, backend: str = "inductor") -> None:
         self.backend = backend
 
     def before_run(self, runner: Any) -> None:
-        """Compile, which happens at the first call; names of weights stay as they are."""
+        """Mark both detectors for compilation at the first call; names of weights do not change."""
         config = torch._dynamo.config
         self._before = (config.recompile_limit, config.fail_on_recompile_limit_hit)
         config.recompile_limit, config.fail_on_recompile_limit_hit = VERSIONS, True
         compile_features(model_of(runner), self.backend)
 
     def after_run(self, runner: Any) -> None:
-        """Put the compiler's limit back."""
+        """Restore the limit of the compiler."""
         config = torch._dynamo.config
         config.recompile_limit, config.fail_on_recompile_limit_hit = self._before
 
 
 def compile_features(model: Any, backend: str = "inductor") -> None:
-    """Let backbone and neck of both detectors be compiled, for images of any height and width."""
+    """Mark backbone and neck of both detectors for compilation, for images of any height and width."""
     for detector in (model.student, model.teacher):
         unfold_frozen_norms(detector.backbone)  # the compiler folds them itself
         for part in (detector.backbone, detector.neck):

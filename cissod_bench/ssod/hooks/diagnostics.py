@@ -1,8 +1,8 @@
-"""What a method did over time: class weights, thresholds, gradient ratios, and how good its pseudo labels were.
+"""Diagnostics over time: class weights, thresholds, gradient ratios, and the quality of pseudo labels.
 
-Written to `observables.jsonl` in the run folder, one JSON object an interval, and as scalars by group to mmengine's
-logging backends. Precision and recall of pseudo labels need the hidden annotations of D_u; they are for diagnosis only
-and nothing of them flows back into training. They are of the images of the main process.
+They go to `observables.jsonl` in the run folder, one JSON object per interval, and as group means to mmengine's logging
+backends. Precision and recall of pseudo labels need the hidden annotations of D_u and cover the images of the main
+process. They never flow back into training.
 """
 
 import json
@@ -22,17 +22,17 @@ OBSERVABLES = "observables.jsonl"
 
 
 class DiagnosticsHook(Hook):
-    """Logs what the components of a method have to say, and how good the pseudo labels are.
+    """Logs the diagnostics of a method's components and the quality of the pseudo labels.
 
-    A loss, refinement or hook with values by class to log has a method `diagnostics()`, which returns them by name as
-    (n,) or (n + 1,) tensors. It is called in the main process alone, so it must not communicate with other ranks.
+    A loss, refinement or hook with per-class values to log has a method `diagnostics()` that returns them by name, as
+    (n,) or (n + 1,) tensors. It is called in the main process only, so it must not communicate with other ranks.
 
     Args:
         interval: iterations between two lines.
         out_dir: run folder.
         classes: class names in label order.
         groups: class names of each group.
-        hidden: full training annotations, None to go without precision and recall.
+        hidden: full training annotations; None for no precision and recall.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class DiagnosticsHook(Hook):
         self._waiting: list[tuple[int, torch.Tensor]] = []
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Note the pseudo labels of the iteration; write a line where one is due."""
+        """Keep the pseudo labels of the iteration; write a line if one is due."""
         model = model_of(runner)
         done = runner.iter + 1
         if model.view is not None and self.hidden is not None:
@@ -66,7 +66,7 @@ class DiagnosticsHook(Hook):
             self._counts[:] = 0
 
     def _count(self) -> None:
-        """Match what has been waiting on the device: one transfer an interval."""
+        """Match the pseudo labels kept on the device, with one transfer per interval."""
         if self.hidden is None or not self._waiting:
             return
         table = torch.cat([rows for _, rows in self._waiting]).double().cpu().numpy()
@@ -101,22 +101,22 @@ class DiagnosticsHook(Hook):
             file.write(json.dumps(line) + "\n")
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Keep the counts of the interval under way."""
+        """Save the counts of the current interval."""
         self._count()
         checkpoint["observables"] = self._counts.copy()
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Go on with them."""
+        """Restore the counts."""
         if runner._resume and "observables" in checkpoint:
             self._counts = checkpoint["observables"].copy()
 
 
 def _diagnostics(part: Any) -> dict[str, list[float | None]]:
-    """What a component has to say, if anything."""
+    """The diagnostics of a component, if it has any."""
     found = part.diagnostics() if hasattr(part, "diagnostics") else {}
     return {name: _numbers(values) for name, values in found.items()}
 
 
 def _numbers(values: torch.Tensor) -> list[float | None]:
-    """Values for JSON, which knows no infinity and no NaN."""
+    """Values for JSON, which has neither infinity nor NaN."""
     return [round(value, 5) if np.isfinite(value) else None for value in values.double().cpu().tolist()]

@@ -1,4 +1,4 @@
-"""Hooks around each training iteration: the moving teacher, checks of the loss, times, state of the sampler."""
+"""Hooks around each training iteration: teacher updates, loss checks, run time, sampler state."""
 
 import math
 import time
@@ -17,11 +17,11 @@ BAD_BATCH = "bad_batch.json"
 
 
 class TeacherStudentHook(Hook):
-    """Sets the iteration of the model before each one, and moves the teacher towards the student after it.
+    """Tells the model its iteration, and updates the teacher after it.
 
     `teacher <- (1 - momentum) * teacher + momentum * student` over all parameters at once. Buffers are copied when
-    training starts and left alone afterwards, as by mmdet's `MeanTeacherHook`, so normalisation has to be frozen or
-    without running statistics.
+    training starts and never again, as in mmdet's `MeanTeacherHook`, so normalisation must be frozen or have no running
+    statistics.
 
     Args:
         momentum: part of the student in each update (Soft Teacher: 0.001).
@@ -42,22 +42,22 @@ class TeacherStudentHook(Hook):
 
     @torch.no_grad()
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Move the teacher."""
+        """Update the teacher."""
         model = model_of(runner)
         torch._foreach_lerp_(list(model.teacher.parameters()), list(model.student.parameters()), self.momentum)
 
 
 class FiniteLossHook(Hook):
-    """Stops a run whose loss is no longer a number or has exploded, and saves which images the batch held.
+    """Stops a run whose loss is not finite or has exploded, and saves the names of the images in the batch.
 
-    Losses stay on the device until they are looked at, at an interval and before each checkpoint, so that no step
-    waits for one and no checkpoint is written after a bad one.
+    Losses stay on the device until they are checked, at an interval and before each checkpoint. So no step waits for
+    them, and no checkpoint follows a bad loss.
 
     Args:
-        interval: iterations between two looks.
+        interval: iterations between two checks.
         out_dir: folder for `bad_batch.json`.
-        limit: total loss from which a run has exploded. Losses at the start of training are below 100; what is a
-            hundred times as much does not come back.
+        limit: total loss that counts as exploded. Losses at the start of training are below 100, and a run does
+            not recover from a hundred times that.
     """
 
     def __init__(self, interval: int, out_dir: str, limit: float = 1e4) -> None:
@@ -65,17 +65,17 @@ class FiniteLossHook(Hook):
         self._waiting: list[tuple[int, dict[str, torch.Tensor], list[dict[str, Any]]]] = []
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Keep the losses and the names of the images; look where it is time."""
+        """Keep the losses and the names of the images; check them if it is time."""
         losses = {name: value.detach() for name, value in outputs.items() if "loss" in name}
         self._waiting.append((runner.iter + 1, losses, images_of(data_batch)))
         if (runner.iter + 1) % self.interval == 0:
             self.before_checkpoint(runner)
 
     def before_checkpoint(self, runner: Any) -> None:
-        """Look at the losses since the last look.
+        """Check the losses since the last check.
 
         Raises:
-            UserError: one of them is not finite or too large; the first such iteration and its file are named.
+            UserError: a loss is not finite or too large. The message names the first such iteration and its file.
         """
         waiting, self._waiting = self._waiting, []
         if not waiting:
@@ -88,20 +88,20 @@ class FiniteLossHook(Hook):
         values = {name: float(value) for name, value in losses.items()}
         finite = all(math.isfinite(value) for value in values.values())
         worst = {name: value for name, value in values.items() if finite or not math.isfinite(value)}
-        # JSON knows neither NaN nor infinity.
+        # JSON has neither NaN nor infinity.
         shown = {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
         rank = get_rank()
         file = self.file.with_stem(f"{self.file.stem}-rank-{rank}") if rank else self.file
         write_json(file, {"iteration": iteration, "rank": rank, "losses": shown, "images": images})
         raise UserError(
-            f"The loss {'has exploded' if finite else 'is no longer finite'} at iteration {iteration}: "
+            f"The loss {'has exploded' if finite else 'is not finite'} at iteration {iteration}: "
             f"{', '.join(f'{name} = {value:g}' for name, value in worst.items())}. The images of that batch are in "
-            f"{file}. A lower learning rate may help; the checkpoints before stay in the run folder."
+            f"{file}. Try a lower learning rate. Earlier checkpoints are kept in the run folder."
         )
 
 
 def images_of(data_batch: Any) -> list[dict[str, Any]]:
-    """The images of a batch as the loader gives it: `branch`, `id` and `path` of each view, in order."""
+    """The images of a batch from the loader: `branch`, `id` and `path` of each view, in order."""
     return [
         {"branch": branch, "id": sample.img_id, "path": sample.img_path}
         for branch, samples in data_batch["data_samples"].items()
@@ -111,48 +111,48 @@ def images_of(data_batch: Any) -> list[dict[str, Any]]:
 
 
 class StopwatchHook(Hook):
-    """Keeps the seconds that a run has taken in all, over its interruptions, in `runner.seconds_trained`."""
+    """Counts the seconds of a run across interruptions, in `runner.seconds_trained`."""
 
     def __init__(self) -> None:
         self._before = 0.0
 
     def before_run(self, runner: Any) -> None:
-        """Start."""
+        """Start the stopwatch."""
         self._started = time.monotonic()
         runner.seconds_trained = lambda: self._before + time.monotonic() - self._started
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Note the time so far."""
+        """Save the time so far."""
         checkpoint["seconds"] = runner.seconds_trained()
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from the saved time."""
         self._before = checkpoint.get("seconds", 0.0)
 
 
 class SamplerStateHook(Hook):
-    """Keeps the repeat factors of images, which methods change as training goes on, in checkpoints."""
+    """Keeps the repeat factors of images, which methods change during training, in checkpoints."""
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Save those that may be needed from here on."""
+        """Save the factors that are still needed."""
         checkpoint["sampler"] = runner.train_dataloader.sampler.state(runner.iter + 1)
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Go on with them."""
+        """Restore the factors."""
         if runner._resume:
             runner.train_dataloader.sampler.restore(checkpoint["sampler"])
 
 
 def model_of(runner: Any) -> Any:
-    """The `TeacherStudent` of a run, without the wrapper that distributed training puts around it."""
+    """The `TeacherStudent` of a run, without the wrapper of distributed training."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def wrap_again(runner: Any) -> None:
-    """Set up the wrapper of distributed training anew, for other parameters than those it was made for.
+    """Renew the wrapper of distributed training after the set of trainable parameters changed.
 
-    It waits for the gradients of all parameters that learned then, and its buckets have the layout that they had then:
-    in another one PyTorch puts the gradients of the first step in the wrong places (seen in 2.15).
+    The old wrapper would wait for the gradients of the old set, and its buckets have the old memory layout: PyTorch
+    2.15 then writes the gradients of the first step to wrong addresses.
     """
     if is_model_wrapper(runner.model):
         runner.model = runner.wrap_model(runner.cfg.get("model_wrapper_cfg"), runner.model.module)

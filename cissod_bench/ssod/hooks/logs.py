@@ -1,7 +1,7 @@
-"""Logs of a run that survive its interruptions without gaps or doubles.
+"""Logs that survive interruptions of a run without gaps or duplicates.
 
-The scalars of all starts of a run go into one file. A checkpoint holds how long each log file was when it was written;
-a run that resumes from it cuts the files back to that length, so the log is that of an uninterrupted run.
+All scalars of a run go into one file, however often it is resumed. A checkpoint records the length of each log file; a
+run that resumes from it truncates the files to that length, so the log equals that of an uninterrupted run.
 """
 
 import json
@@ -18,7 +18,7 @@ from cissod_bench.ssod.hooks.diagnostics import OBSERVABLES
 
 
 class ScalarLog(BaseVisBackend):
-    """Appends scalars to `scalars.jsonl`, one JSON object a line with the number of iterations done as `step`.
+    """Appends scalars to `scalars.jsonl`, one JSON object per line, with the number of completed iterations as `step`.
 
     Args:
         save_dir: the run folder.
@@ -29,7 +29,7 @@ class ScalarLog(BaseVisBackend):
 
     @property
     def experiment(self) -> "ScalarLog":
-        """Itself, as mmengine asks of a backend."""
+        """This backend itself; mmengine requires the property."""
         return self
 
     def add_scalars(self, scalar_dict: dict[str, Any], step: int = 0, file_path: str | None = None, **_: Any) -> None:
@@ -40,7 +40,7 @@ class ScalarLog(BaseVisBackend):
 
 
 class TensorboardLog(TensorboardVisBackend):
-    """mmengine's TensorBoard backend, whose reader forgets what a resumed run does again.
+    """mmengine's TensorBoard backend, which drops the steps that a resumed run repeats.
 
     Args:
         save_dir: folder of the event files.
@@ -56,11 +56,11 @@ class TensorboardLog(TensorboardVisBackend):
         self._tensorboard = SummaryWriter(self._save_dir, purge_step=self.first_step)
 
     def add_config(self, config: Any, **_: Any) -> None:
-        """Leave it out: it is in the run folder, and it would come before the run knows where it goes on."""
+        """Write no configuration: it is in the run folder, and would open the file before the first step is known."""
 
 
 class ResumableLogsHook(Hook):
-    """Notes the length of the log files in each checkpoint, and cuts them back to it on resume.
+    """Saves the lengths of the log files in each checkpoint, and truncates the files on resume.
 
     Args:
         out_dir: the run folder.
@@ -73,7 +73,7 @@ class ResumableLogsHook(Hook):
         self._lengths = dict.fromkeys((file.name for file in self.files), 0)
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Flush the logs to disk and note their lengths."""
+        """Flush the logs to disk and save their lengths."""
         lengths = {}
         for file in self.files:
             with file.open("ab") as log:
@@ -82,7 +82,7 @@ class ResumableLogsHook(Hook):
         checkpoint["log_lengths"] = lengths
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Cut the logs back to where the checkpoint stands."""
+        """Truncate the logs to the lengths in the checkpoint."""
         if runner._resume:
             self._cut(checkpoint["log_lengths"])
             for backend in runner.visualizer._vis_backends.values():

@@ -1,4 +1,4 @@
-"""What a user sees while a run goes on: one bar on a terminal, a line now and then elsewhere; and how fast it is."""
+"""Progress of a run: one bar on a terminal, ten lines per phase elsewhere; and its throughput."""
 
 import datetime
 import resource
@@ -15,71 +15,70 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 LINES = 10
-"""Lines per phase where the output is no terminal."""
+"""Lines per phase if the output is not a terminal."""
 WINDOW = 100
-"""Iterations whose mean time counts: a run whose machine gets busy, or whose pseudo labels begin, is soon foreseen."""
+"""Iterations to average over, few enough to follow a machine that gets busy or pseudo labels that begin."""
 FORWARD = 1 / 3
-"""Estimated part of a training image's time that an image takes which is only looked at: going back costs twice as much
-as going forward."""
+"""Estimated cost of inference on an image relative to training on it: a backward pass costs two forward passes."""
 
 
 class Remaining:
-    """How long a run still takes: iterations at their present pace, evaluations and inference passes like the last one.
+    """Time left in a run: iterations at the current pace, evaluations and inference passes like the last one.
 
     Args:
-        evaluation: estimated length of an evaluation, in iterations; it holds until the first one has been seen.
-        look: the same for a teacher inference pass over D_u.
-        clock: seconds that only go forward.
+        evaluation: estimated length of an evaluation in iterations, used until the first one is measured.
+        inference: the same for a teacher inference pass over D_u.
+        clock: a monotonic clock, in seconds.
     """
 
-    def __init__(self, evaluation: float, look: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._estimates = (evaluation, look)
+    def __init__(self, evaluation: float, inference: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._estimates = (evaluation, inference)
         self._clock = clock
         self._times: deque[float] = deque(maxlen=WINDOW)
         self._last: float | None = None
         self._evaluation: float | None = None
-        self._look: float | None = None
+        self._inference: float | None = None
 
     def start(self) -> None:
-        """Iterations begin, or go on after something that was none."""
+        """Iterations start, or continue after an interruption."""
         self._last = self._clock()
 
     def iterated(self) -> None:
-        """An iteration is over."""
+        """An iteration ended."""
         now = self._clock()
         if self._last is not None:
             self._times.append(now - self._last)
         self._last = now
 
     def evaluated(self, seconds: float) -> None:
-        """An evaluation took so long."""
+        """An evaluation took this long."""
         self._evaluation = seconds
 
-    def looked(self, seconds: float) -> None:
-        """An inference pass took this long, within an iteration whose own time is the rest."""
-        self._look = seconds
+    def inferred(self, seconds: float) -> None:
+        """An inference pass took this long, which does not count for the iteration around it."""
+        self._inference = seconds
         if self._last is not None:
             self._last += seconds
 
     @property
     def pace(self) -> float | None:
-        """Seconds of an iteration, None before the first."""
+        """Mean seconds per iteration; None before the first."""
         return sum(self._times) / len(self._times) if self._times else None
 
-    def seconds(self, iterations: int, evaluations: int, looks: int) -> float | None:
-        """Seconds for so many more of each; None before the first iteration."""
+    def seconds(self, iterations: int, evaluations: int, inferences: int) -> float | None:
+        """Seconds for this many more of each; None before the first iteration."""
         pace = self.pace
         if pace is None:
             return None
-        evaluation, look = (
+        evaluation, inference = (
             estimate * pace if seen is None else seen
-            for estimate, seen in zip(self._estimates, (self._evaluation, self._look), strict=True)
+            for estimate, seen in zip(self._estimates, (self._evaluation, self._inference), strict=True)
         )
-        return iterations * pace + evaluations * evaluation + looks * look
+        return iterations * pace + evaluations * evaluation + inferences * inference
 
 
 class _Phase:
-    """One bar, or its lines."""
+    """A progress bar, or lines instead of one."""
 
     def __init__(self, console: Console, title: str, total: int, done: int = 0) -> None:
         self._console, self._title, self.total, self._done = console, title, total, done
@@ -98,7 +97,7 @@ class _Phase:
             self._bar.start()
 
     def shows(self, done: int) -> bool:
-        """Whether something is written at `done`: each time on a bar, ten times a phase elsewhere."""
+        """Whether to show progress at `done`: always on a bar, else ten times per phase."""
         return self._bar is not None or done * LINES // self.total > self._done * LINES // self.total
 
     def advance(self, done: int, seconds: float | None, note: str = "") -> None:
@@ -127,14 +126,14 @@ class ProgressHook(Hook):
         self._inference: _Phase | None = None
 
     def before_train(self, runner: Any) -> None:
-        """Open the training bar where the run stands."""
+        """Open the training bar at the current iteration."""
         if is_main_process():
             self._train = _Phase(self._console, "Training", runner.max_iters, runner.iter)
             self._remaining = Remaining(*estimates(runner))
             self._remaining.start()
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Move the training bar; the loss is read back only when it is shown."""
+        """Advance the training bar; the loss is read only when it is shown."""
         if self._train is not None:
             done = runner.iter + 1
             self._remaining.iterated()
@@ -155,39 +154,39 @@ class ProgressHook(Hook):
         self._inference = self._open("Teacher inference", batches)
 
     def after_inference_batch(self, runner: Any, done: int, damaged: list[str]) -> None:
-        """Move it."""
+        """Advance it."""
         if self._inference is not None:
             self._advance(self._inference, done)
 
     def after_inference(self, runner: Any) -> None:
-        """Close it and go on with training."""
+        """Close it and return to the training bar."""
         if self._inference is not None:
             self._inference.close()
             self._inference = None
-            self._remaining.looked(time.monotonic() - self._opened)
-            self._go_on(runner)
+            self._remaining.inferred(time.monotonic() - self._opened)
+            self._show_training(runner)
 
     def before_val_epoch(self, runner: Any) -> None:
         """Open an evaluation bar."""
         self._val = self._open("Evaluating", len(runner.val_dataloader))
 
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Move the evaluation bar."""
+        """Advance the evaluation bar."""
         if self._val is not None:
             self._advance(self._val, batch_idx + 1)
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        """Close the evaluation bar and go on with training."""
+        """Close the evaluation bar and return to the training bar."""
         if self._val is not None:
             self._val.close()
             self._val = None
             if self._train is not None:
                 self._remaining.evaluated(time.monotonic() - self._opened)
                 self._remaining.start()
-        self._go_on(runner)
+        self._show_training(runner)
 
     def _open(self, title: str, total: int) -> _Phase | None:
-        """A bar in the place of training's, since two at once would overwrite each other; None on other ranks."""
+        """A bar instead of the training bar, since two would overwrite each other; None on other ranks."""
         if not is_main_process():
             return None
         if self._train is not None:
@@ -198,13 +197,13 @@ class ProgressHook(Hook):
     def _advance(self, phase: _Phase, done: int) -> None:
         phase.advance(done, (time.monotonic() - self._opened) / done * (phase.total - done))
 
-    def _go_on(self, runner: Any) -> None:
+    def _show_training(self, runner: Any) -> None:
         if self._train is not None and runner.iter < runner.max_iters:
             self._train = _Phase(self._console, "Training", runner.max_iters, runner.iter)
 
 
 class ThroughputHook(Hook):
-    """Logs `images_per_second` of all ranks, and `memory_mib`: the most that the GPU, or else the process, has held.
+    """Logs `images_per_second` of all ranks, and `memory_mib`, the peak memory of the GPU, or else of the process.
 
     The time is that of the iterations with their data and checkpoints, without evaluations.
 
@@ -256,7 +255,7 @@ def evaluations_after(runner: Any, done: int) -> int:
 
 
 def passes_after(runner: Any, done: int) -> int:
-    """Looks at D_u that are still to come after `done` iterations, as far as the run's hooks tell by `passes_after`."""
+    """Teacher inference passes left after `done` iterations, as reported by `passes_after` of the hooks."""
     return sum(hook.passes_after(runner, done) for hook in runner.hooks if hasattr(hook, "passes_after"))
 
 

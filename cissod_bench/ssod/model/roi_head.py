@@ -18,6 +18,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from cissod_bench.ssod.model.box_coder import SyncFreeBoxCoder
+from cissod_bench.ssod.model.box_head import ClassScoresBBoxHead
 from cissod_bench.ssod.model.rpn_head import EPS
 from cissod_bench.ssod.model.sampling import assign, can_assign, can_sample, padded, sample
 from cissod_bench.ssod.model.views import send
@@ -178,19 +179,21 @@ class BatchedRoIHead(StandardRoIHead):
             boxes = boxes * send(factors, rois.device)[image][:, None]
 
         row, label = (scores[:, :-1] > rcnn_test_cfg.score_thr).nonzero().unbind(dim=1)
+        every = scores
         boxes, scores = boxes[row, label.clamp(max=boxes.shape[1] - 1)], scores[row, label]
         places = torch.arange(len(proposals), device=rois.device)
         counts = (image[row][:, None] == places).sum(dim=0).tolist()
         found = []
-        columns = (torch.split(column, counts) for column in (boxes, scores, label))
-        for box, score, classes in zip(*columns, strict=True):
+        columns = (torch.split(column, counts) for column in (boxes, scores, label, row))
+        for box, score, classes, source in zip(*columns, strict=True):
             if len(box):
                 moved = box + (classes.to(box) * (box.max() + 1))[:, None]  # classes do not suppress each other
                 kept = nms(moved, score, rcnn_test_cfg.nms.iou_threshold)
                 if rcnn_test_cfg.max_per_img > 0:
                     kept = kept[: rcnn_test_cfg.max_per_img]
-                box, score, classes = box[kept], score[kept], classes[kept]
-            found.append(InstanceData(bboxes=box, scores=score, labels=classes))
+                box, score, classes, source = box[kept], score[kept], classes[kept], source[kept]
+            more = {"class_scores": every[source]} if isinstance(self.bbox_head, ClassScoresBBoxHead) else {}
+            found.append(InstanceData(bboxes=box, scores=score, labels=classes, **more))
         return found
 
 
@@ -210,7 +213,8 @@ def _plain(head: Any, settings: Any) -> bool:
     """Whether detections come from a head, and are thinned out, in the usual way."""
     return (
         settings is not None
-        and type(head)._predict_by_feat_single is BBoxHead._predict_by_feat_single
+        and type(head)._predict_by_feat_single
+        in (BBoxHead._predict_by_feat_single, ClassScoresBBoxHead._predict_by_feat_single)
         and type(head.bbox_coder) is SyncFreeBoxCoder
         and set(settings.nms) == {"type", "iou_threshold"}
         and settings.nms.type == "nms"

@@ -18,11 +18,10 @@ from cissod_bench.ssod.data.dataset import SeededConcatDataset
 from cissod_bench.ssod.data.pseudo_boxes import ImageLabels, PromotedLabels, PseudoBoxes
 from cissod_bench.ssod.data.sampler import LabeledDraw, SemiSampler
 from cissod_bench.training import data_config as data
-from cissod_bench.training.detectors import get_detector
+from cissod_bench.training.recipes.detectors import get_detector
 from cissod_bench.training.runner import run_job
-from tests.engine.conftest import tiny_job
-from tests.engine.test_run import final_state, interrupted
 from tests.ssod.frames import detector_config, frame
+from tests.tiny import final_state, interrupted, tiny_job
 
 DETECTOR = get_detector("r18-small")
 

@@ -24,9 +24,8 @@ from cissod_bench.training.build_config import build_config
 from cissod_bench.training.runner import run_job
 from tests.baselines.defrcn.test_calibration import Pooling, state_of
 from tests.baselines.defrcn.test_defrcn import naive_balanced
-from tests.engine.conftest import tiny_job
-from tests.engine.test_launch import PROGRAM, command, take_both_halves
-from tests.engine.test_run import final_state, interrupted
+from tests.launch.test_torchrun import PROGRAM, command, take_both_halves
+from tests.tiny import final_state, interrupted, tiny_job
 
 HALF = {"fine_tuning": 0.5, "shots": 3}
 

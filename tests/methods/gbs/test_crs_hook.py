@@ -18,8 +18,7 @@ from cissod_bench.methods.gbs.crs_hook import RebalancingHook, in_order
 from cissod_bench.ssod.data.pseudo_boxes import PseudoBoxes
 from cissod_bench.ssod.data.sampler import READ_AHEAD, SemiSampler
 from cissod_bench.training.runner import run_job
-from tests.engine.conftest import tiny_job
-from tests.engine.test_run import final_state, interrupted
+from tests.tiny import final_state, interrupted, tiny_job
 
 # Six iterations, three of them burn-in, two generations: the boundary is after the fifth.
 OPTIONS: dict[str, Any] = {"generations": 2, "crs_gamma": 200.0, "threshold": "fixed", "theta": 0.6, "sweep": True}

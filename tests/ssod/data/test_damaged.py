@@ -17,7 +17,7 @@ from cissod_bench.ssod.data.damaged import DamagedImage, LoadWholeImage, next_of
 from cissod_bench.ssod.data.jpeg import GREY
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.runner import run_job
-from tests.engine.conftest import tiny_job
+from tests.tiny import tiny_job
 
 
 @pytest.mark.parametrize("kind", [".jpg", ".png"])

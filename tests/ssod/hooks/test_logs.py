@@ -19,7 +19,7 @@ from cissod_bench.training import loggers
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.loggers import LOGGERS, backends, choose_loggers
 from cissod_bench.training.runner import run_job
-from tests.engine.test_resume import in_child, run_until, tiny_job
+from tests.training.test_resume import in_child, run_until, tiny_job
 
 
 class Clock:
@@ -32,7 +32,7 @@ class Clock:
 
 def test_the_time_left_is_right_with_evaluations_and_when_the_pace_changes() -> None:
     clock = Clock()
-    remaining = Remaining(evaluation=4, look=3, clock=clock)
+    remaining = Remaining(evaluation=4, inference=3, clock=clock)
     assert remaining.seconds(10, 1, 1) is None
     remaining.start()
     for _ in range(10):
@@ -45,8 +45,8 @@ def test_the_time_left_is_right_with_evaluations_and_when_the_pace_changes() -> 
     clock.now += 2
     remaining.iterated()
     assert remaining.seconds(100, 3, 2) == pytest.approx(200 + 3 * 50 + 2 * 6)
-    clock.now += 12  # ten of them a look at D_u
-    remaining.looked(10)
+    clock.now += 12  # ten of them an inference pass over D_u
+    remaining.inferred(10)
     remaining.iterated()
     assert remaining.seconds(100, 3, 2) == pytest.approx(200 + 3 * 50 + 2 * 10)
     for _ in range(WINDOW):
@@ -58,7 +58,7 @@ def test_the_time_left_is_right_with_evaluations_and_when_the_pace_changes() -> 
 def test_a_resumed_run_counts_from_where_it_stands() -> None:
     """Nothing of the time before the resume, and only what is left of iterations and evaluations."""
     clock = Clock()
-    remaining = Remaining(evaluation=0, look=0, clock=clock)
+    remaining = Remaining(evaluation=0, inference=0, clock=clock)
     remaining.start()
     clock.now += 3
     remaining.iterated()
@@ -85,15 +85,15 @@ def test_boundaries_to_come_are_counted_as_they_come() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "options", "looks"),
+    ("method", "options", "passes"),
     [
         ("crest", {"generations": 3, "pick_threshold": 0.05}, 2),
         ("gbs", {"generations": 3, "sweep": True}, 2),
         ("gbs", {"generations": 3}, 0),
     ],
 )
-def test_the_looks_of_a_run_are_foreseen(
-    method: str, options: dict[str, Any], looks: int, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_inference_passes_of_a_run_are_foreseen(
+    method: str, options: dict[str, Any], passes: int, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs, foreseen, seen = [], [], []
 
@@ -102,19 +102,19 @@ def test_the_looks_of_a_run_are_foreseen(
             super().__init__(*estimates)
             runs.append(estimates)
 
-        def seconds(self, iterations: int, evaluations: int, looks: int) -> float | None:
-            foreseen.append(len(seen) + looks)
-            return super().seconds(iterations, evaluations, looks)
+        def seconds(self, iterations: int, evaluations: int, passes: int) -> float | None:
+            foreseen.append(len(seen) + passes)
+            return super().seconds(iterations, evaluations, passes)
 
-        def looked(self, seconds: float) -> None:
-            super().looked(seconds)
+        def inferred(self, seconds: float) -> None:
+            super().inferred(seconds)
             seen.append(seconds)
 
     monkeypatch.setattr("cissod_bench.ssod.hooks.progress.Remaining", Watched)
     job = tiny_job(tiny, tmp_path / "run", method=method, options=options, iterations=8)
     run_job(job)
-    assert foreseen == [looks] * 8
-    assert len(seen) == looks
+    assert foreseen == [passes] * 8
+    assert len(seen) == passes
     step = sum(job.batch)
     assert runs == [pytest.approx((6 / step / 3, job.split.counts["unlabeled_images"] / step / 3))]
 
@@ -154,7 +154,7 @@ def test_loggers_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch)
     assert choose_loggers(None) == ()
     assert choose_loggers(["none"]) == ()
     for name in LOGGERS:
-        with pytest.raises(UserError, match=f"--logger {name}: the package is not installed. `pip install {name}`"):
+        with pytest.raises(UserError, match=f"--logger {name}: the package is not installed. Run `pip install {name}`"):
             choose_loggers([name])
     with pytest.raises(UserError, match=r"Unknown logger 'tensorbord'. Did you mean 'tensorboard'\?"):
         choose_loggers(["tensorbord"])
@@ -191,7 +191,7 @@ def test_loggers_do_not_make_another_run(tiny: Path, tmp_path: Path, monkeypatch
     assert run_job(other) == result
 
 
-@pytest.mark.parametrize(("factor", "said"), [(float("nan"), "is no longer finite"), (1e6, "has exploded")])
+@pytest.mark.parametrize(("factor", "said"), [(float("nan"), "is not finite"), (1e6, "has exploded")])
 def test_a_bad_loss_stops_the_run_and_names_the_images(
     factor: float, said: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

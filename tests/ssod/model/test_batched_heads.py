@@ -18,9 +18,11 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from cissod_bench.ssod.component import component
 from cissod_bench.ssod.model import roi_head as ours
 from cissod_bench.ssod.model import sampling
 from cissod_bench.ssod.model.box_coder import SyncFreeBoxCoder
+from cissod_bench.ssod.model.box_head import ClassScoresBBoxHead
 from cissod_bench.ssod.model.roi_head import BatchedRoIHead, box_loss, sample_rois
 from cissod_bench.ssod.model.rpn_head import BatchedRPNHead
 from cissod_bench.ssod.model.sampling import assign, overlaps, padded, random_order, sample
@@ -282,3 +284,19 @@ def test_detections_are_mmdets(agnostic: bool, rescale: bool, changes: dict[str,
     raw = mine.predict_bbox(features, METAS, given, None)
     assert raw[0].scores.shape == (len(given[0]), NUM_CLASSES + 1), "without NMS it is mmdet's own"
     assert len(bbox2roi([each.bboxes for each in given])) == sum(map(len, raw))
+
+
+def test_scores_of_all_classes_follow_the_detections_as_the_head_itself_has_them() -> None:
+    theirs, mine = roi_pair(**component(ClassScoresBBoxHead))
+    given = [InstanceData(bboxes=box) for box in proposals_of([found(5, 0), found(3, 1), found(1, 2)])[:2]]
+    features = tuple(level[:2] for level in maps(5))
+    pairs = zip(
+        theirs.predict_bbox(features, METAS[:2], given, theirs.test_cfg),
+        mine.predict_bbox(features, METAS[:2], given, mine.test_cfg),
+        strict=True,
+    )
+    for expected, actual in pairs:
+        torch.testing.assert_close(actual.class_scores, expected.class_scores, rtol=1e-5, atol=1e-6)
+        if len(actual):
+            best = actual.class_scores.gather(1, actual.labels[:, None])[:, 0]
+            torch.testing.assert_close(actual.scores, best)

@@ -25,10 +25,10 @@ from cissod_bench.ssod.hooks.checkpoints import checkpoints
 from cissod_bench.ssod.model.teacher_student import TeacherStudent
 from cissod_bench.ssod.randomness import derived_seed
 from cissod_bench.ssod.stopping import AGREE
-from cissod_bench.training import detectors
-from cissod_bench.training.distributed import place_from_slurm, place_in_group
+from cissod_bench.training.process.distributed import place_from_slurm, place_in_group
+from cissod_bench.training.recipes import detectors
 from cissod_bench.training.runner import run_job
-from tests.engine.conftest import tiny_job
+from tests.tiny import tiny_job
 
 PROGRAM = ["-m", "cissod_bench.cli.main"]
 ITERATIONS = 6
@@ -142,7 +142,7 @@ def test_a_killed_process_takes_the_others_along_and_the_run_goes_on_exactly(
         _, errors = parent.communicate()
     assert parent.returncode == 1
     assert f"Process 1 of 2 (pid {members[1]}) was killed by SIGKILL." in errors
-    assert "the same command goes on from the newest checkpoint" in errors
+    assert "run the same command again to resume from the newest checkpoint" in errors
     assert not any(Path(f"/proc/{member}").exists() for member in members), "nobody is left behind"
     assert not (out / "result.json").exists()
 
@@ -173,7 +173,7 @@ def test_signals_stop_all_processes_at_one_iteration_and_the_run_goes_on_exactly
             _, errors = parent.communicate()
         assert parent.returncode == 128 + asked, errors
         assert f"Stopped by {asked.name}" in errors
-        assert "The same command goes on" in errors
+        assert "Run the same command again to resume" in errors
         assert "Traceback" not in errors
         assert not any(Path(f"/proc/{member}").exists() for member in members)
         assert checkpoints(out / "checkpoints")[0].name == f"iter_{(number + 1) * AGREE}.pth"
@@ -233,7 +233,7 @@ def test_a_port_in_use_is_an_error_before_anything_starts() -> None:
 @pytest.mark.parametrize(
     ("place", "error"),
     [
-        ((2, 2, "a:1"), "--node-rank 2: with 2 nodes it is 0 to 1"),
+        ((2, 2, "a:1"), "--node-rank 2: with 2 nodes, write 0 to 1"),
         ((2, 0, None), "2 nodes need --rendezvous HOST:PORT"),
         ((1, 0, "29500"), "write HOST:PORT"),
         ((1, 0, "host:0"), "write HOST:PORT"),

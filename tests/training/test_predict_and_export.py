@@ -32,7 +32,7 @@ from cissod_bench.training.build_config import build_config
 from cissod_bench.training.export import export_bundle, plain_config
 from cissod_bench.training.predict import Predictor, load_predictor
 from cissod_bench.training.runner import run_job
-from tests.engine.conftest import tiny_job
+from tests.tiny import tiny_job
 
 
 @pytest.fixture(scope="module")

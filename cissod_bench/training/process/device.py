@@ -1,4 +1,4 @@
-"""On which device a run trains, and with how many threads."""
+"""Device and number of threads of a run."""
 
 import contextlib
 import os
@@ -14,10 +14,10 @@ def pick_device(name: str, processes: int = 1) -> str:
 
     Args:
         name: "auto", "cuda" or "cpu".
-        processes: training processes on this machine, each of which needs a GPU of its own.
+        processes: training processes on this machine, each of which needs its own GPU.
 
     Raises:
-        UserError: not a device, or more GPUs than there are.
+        UserError: an unknown device, or too few GPUs.
     """
     if name not in ("auto", "cuda", "cpu"):
         raise unknown_name("device", name, ("auto", "cuda", "cpu"))
@@ -25,30 +25,30 @@ def pick_device(name: str, processes: int = 1) -> str:
         return "cpu"
     available = torch.cuda.device_count()
     if available == 0:
-        raise UserError("--device cuda: PyTorch finds no GPU; `cissod-bench doctor` says more.")
+        raise UserError("--device cuda: PyTorch finds no GPU. See `cissod-bench doctor`, or give --device cpu.")
     if processes > available:
-        raise UserError(f"--gpus {processes}: this machine has {available}. --device cpu takes processes without GPUs.")
+        raise UserError(f"--gpus {processes}: this machine has {available}. Give fewer, or --device cpu.")
     return "cuda"
 
 
 def default_threads(device: str, processes: int = 1) -> int:
-    """Threads for PyTorch's CPU operators: OMP_NUM_THREADS where it is set, else the usable cores shared out.
+    """Threads for PyTorch's CPU operators: OMP_NUM_THREADS if set, else an equal share of the usable cores.
 
-    The host of a GPU gets one: all that it computes itself are small tables, which more threads only wait for (on an
-    H100's host of 16 cores a tenth of a step).
+    The host of a GPU gets one thread: it only computes small tables, for which more threads cost time (on a 16-core
+    host of an H100 a tenth of a step).
 
     Args:
         device: "cuda" or "cpu".
         processes: training processes on this machine.
     """
-    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # OpenMP allows a list, one number a level
+    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # OpenMP allows a list, one number per level
     if given.isdecimal() and int(given) > 0:
         return int(given)
     return 1 if device == "cuda" else max(1, usable_cores() // processes)
 
 
 def usable_cores(limits: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Cores that this process may use: those of its affinity mask, or fewer where a control group limits their time.
+    """Cores that this process may use: those of its affinity mask, or fewer if a control group limits its CPU time.
 
     Args:
         limits: quota and period of the control group (version 2), in microseconds; "max" for no quota.

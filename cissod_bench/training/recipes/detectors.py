@@ -18,7 +18,7 @@ class Detector:
     """A detector preset.
 
     Attributes:
-        name: what the command line calls it.
+        name: name on the command line.
         title: one line for lists.
         model: configuration of mmdet's detector for a number of classes and of detections per image.
         test_scale: longest and shortest side of a test image in pixels, aspect ratio kept.

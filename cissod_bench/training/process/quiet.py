@@ -1,4 +1,4 @@
-"""What mmdet says while it is imported."""
+"""Imports of mmdet without its output."""
 
 import contextlib
 import io
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet_imports() -> Iterator[None]:
-    """Leave out what mmdet prints and warns of while it is imported: optional packages that nothing here needs."""
+    """Suppress what mmdet prints while it is imported, about optional packages that are not needed here."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -11,7 +11,7 @@ from torch import distributed, multiprocessing
 from cissod_bench.methods.registry import METHODS
 from cissod_bench.ssod.hooks.iteration import model_of
 from cissod_bench.training import runner as run
-from tests.engine.conftest import tiny_job
+from tests.tiny import tiny_job
 
 State = dict[str, torch.Tensor]
 

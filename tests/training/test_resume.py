@@ -28,7 +28,7 @@ from cissod_bench.ssod.stopping import stop_on_signals
 from cissod_bench.training import build_config as config
 from cissod_bench.training.job import Job
 from cissod_bench.training.runner import run_job
-from tests.engine import conftest
+from tests import tiny as tiny_runs
 
 OF_THE_MACHINE = ("time", "data_time", "memory", "images_per_second", "memory_mib")
 """Scalars that no two runs have in common."""
@@ -36,7 +36,7 @@ OF_THE_MACHINE = ("time", "data_time", "memory", "images_per_second", "memory_mi
 
 def tiny_job(tiny: Path, out: Path, **changes: Any) -> Job:
     """A tiny job that a forked process can evaluate: hotcoco's threads, once started, are not there in a fork."""
-    return conftest.tiny_job(tiny, out, **{"evaluator": "pycocotools", **changes})
+    return tiny_runs.tiny_job(tiny, out, **{"evaluator": "pycocotools", **changes})
 
 
 def in_child(action: Callable[[], Any]) -> int:
@@ -158,7 +158,7 @@ def test_a_signal_stops_with_a_checkpoint(
     assert [path.name for path in checkpoints(job.out / "checkpoints")] == ["iter_3.pth"]
     said = capfd.readouterr().err
     assert f"Stopped by {number.name} at iteration 3" in said
-    assert "The same command goes on from there" in said
+    assert "Run the same command again to resume from there" in said
 
 
 def test_a_stopped_run_goes_on_exactly(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

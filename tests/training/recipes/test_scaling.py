@@ -7,9 +7,9 @@ import pytest
 
 from cissod_bench.errors import UserError
 from cissod_bench.training.build_config import build_config
+from cissod_bench.training.recipes.scaling import scaled_length, scaled_momentum, scaled_optimizer
 from cissod_bench.training.run_plan import plan, plan_lines
-from cissod_bench.training.scaling import scaled_length, scaled_momentum, scaled_optimizer
-from tests.engine.conftest import tiny_job
+from tests.tiny import tiny_job
 
 
 def test_sgd_scales_linearly_and_says_where_that_ends() -> None:
@@ -17,7 +17,7 @@ def test_sgd_scales_linearly_and_says_where_that_ends() -> None:
     assert scaled_optimizer(recipe, 4.0) == {"type": "SGD", "lr": 0.04, "momentum": 0.9}
     assert scaled_optimizer(recipe, 1.0) == recipe
     assert scaled_optimizer(recipe, 16.0)["lr"] == pytest.approx(0.16)
-    with pytest.raises(UserError, match=r"17 times as many images.*shown to hold up to 16 times"):
+    with pytest.raises(UserError, match=r"17 times as many images.*known to hold up to 16 times"):
         scaled_optimizer(recipe, 17.0)
 
 
@@ -27,7 +27,7 @@ def test_adamw_scales_with_the_square_root_and_its_betas_with_it() -> None:
     assert scaled["betas"] == pytest.approx((0.6, 0.996))
     with pytest.raises(UserError, match="square root scaling rule of AdamW"):
         scaled_optimizer({"type": "AdamW", "lr": 1e-3}, 10.0)
-    with pytest.raises(UserError, match="No rule says how LARS scales"):
+    with pytest.raises(UserError, match="No scaling rule is known for LARS"):
         scaled_optimizer({"type": "LARS", "lr": 1e-3}, 2.0)
 
 

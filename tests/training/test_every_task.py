@@ -1,11 +1,12 @@
-"""Every method on every task: the configuration is built and two real steps are taken, on data of the task's kind.
+"""Every method on some task and every task with two methods: two real steps on data of the task's kind.
 
-Both registries are iterated: a new task or method is tested with no new test. Images are tiny and random, splits are
-drawn by the program, and the loop is the run's own with all its hooks, without evaluation.
+Both registries are iterated, so a new task or method is tested without a new test. Images are tiny and random, splits
+are selected by the program, and the loop is the run's own with all its hooks, without evaluation.
 """
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -24,12 +25,12 @@ from cissod_bench.ssod.hooks.iteration import model_of
 from cissod_bench.synthetic import shapes
 from cissod_bench.tasks.records import TASKS, VOC_CLASSES, Task
 from cissod_bench.tasks.registry import get_task
-from cissod_bench.training import detectors
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.job import Job, resolve_job
+from cissod_bench.training.recipes import detectors
 from cissod_bench.training.runner import QuietRunner, start_folder
 from cissod_bench.training.spec import RunSpec
-from tests.engine.conftest import TASK_FILE
+from tests.tiny import TASK_FILE
 
 COCO = sorted([*FROM_COCO, "sports ball"])
 SIDE = 64
@@ -66,11 +67,22 @@ def annotate(path: Path, root: Path, where: str, names: list[str], *, rare: set[
     path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
 
 
-@pytest.fixture(scope="module", params=[*TASKS, "own"])
+ALL_TASKS = [*TASKS, "own"]
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Tasks with methods, so that each method has a task and each task two methods."""
+    methods = list(METHODS)
+    number = max(len(methods), 2 * len(ALL_TASKS))
+    found = [(ALL_TASKS[index % len(ALL_TASKS)], methods[index % len(methods)]) for index in range(number)]
+    return sorted(found, key=lambda pair: ALL_TASKS.index(pair[0]))  # the data of a task is made once
+
+
+@pytest.fixture(scope="module")
 def task_data(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, Path, Path]]:
-    """What `--task` takes, the data root and the split of a task, drawn from data of its kind."""
+    """What `--task` takes, the data root and the split of a task, selected from data of its kind."""
     root = tmp_path_factory.mktemp(request.param)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shapes, "generate", partial(shapes.generate, train_images=40, val_images=4))
@@ -81,11 +93,11 @@ def task_data(
             selection = dataclasses.replace(task.selection, fraction=0.5)
             patch.setitem(TASKS, task.name, dataclasses.replace(task, selection=selection, group_limits=(1, 2)))
         name = str(root / "task.toml") if request.param == "own" else request.param
-        draw_split(get_task(name), root)
+        select_split(get_task(name), root)
         yield name, root, root / "split"
 
 
-def draw_split(task: Task, root: Path) -> None:
+def select_split(task: Task, root: Path) -> None:
     """Data of a task below the data root, and its split."""
     if task.files is None:
         make_embedded_split(task, root / "split", Variant())
@@ -162,7 +174,15 @@ def job_of(method: str, task_data: tuple[str, Path, Path], out: Path) -> Job:
     )
 
 
-@pytest.mark.parametrize("method", METHODS)
+def test_each_method_and_each_task_is_tried() -> None:
+    found = set(pairs())
+    assert {method for _, method in found} == set(METHODS)
+    methods_of = Counter(task for task, _ in found)
+    assert methods_of.keys() == set(ALL_TASKS)
+    assert min(methods_of.values()) >= 2
+
+
+@pytest.mark.parametrize(("task_data", "method"), pairs(), indirect=["task_data"])
 def test_two_steps(method: str, task_data: tuple[str, Path, Path], tmp_path: Path, tiny_detector: None) -> None:
     job = job_of(method, task_data, tmp_path / "run")
     config = build_config(job)
@@ -173,13 +193,13 @@ def test_two_steps(method: str, task_data: tuple[str, Path, Path], tmp_path: Pat
     started = [parameter.detach().clone() for parameter in model_of(runner).student.parameters()]
     runner.train()
 
-    frame, logged = model_of(runner), runner.message_hub.log_scalars
+    model, logged = model_of(runner), runner.message_hub.log_scalars
     for name in ("sup_loss_cls", "sup_loss_bbox", "sup_loss_rpn_cls", "unsup_loss_cls", "unsup_loss_rpn_cls"):
         values = logged[f"train/{name}"].data[0][-2:]
         assert len(values) == 2
         assert np.isfinite(values).all()
         assert (values > 0).all() or name == "sup_loss_bbox"
-    moved = [not torch.equal(before, after) for before, after in zip(started, frame.student.parameters(), strict=True)]
+    moved = [not torch.equal(before, after) for before, after in zip(started, model.student.parameters(), strict=True)]
     assert np.mean(moved) > 0.9
     assert runner.iter == 2
-    assert len(job.split.classes) == frame.student.roi_head.bbox_head.num_classes
+    assert len(job.split.classes) == model.student.roi_head.bbox_head.num_classes

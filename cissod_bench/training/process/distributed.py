@@ -1,8 +1,8 @@
-"""One run as several processes: who they are, and what they say to each other besides gradients.
+"""One run as several processes: their ranks, and what they exchange besides gradients.
 
-A process knows its place from the environment: torchrun's variables (which `launch.py` sets too), or Slurm's inside
-`srun`. The main process alone prints and writes the run folder; what it decides goes to the others. All processes need
-the run folder, and the data, under the same paths.
+A process learns its rank from the environment: from torchrun's variables (which `launch/torchrun.py` sets too), or from
+Slurm's inside `srun`. Only the main process prints and writes the run folder; its decisions are broadcast. All
+processes need the run folder and the data under the same paths.
 """
 
 import contextlib
@@ -19,14 +19,14 @@ from cissod_bench.errors import UserError
 
 T = TypeVar("T")
 PORT = 29500
-"""Where the processes of an `srun` meet unless MASTER_PORT says otherwise; torch.distributed's default."""
+"""Rendezvous port of the processes of an `srun` without MASTER_PORT; the default of torch.distributed."""
 
 
 def place_in_group(environment: Mapping[str, str]) -> tuple[int, int]:
-    """Number of this process, from 0, and of those that it was started together with: (0, 1) if it is alone."""
+    """Rank of this process and number of processes; (0, 1) for a single one."""
     if "RANK" in environment and "WORLD_SIZE" in environment:
         return int(environment["RANK"]), int(environment["WORLD_SIZE"])
-    # Of the job step: in a batch script and in an interactive shell it is 1, whatever the job has.
+    # The job step's number: in a batch script or an interactive shell it is 1, whatever the job has.
     if "SLURM_PROCID" in environment and int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
         return int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"])
     return 0, 1
@@ -36,7 +36,7 @@ def place_from_slurm(environment: Mapping[str, str]) -> dict[str, str]:
     """torchrun's variables for a process of an `srun`.
 
     Raises:
-        UserError: Slurm cannot say what the first node is called.
+        UserError: Slurm cannot name the first node.
     """
     nodes = environment.get("SLURM_STEP_NODELIST", environment.get("SLURM_NODELIST", ""))
     try:
@@ -54,10 +54,10 @@ def place_from_slurm(environment: Mapping[str, str]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def process_group(size: int, device: str) -> Iterator[None]:
-    """Be one of `size` processes: NCCL on GPUs, gloo on CPUs. Leave when the others are done as well.
+    """Join a group of `size` processes, with NCCL on GPUs and gloo on CPUs; leave together with the others.
 
     Raises:
-        UserError: the port is taken by another program, or the group does not come together.
+        UserError: another program uses the port, or the processes cannot connect.
     """
     if size == 1 or torch.distributed.is_initialized():
         yield
@@ -71,16 +71,16 @@ def process_group(size: int, device: str) -> Iterator[None]:
     except torch.distributed.DistNetworkError as error:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise UserError(
-            f"The processes cannot meet at {where} ({str(error).splitlines()[0]}). If another program has the port, "
-            "set MASTER_PORT to a free one."
+            f"The processes cannot connect at {where} ({str(error).splitlines()[0]}). If another program uses the "
+            "port, set MASTER_PORT to a free one."
         ) from error
-    yield  # after an error the group is left as it is: nobody may be there to take part
+    yield  # after an error the others may be gone, so nothing waits for them
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 
 def from_main(decide: Callable[[], T]) -> T:
-    """What the main process decides, on all processes; the others wait for it."""
+    """Let the main process decide, and return its decision on all processes."""
     values = [decide() if is_main_process() else None]
     broadcast_object_list(values)
     return values[0]  # type: ignore[return-value]
@@ -88,6 +88,6 @@ def from_main(decide: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def main_process_speaks(console: Path) -> Iterator[None]:
-    """What libraries print goes to a file on the main process and nowhere on the others."""
+    """Redirect what libraries print: to a file on the main process, to nowhere on the others."""
     with (console if is_main_process() else Path(os.devnull)).open("a") as file, contextlib.redirect_stdout(file):
         yield

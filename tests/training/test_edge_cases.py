@@ -14,8 +14,7 @@ from cissod_bench.splits.make import make_splits
 from cissod_bench.splits.plan import Variant
 from cissod_bench.tasks.registry import get_task
 from cissod_bench.training.runner import run_job
-from tests.engine.conftest import TASK_FILE, tiny_job
-from tests.engine.test_run import final_state
+from tests.tiny import TASK_FILE, final_state, tiny_job
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -45,23 +44,33 @@ def changed(tiny: Path, folder: Path, change: Change, groups: str) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def missing_class(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data in which a class has no box."""
+    groups = 'minority = ["dotted ball", "hollow triangle"]'
+    return changed(tiny, tmp_path_factory.mktemp("missing") / "data", a_class_without_boxes, groups)
+
+
+@pytest.fixture(scope="module")
+def single_class(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data of one class."""
+    return changed(tiny, tmp_path_factory.mktemp("single") / "data", one_class, "frequency = [1, 2]")
+
+
 def assert_finite(run: Path) -> None:
-    for name, value in final_state(run, 3).items():
+    for name, value in final_state(run, 2).items():
         assert not value.is_floating_point() or torch.isfinite(value).all(), name
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_class_that_nobody_labelled(method: str, tiny: Path, tmp_path: Path) -> None:
-    groups = 'minority = ["dotted ball", "hollow triangle"]'
-    folder = changed(tiny, tmp_path / "data", a_class_without_boxes, groups)
-    result = run_job(tiny_job(folder, tmp_path / "run", method=method, iterations=3))
+def test_a_class_that_nobody_labelled(method: str, missing_class: Path, tmp_path: Path) -> None:
+    result = run_job(tiny_job(missing_class, tmp_path / "run", method=method, iterations=2))
     assert (result.groups["min"].classes, result.groups["min"].without_ground_truth) == (2, 1)
     assert_finite(tmp_path / "run")
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_task_of_one_class(method: str, tiny: Path, tmp_path: Path) -> None:
-    folder = changed(tiny, tmp_path / "data", one_class, "frequency = [1, 2]")
-    result = run_job(tiny_job(folder, tmp_path / "run", method=method, iterations=3))
+def test_a_task_of_one_class(method: str, single_class: Path, tmp_path: Path) -> None:
+    result = run_job(tiny_job(single_class, tmp_path / "run", method=method, iterations=2))
     assert {name: group.classes for name, group in result.groups.items() if group.classes} == {"all": 1, "f": 1}
     assert_finite(tmp_path / "run")

@@ -19,43 +19,16 @@ from cissod_bench.methods.registry import METHODS
 from cissod_bench.results.record import load_result
 from cissod_bench.splits.make import make_splits
 from cissod_bench.splits.plan import Variant
-from cissod_bench.ssod.hooks.progress import ProgressHook
 from cissod_bench.ssod.metric import GroupAP
 from cissod_bench.ssod.model.teacher_student import TeacherStudent
 from cissod_bench.tasks.registry import get_task
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.config_diff import differences, is_path
-from cissod_bench.training.detectors import get_detector
-from cissod_bench.training.job import Job
 from cissod_bench.training.preflight import check_parts
+from cissod_bench.training.recipes.detectors import get_detector
+from cissod_bench.training.recipes.schedules import SCHEDULES
 from cissod_bench.training.runner import run_job
-from cissod_bench.training.schedules import SCHEDULES
-from tests.engine.conftest import tiny_job
-
-
-class Killed(Exception):
-    """The end of a process that had no time to say so."""
-
-
-def interrupted(job: Job, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    """Run a job that dies after so many iterations, the checkpoint of the last one written."""
-    original = ProgressHook.after_train_iter
-
-    def die(self: ProgressHook, runner: Any, *args: Any, **kwargs: Any) -> None:
-        original(self, runner, *args, **kwargs)
-        if (job.out / "checkpoints" / f"iter_{after}.pth").exists():
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ProgressHook, "after_train_iter", die)
-        with pytest.raises(Killed):
-            run_job(job)
-    assert not (job.out / "result.json").exists()
-
-
-def final_state(out: Path, iteration: int) -> dict[str, torch.Tensor]:
-    state = torch.load(out / "checkpoints" / f"iter_{iteration}.pth", weights_only=False)["state_dict"]
-    return dict(state)
+from tests.tiny import Killed, final_state, interrupted, tiny_job
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -207,7 +180,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny: Path, tmp_path: Path, monk
         return losses | {"sup_loss_cls": losses["sup_loss_cls"] * (float("nan") if self.iteration == 2 else 1.0)}
 
     monkeypatch.setattr(TeacherStudent, "loss_by_gt_instances", spoiled)
-    with pytest.raises(UserError, match=r"no longer finite at iteration 3: .*sup_loss_cls = nan"):
+    with pytest.raises(UserError, match=r"not finite at iteration 3: .*sup_loss_cls = nan"):
         run_job(tiny_job(tiny, tmp_path / "run"))
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["iter_1.pth", "iter_2.pth"]
     assert not (tmp_path / "run" / "result.json").exists()
@@ -243,7 +216,7 @@ def test_a_backbone_file_is_held_against_the_backbone_and_goes_into_the_key(
     with pytest.raises(UserError, match=r"the weight layer3.0.conv1.weight is missing. Give a ResNet-18"):
         check_parts(tiny_job(tiny, tmp_path / "other", backbone=file))
     torch.save({**state, f"{prefix}conv1.weight": torch.zeros(1)}, file)
-    with pytest.raises(UserError, match=r"conv1.weight has the shape \(1,\)"):
+    with pytest.raises(UserError, match=r"conv1.weight has shape \(1,\)"):
         check_parts(tiny_job(tiny, tmp_path / "other", backbone=file))
     file.write_text("not a checkpoint")
     with pytest.raises(UserError, match="not a PyTorch checkpoint"):

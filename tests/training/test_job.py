@@ -12,7 +12,7 @@ from cissod_bench.tasks.registry import TASKS
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.run_plan import plan, plan_lines
 from cissod_bench.training.validation import read_validation
-from tests.engine.conftest import tiny_job
+from tests.tiny import tiny_job
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,10 @@ def test_a_validation_file_without_a_class_is_refused(copy: Path, tmp_path: Path
 def test_blanks_around_class_names_do_not_matter(copy: Path, tmp_path: Path) -> None:
     """Objects365's files have trailing blanks."""
     file = copy / "val.json"
-    file.write_text(file.read_text().replace('"broken ring"', '"broken ring "'))
-    tiny_job(copy, tmp_path / "run")
+    before = file.read_text()
+    file.write_text(before.replace('"broken ring"', '"broken ring "'))
+    assert file.read_text() != before
+    assert "broken ring" in tiny_job(copy, tmp_path / "run").split.class_names
 
 
 def test_lvis_validation_images_are_named_by_their_address(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A run leaves the process as it found it, so that a notebook, or the next run in it, notices nothing."""
+"""Isolate a run, so that it does not affect a notebook or the next run in the same process."""
 
 import contextlib
 import multiprocessing
@@ -18,10 +18,10 @@ from cissod_bench.ssod.randomness import preserved_randomness
 
 @contextlib.contextmanager
 def isolated(threads: int) -> Iterator[None]:
-    """Put back what mmengine and torch change for the whole process: loggers, scopes, seeds, threads, environment.
+    """Restore what mmengine and torch change process-wide: loggers, scopes, seeds, threads, environment.
 
     Args:
-        threads: threads of PyTorch's CPU operators within the block.
+        threads: PyTorch's CPU threads within the block.
     """
     with contextlib.ExitStack() as stack:
         stack.callback(_restore_environment, dict(os.environ))
@@ -46,7 +46,7 @@ def _restore_environment(before: dict[str, str]) -> None:
 
 @contextlib.contextmanager
 def own_instances() -> Iterator[None]:
-    """mmengine keeps loggers, message hubs, visualizers and scopes by name, for ever: those of a run go with it."""
+    """Remove the loggers, message hubs, visualizers and scopes of a run, which mmengine keeps by name for ever."""
     kinds = [MMLogger, MessageHub, DefaultScope, *_with_subclasses(Visualizer)]
     before = {kind: dict(kind._instance_dict) for kind in kinds}
     try:

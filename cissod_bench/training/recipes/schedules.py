@@ -1,10 +1,10 @@
-"""How long a run trains. Everything else about optimisation belongs to the detector preset (`detectors.py`)."""
+"""Schedules: how long a run trains. All other optimisation settings belong to the detector (`detectors.py`)."""
 
 from dataclasses import dataclass
 
 from cissod_bench.errors import unknown_name
 from cissod_bench.tasks.registry import Task
-from cissod_bench.training.scaling import scaled_length
+from cissod_bench.training.recipes.scaling import scaled_length
 
 
 @dataclass(frozen=True)
@@ -12,11 +12,11 @@ class Schedule:
     """A schedule preset.
 
     Attributes:
-        name: what the command line calls it.
+        name: name on the command line.
         title: one line for lists.
-        fraction: part of the task's full number of iterations, None for a fixed number.
-        iterations: the fixed number, whatever the images in a step; None for a fraction.
-        evaluations: number of evaluations, evenly spread; the last one is the result.
+        fraction: fraction of the task's full length; None for a fixed number of iterations.
+        iterations: fixed number of iterations, whatever the batch; None for a fraction.
+        evaluations: number of evaluations, evenly spaced; the last one is the result.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Schedule:
     evaluations: int = 1
 
     def length(self, task: Task, scale: float = 1.0) -> int:
-        """Number of iterations on that task, with `scale` times as many images in a step as the recipe's."""
+        """Number of iterations on a task, with `scale` times as many images per step as in the recipe."""
         if self.iterations is not None:
             return self.iterations
         assert self.fraction is not None
@@ -38,14 +38,14 @@ SCHEDULES: dict[str, Schedule] = {
     for schedule in (
         Schedule(
             "paper",
-            "the task's full length, see `list tasks` (paper sec. 4.2: 180k on COCO and LVIS, 360k on Objects365)",
+            "the task's full length, see `list tasks` (paper sec. 4.2: 180k for COCO and LVIS, 360k for Objects365)",
             fraction=1.0,
             evaluations=10,
         ),
         Schedule(
-            "short", "a tenth of the full length: for development, marked as shortened in every table", fraction=0.1
+            "short", "a tenth of the full length, for development; marked as shortened in every table", fraction=0.1
         ),
-        Schedule("smoke", "three iterations: does everything work?", iterations=3),
+        Schedule("smoke", "three iterations, to check that everything works", iterations=3),
     )
 }
 
@@ -54,7 +54,7 @@ def get_schedule(name: str) -> Schedule:
     """The schedule of that name.
 
     Raises:
-        UserError: no such schedule.
+        UserError: unknown schedule.
     """
     if name not in SCHEDULES:
         raise unknown_name("schedule", name, SCHEDULES)
