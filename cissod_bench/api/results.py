@@ -171,7 +171,7 @@ def report(
     overwrite: bool = False,
     progress: Progress = iter,
 ) -> "Report":
-    """Make the leaderboard of finished runs, with the paper's numbers.
+    """Make the leaderboard of finished runs, with the paper's numbers beside those in its setting.
 
     Args:
         folders: run folders, or folders that contain them at any depth.
@@ -188,7 +188,7 @@ def report(
     Example:
         >>> import cissod_bench as cb
         >>> made = cb.report("runs", "report")
-        >>> [each.task for each in made.run_sets]
+        >>> [run_set.task for run_set in made.run_sets]
         ['shapes']
     """
     from cissod_bench.leaderboard.report import make_report, write_report

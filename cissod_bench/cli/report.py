@@ -50,7 +50,7 @@ def report(
         raise UserError(
             "No run of coco-split1, the task of the paper's ablations. Leave --ablation out to see all runs."
         )
-    for table in made.ablations if ablation else (*made.tables, *made.images):
+    for table in made.ablations if ablation else (*made.tables, *made.splits, *made.images):
         print_table(table)
     if written:
         typer.echo(f"Written: {', '.join(str(path) for path in written)}")

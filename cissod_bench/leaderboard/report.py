@@ -10,6 +10,7 @@ from cissod_bench.evaluation import METRICS
 from cissod_bench.io import write_bytes
 from cissod_bench.leaderboard.comparable import RunSet, comparable_run_sets
 from cissod_bench.leaderboard.intervals import Progress, image_intervals, intervals_table
+from cissod_bench.leaderboard.over_splits import over_splits
 from cissod_bench.leaderboard.page import html_page
 from cissod_bench.leaderboard.plots import class_ap, iterations, pseudo_labels, render
 from cissod_bench.leaderboard.series import (
@@ -35,6 +36,7 @@ class Report:
         run_sets: sets of comparable runs.
         tables: one for each set, in the same order.
         images: tables of the spread over images, one for each set; empty without bootstrap samples.
+        splits: means over splits, for sets that differ in their split alone.
         paper: the paper's tables next to what was measured, those of which a task was run.
         results: every number, one per row.
         rejected: files that were left out, with the reason.
@@ -43,6 +45,7 @@ class Report:
     run_sets: tuple[RunSet, ...]
     tables: tuple[Table, ...]
     images: tuple[Table, ...]
+    splits: tuple[Table, ...]
     paper: tuple[Table, ...]
     results: Table
     rejected: tuple[Rejected, ...]
@@ -100,6 +103,7 @@ def make_report(
         run_sets=tuple(run_sets),
         tables=tuple(tables),
         images=tuple(intervals_table(s, r, baseline) for s, r in zip(run_sets, intervals, strict=True) if r),
+        splits=tuple(over_splits(run_sets, metric=metric)),
         paper=tuple(found for found in paper if found is not None),
         results=tidy_table(run_sets),
         rejected=tuple(rejected),
@@ -116,13 +120,14 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
         UserError: one of the files exists with other content and `overwrite` is not given; nothing is written then.
     """
     plots = _plots(report.run_sets)
+    tables = (*report.tables, *report.splits, *report.images, *report.paper)
     content = {
         "report.md": _page(report, {f"{name}.png": title for name, (title, _) in plots.items()}).encode(),
-        "tables.tex": "\n".join(latex(table) for table in (*report.tables, *report.images, *report.paper)).encode(),
+        "tables.tex": "\n".join(latex(table) for table in tables).encode(),
         "results.csv": comma_separated(report.results).encode(),
         "results.json": json_text(report.results).encode(),
         "index.html": html_page(
-            report.run_sets, report.tables, (*report.images, *report.paper), report.rejected, out
+            report.run_sets, report.tables, (*report.splits, *report.images, *report.paper), report.rejected, out
         ).encode(),
         **{f"{name}.{kind}": data for name, (_, pictures) in plots.items() for kind, data in pictures.items()},
     }
@@ -138,7 +143,7 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
 
 def _page(report: Report, plots: Mapping[str, str]) -> str:
     parts = ["# Leaderboard\n", *(markdown(table) for table in report.tables)]
-    parts += [markdown(table) for table in report.images]
+    parts += [markdown(table) for table in (*report.splits, *report.images)]
     if plots:
         parts += ["## Plots\n", *(f"![{title}]({name})\n" for name, title in plots.items())]
     parts += [markdown(table) for table in report.paper]

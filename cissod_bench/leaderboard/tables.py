@@ -211,9 +211,9 @@ def _apart_notes(run_set: RunSet, others: Sequence[RunSet]) -> list[str]:
     notes = ["† Shortened schedule: not the length that the protocol asks for."] if run_set.shortened else []
     of_task = [other for other in others if other.task == run_set.task]
     if len(of_task) > 1 and of_task[0] is run_set:
-        notes.append(
-            f"Runs of this task that are not comparable are in {len(of_task) - 1} other tables, which say why."
-        )
+        count = len(of_task) - 1
+        where = "another table, which says" if count == 1 else f"{count} other tables, which say"
+        notes.append(f"Runs of this task that are not comparable are in {where} why.")
     elif len(of_task) > 1:
         reasons = "; ".join(differences(run_set, of_task[0]))
         notes.append(f"Not comparable with “{of_task[0].title}”: {reasons}.")

@@ -7,6 +7,7 @@ A method's version is raised when its results change. What the versions were:
 * all methods, 2: anchors and RoIs are sampled by another random selection (`ssod/model/sampling.py`), so the same seed
   trains another detector. The sums of gbs are products with one-hot matrices, which round differently, and its mean
   scores are the plain mean of a class's first 1,000 detections and a moving average only from there (`gbs/gbt.py`).
+  Its classes never seen take no share in the softmax of the weights (`gbs/gradient_matrix.py`).
 """
 
 from pathlib import Path

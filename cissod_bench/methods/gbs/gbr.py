@@ -159,12 +159,13 @@ class GradientReweightedFocalLoss(nn.Module):
             step = self.mean_rate * (samples > 0)
             self.mean_weight.add_(step * (total / samples.clamp(min=1.0) - self.mean_weight))
         if iteration >= self.warmup:
+            seen = self.seen > SEEN * self.mass
             targets = jacobi_targets(
                 self.matrix / self.mass.clamp(min=torch.finfo(torch.float32).tiny),
                 self.weights,
-                self.seen > SEEN * self.mass,
+                seen,
                 lowest=self.bounds[0],
                 highest=self.bounds[1],
             )
             self.class_logits.add_(self.rho * (targets.log() - self.class_logits))
-            self.weights.copy_(softmax_weights(self.class_logits))
+            self.weights.copy_(softmax_weights(self.class_logits, seen, self.bounds[1]))

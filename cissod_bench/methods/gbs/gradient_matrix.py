@@ -78,6 +78,17 @@ def gradient_ratio(matrix: Tensor, weights: Tensor) -> Tensor:
     return -matrix.diagonal() * weights / negative
 
 
-def softmax_weights(class_logits: Tensor) -> Tensor:
-    """Class weights of eq. (5): positive, with sum n + 1."""
-    return len(class_logits) * class_logits.softmax(dim=0)
+def softmax_weights(class_logits: Tensor, seen: Tensor, highest: float = 5.0) -> Tensor:
+    """Class weights of eq. (5), with sum n + 1 over the background and the classes that have been seen.
+
+    A class without gradients has no part in eqs. (3) and (4), so it takes no share of the sum: with one, all others
+    would be scaled down against their targets, and their gradient ratios would settle below 1.
+
+    Args:
+        class_logits: (n + 1,) a_i.
+        seen: (n + 1,) bool, see `jacobi_targets`.
+        highest: weight of a class that has not been seen.
+    """
+    counted = torch.cat([seen[:-1], torch.ones_like(seen[-1:])])
+    weights = len(class_logits) * class_logits.masked_fill(~counted, -torch.inf).softmax(dim=0)
+    return torch.where(counted, weights, torch.full_like(weights, highest))

@@ -64,8 +64,9 @@ class Naive:
             targets.append(min(max(target, 1 / 3), 5.0))
         targets.append(min(max(rest, 1 / 3), 1.0))
         self.a = [a + self.options["rho"] * (math.log(t) - a) for a, t in zip(self.a, targets, strict=True)]
-        total = sum(math.exp(a) for a in self.a)
-        self.w = [(N + 1) * math.exp(a) / total for a in self.a]
+        counted = {*self.seen, N}  # a class without gradients takes no share
+        total = sum(math.exp(self.a[i]) for i in counted)
+        self.w = [(N + 1) * math.exp(a) / total if i in counted else 5.0 for i, a in enumerate(self.a)]
 
 
 def a_batch(seed: int, count: int = 40, labels: list[int] | None = None) -> tuple[Tensor, Tensor, Tensor]:
