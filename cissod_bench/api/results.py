@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cissod_bench.leaderboard.comparison import Comparison
     from cissod_bench.leaderboard.report import Report
     from cissod_bench.results.collection import Results
+    from cissod_bench.results.external import Training
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
@@ -56,6 +57,88 @@ def evaluate(
         evaluator=evaluator,
         max_detections=max_detections,
     ).evaluation
+
+
+def state_training(
+    method: str,
+    detector: str,
+    iterations: int,
+    *,
+    schedule: str = "external",
+    options: Sequence[str] = (),
+    seed: int | None = None,
+    batch: str | None = None,
+    backbone: str | None = None,
+    precision: str | None = None,
+    padding: int | None = None,
+) -> "Training":
+    """What is stated about a training that another program did, from the texts of a command line.
+
+    Args:
+        method, detector, schedule: names; `iterations` the length.
+        options: of the method, as NAME=VALUE; numbers, booleans and null as in JSON.
+        seed: of the training.
+        batch: labelled and unlabelled images in a step, as "8+32".
+        backbone: file with the backbone's first weights, its SHA-256, or "none" for training from scratch.
+        precision: "fp32", "tf32", "bf16" or "fp16".
+        padding: sides of padded images are multiples of so many pixels.
+
+    Raises:
+        UserError: a text that cannot be read, or no such file.
+    """
+    from cissod_bench.errors import unknown_name
+    from cissod_bench.results.external import Training
+    from cissod_bench.results.run_key import NOT_STATED, PRECISIONS
+    from cissod_bench.training.recipes.detectors import DETECTORS
+    from cissod_bench.training.spec import parse_options
+
+    preset = DETECTORS.get(detector)
+    if precision is not None and precision not in PRECISIONS:
+        raise unknown_name("precision", precision, PRECISIONS)
+    return Training(
+        method=method,
+        detector=detector,
+        iterations=iterations,
+        schedule=schedule,
+        options={name: _value(text) for name, text in parse_options(options).items()},
+        seed=seed,
+        batch=None if batch is None else _batch(batch),
+        backbone=NOT_STATED if backbone is None else _backbone(backbone),
+        precision=precision,  # type: ignore[arg-type]  # checked above
+        padding=padding,
+        full_batch=None if preset is None else sum(preset.per_gpu) * preset.reference_gpus,
+    )
+
+
+def _value(text: str) -> Any:
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _batch(text: str) -> tuple[int, int]:
+    from cissod_bench.errors import UserError
+
+    parts = text.split("+")
+    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
+        raise UserError(f"--batch {text}: write labelled and unlabelled images in a step as 8+32.")
+    return int(parts[0]), int(parts[1])
+
+
+def _backbone(text: str) -> str | None:
+    import re
+
+    from cissod_bench.errors import UserError
+    from cissod_bench.io import sha256_file
+
+    if text == "none" or re.fullmatch("[0-9a-f]{64}", text):
+        return None if text == "none" else text
+    if not Path(text).is_file():
+        raise UserError(f"--backbone {text}: no such file. Give the file, its SHA-256, or none.")
+    return sha256_file(Path(text))
 
 
 def load_results(folders: AnyPath | Sequence[AnyPath]) -> "Results":

@@ -10,7 +10,7 @@ from cissod_bench.cli.options import DataRoot, Json
 from cissod_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from cissod_bench.evaluation import Evaluation
+    from cissod_bench.results.external import Scored
 
 
 def evaluate_predictions(
@@ -44,23 +44,58 @@ def evaluate_predictions(
     seed: Annotated[
         int | None, typer.Option(help="With --out: training seed. Runs with unknown seeds are never averaged.")
     ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-o", metavar="NAME=VALUE", help="With --out: an option of the method; repeatable."),
+    ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(metavar="LABELLED+UNLABELLED", help="With --out: images in a step over all GPUs, such as 8+32."),
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|SHA256|none",
+            help="With --out: the backbone's first weights, a file or its SHA-256; none for training from scratch.",
+        ),
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="With --out: fp32, tf32, bf16 or fp16.")] = None,
+    padding: Annotated[
+        int | None, typer.Option(min=1, help="With --out: sides of padded images are multiples of so many pixels.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score any detector's results on a task: AP over all classes and per class group.
 
-    Entries with an unknown image or class, a value that is not finite, or a negative score or size are errors that name
-    the entry. Nothing is skipped.
+    Detections with an unknown image or class, a value that is not finite, or a negative score or size are errors that
+    name the entry. Nothing is skipped. With --out, state what is known of the training: runs of an equal protocol stand
+    in one table, and what is not stated keeps them apart.
 
     Example: cissod-bench eval --predictions results.json --task coco-split1 --annotations instances_val2017.json
     """
+    from cissod_bench.api.results import state_training
     from cissod_bench.results import external
 
-    if out is not None and (split is None or method is None or iterations is None or detector is None):
-        raise UserError(
-            "--out writes a record for the leaderboard. Give --split, --method, --iterations and --detector too."
+    training = None
+    if out is not None:
+        if split is None or method is None or iterations is None or detector is None:
+            raise UserError(
+                "--out makes a record for the leaderboard: give --split, --method, --iterations and --detector."
+            )
+        if out.exists() and any(out.iterdir()):
+            raise UserError(f"{out}: the folder is not empty. Give another --out, or remove it first.")
+        training = state_training(
+            method,
+            detector,
+            iterations,
+            schedule=schedule,
+            options=option or (),
+            seed=seed,
+            batch=batch,
+            backbone=backbone,
+            precision=precision,
+            padding=padding,
         )
-    if out is not None and out.exists() and any(out.iterdir()):
-        raise UserError(f"{out}: the folder is not empty. Give another --out, or remove it.")
     scored = external.score(
         predictions,
         task,
@@ -70,18 +105,17 @@ def evaluate_predictions(
         evaluator=evaluator,
         max_detections=max_detections,
     )
-    if out is not None and method and iterations and detector:
-        external.record_scores(
-            scored, out, method=method, detector=detector, iterations=iterations, schedule=schedule, seed=seed
-        )
-    _show(scored.evaluation, scored.task.name, as_json)
+    if out is not None and training is not None:
+        external.record_scores(scored, out, training)
+    _show(scored, as_json)
     if out is not None and not as_json:
         typer.echo(f"Written: {out}")
 
 
-def _show(evaluation: "Evaluation", task: str, as_json: bool) -> None:
+def _show(scored: "Scored", as_json: bool) -> None:
     from cissod_bench.evaluation import METRICS
 
+    evaluation, task = scored.evaluation, scored.task.name
     metrics = evaluation.metrics()
     if as_json:
         sizes = {group: len(names) for group, names in evaluation.groups.items()}
@@ -93,18 +127,18 @@ def _show(evaluation: "Evaluation", task: str, as_json: bool) -> None:
 
     columns = (
         Column("group", "Group"),
-        Column("classes", "Classes"),
+        Column("classes", "Classes", kind="count"),
         *(Column(m, m, kind="reference") for m in METRICS),
     )
     rows = []
     for group, row in metrics.items():
-        cells = [Cell(None if value is None else 100 * value) for value in row.values()]
-        rows.append((Cell(group), Cell(str(len(evaluation.groups[group]))), *cells))
+        cells = [Cell(value) for value in row.values()]
+        rows.append((Cell(group), Cell(len(evaluation.groups[group])), *cells))
     rules = "LVIS" if evaluation.lvis else "COCO"
-    notes = (
-        (f"{evaluation.without_ground_truth} classes have no ground truth and are left out of the means.",)
-        if evaluation.without_ground_truth
-        else ()
-    )
+    notes = []
+    if evaluation.without_ground_truth:
+        notes.append(f"{evaluation.without_ground_truth} classes have no ground truth and are left out of the means.")
+    if scored.remark:
+        notes.append(scored.remark)
     caption = f"In percent; {rules} rules, {evaluation.max_detections} detections per image, {evaluation.evaluator}."
-    print_table(Table("eval", task, caption, columns, tuple(rows), ranked=0, notes=notes))
+    print_table(Table("eval", task, caption, columns, tuple(rows), ranked=0, notes=tuple(notes)))

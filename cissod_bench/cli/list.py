@@ -29,15 +29,21 @@ def methods(
         show_method(name, as_json)
         return
     rows = [
-        {"name": method.name, "family": method.family, "title": method.title, "citation": method.citation}
+        {
+            "name": method.name,
+            "version": method.version,
+            "family": method.family,
+            "title": method.title,
+            "citation": method.citation,
+        }
         for method in METHODS.values()
     ]
     for name, entry in user.installed().items():  # only named, since importing one takes seconds
         title = f"{entry.value}, of the installed package {user.package_of(entry)}"
         if name in METHODS:
             title = f"NOT USED, a built-in method has this name: {title}"
-        rows.append({"name": name, "family": "installed", "title": title, "citation": ""})
-    show(rows, ("name", "family", "title"), as_json)
+        rows.append({"name": name, "version": None, "family": "installed", "title": title, "citation": ""})
+    show(rows, ("name", "version", "family", "title"), as_json)
 
 
 def show_method(name: str, as_json: bool) -> None:
@@ -48,7 +54,7 @@ def show_method(name: str, as_json: bool) -> None:
     if as_json:
         print_json(method)
         return
-    typer.echo(f"{method['name']}: {method['title']}\n{method['citation']}\n")
+    typer.echo(f"{method['name']}, version {method['version']}: {method['title']}\n{method['citation']}\n")
     for option in method["options"]:
         typer.echo(f"-o {option['name']}={option['default']}    {option['type']}")
         typer.echo(textwrap.fill(option["about"], 100, initial_indent="    ", subsequent_indent="    "))
@@ -113,7 +119,8 @@ def show(rows: Sequence[dict[str, Any]], columns: Sequence[str], as_json: bool) 
     if as_json:
         print_json(rows)
         return
-    widths = [max(len(str(row[column])) for row in [*rows, {column: column}]) for column in columns]
-    for row in [{column: column for column in columns}, *rows]:
-        cells = (str(row[column]).ljust(width) for column, width in zip(columns, widths, strict=True))
+    lines = [list(columns), *(["" if row[column] is None else str(row[column]) for column in columns] for row in rows)]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         typer.echo("  ".join(cells).rstrip())

@@ -111,6 +111,7 @@ def print_made(made: "list[Made]", *, as_json: bool) -> None:
     import json
 
     from cissod_bench.splits.statistics import remarks
+    from cissod_bench.tasks.official import remark, train_sizes, unofficial
 
     if as_json:
         found = [
@@ -121,6 +122,7 @@ def print_made(made: "list[Made]", *, as_json: bool) -> None:
                 "counts": split.manifest.counts,
                 "health": split.statistics["health"],
                 "unmet_floors": split.statistics["unmet_floors"],
+                "unofficial": unofficial(split.manifest.task, train_sizes(split.manifest.source)),
             }
             for split in made
         ]
@@ -128,11 +130,12 @@ def print_made(made: "list[Made]", *, as_json: bool) -> None:
         return
     for split in made:
         counts = split.manifest.counts
+        other_data = remark(split.manifest.task, train_sizes(split.manifest.source))
         typer.echo(
             f"{split.folder}: {'unchanged' if split.unchanged else 'written'}, digest {split.manifest.digest[:12]}\n"
             f"  labelled   {counts['labeled_images']:>9,} images with {counts['labeled_boxes']:,} boxes "
             f"(D_m {counts['majority_images']:,}, D_s {counts['minority_images']:,})\n"
             f"  unlabelled {counts['unlabeled_images']:>9,} images"
             + (f"\n  validation {counts['validation_images']:>9,} images" if counts["validation_images"] else "")
-            + "".join(f"\n  {remark}" for remark in remarks(split.statistics))
+            + "".join(f"\n  {line}" for line in [*remarks(split.statistics), *filter(None, [other_data])])
         )

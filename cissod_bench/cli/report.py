@@ -7,6 +7,7 @@ import typer
 
 from cissod_bench.cli.console import print_table, resampling
 from cissod_bench.cli.options import Json
+from cissod_bench.errors import UserError
 
 
 def report(
@@ -21,12 +22,12 @@ def report(
     baseline: Annotated[str, typer.Option(help="Method that the significance marks compare with.")] = "soft-teacher",
     ablation: Annotated[
         bool,
-        typer.Option("--ablation", help="Print the paper's ablations (Tables 4 and 5) with our rows next to theirs."),
+        typer.Option("--ablation", help="Print the paper's ablations, Tables 4 and 5, next to runs in its setting."),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files of an earlier report.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write the leaderboard of finished runs, with the paper's numbers next to them.
+    """Write the leaderboard of finished runs, with the paper's numbers next to those in the paper's setting.
 
     A table holds only runs with the same task, protocol, split, schedule, detector and evaluator; its caption says how
     it differs from the others. Means are over training seeds, and only where every method has all seeds. Damaged and
@@ -45,6 +46,10 @@ def report(
     if as_json:
         typer.echo(json_text(made.results), nl=False)
         return
+    if ablation and not made.ablations:
+        raise UserError(
+            "No run of coco-split1, the task of the paper's ablations. Leave --ablation out to see all runs."
+        )
     for table in made.ablations if ablation else (*made.tables, *made.images):
         print_table(table)
     if written:

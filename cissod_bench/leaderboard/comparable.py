@@ -5,18 +5,21 @@ Rules:
    the same task name the fields in which they differ.
 2. A row is the mean over training seeds, of runs that agree in everything else. The seeds of a table are those that any
    of its rows has. If a row lacks one of them it is not averaged: its runs are listed one by one.
-3. A run whose training seed is unknown, and two runs with the same seed and different numbers, are also listed one by
-   one.
+3. A run whose training seed is unknown, two runs with the same seed and different numbers, and two seeds with the same
+   numbers are also listed one by one.
 4. Runs that are listed one by one have no rank.
+5. Two versions of a method are two rows, and so are two records of which one does not say its version.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cissod_bench.io import canonical_json
+from cissod_bench.leaderboard.names import DEFAULT, distinguish, flat_texts, unique_names
+from cissod_bench.leaderboard.provenance import provenance_notes
 from cissod_bench.results.record import Result
 from cissod_bench.results.run_key import RunKey, comparison_fields, replicate_key
 from cissod_bench.splits.statistics import GROUP_ORDER
@@ -56,19 +59,28 @@ class Row:
         options: the options that differ from the defaults of the method.
         runs: by training seed.
         problem: why the runs are not averaged, empty for a regular row.
+        distinction: what tells the row from another one with the same method and options: its version, or the
+            defaults of its options.
     """
 
     method: str
     options: Mapping[str, Any]
     runs: tuple[Run, ...]
     problem: str = ""
+    distinction: str = ""
 
     @property
     def label(self) -> str:
         """The method with its changed options, and the seed if the run is listed by itself."""
         options = ", ".join(f"{name}={canonical_json(value)}" for name, value in sorted(self.options.items()))
         label = f"{self.method} ({options})" if options else self.method
+        label = f"{label}, {self.distinction}" if self.distinction else label
         return f"{label}, seed {self.seeds[0]}" if self.problem and self.seeds else label
+
+    @property
+    def version(self) -> int | None:
+        """Version of the method, None where the records do not say it."""
+        return self.runs[0].result.key.method_version
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -95,12 +107,16 @@ class RunSet:
         groups: class groups, "all" first.
         rows: regular rows by descending AP of all classes, then the others.
         notes: what readers must know about the rows.
+        distinction: field -> text of what tells the set from the others of its task (`names.py`).
+        name: part of file names and labels, unique in a report.
     """
 
     fields: Mapping[str, Any]
     groups: tuple[str, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+    distinction: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
 
     @property
     def task(self) -> str:
@@ -114,10 +130,12 @@ class RunSet:
 
     @property
     def title(self) -> str:
-        """One line: task, protocol, schedule."""
+        """One line: task, protocol, schedule, and what tells the set from the others of the task."""
         length = f"{self.fields['schedule']} schedule, {self.fields['iterations']:,} iterations"
         mark = ", shortened" if self.shortened else ""
-        return f"{self.task} (protocol {self.fields['protocol']}), {length}{mark}"
+        known = ("protocol", "schedule", "iterations", "shortened")
+        more = "".join(f", {name} {text}" for name, text in self.distinction.items() if name not in known)
+        return f"{self.task} (protocol {self.fields['protocol']}), {length}{mark}{more}"
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -143,21 +161,24 @@ def comparable_run_sets(results: Iterable[tuple[Path, Result]]) -> list[RunSet]:
         fields = comparison_fields(result.key) | {"ground_truth": result.annotations_digest, "class_groups": sizes}
         by_key.setdefault(canonical_json(fields), []).append(Run(path, result))
     run_sets = [_run_set(by_key[key]) for key in sorted(by_key)]
-    return sorted(run_sets, key=lambda run_set: (run_set.task, run_set.shortened, -run_set.fields["iterations"]))
+    run_sets.sort(key=lambda run_set: (run_set.task, run_set.shortened, -run_set.fields["iterations"]))
+    of_sets = [run_set.fields for run_set in run_sets]
+    distinctions = distinguish(of_sets)
+    names = unique_names(of_sets, distinctions)
+    return [
+        replace(run_set, distinction=distinction, name=name)
+        for run_set, distinction, name in zip(run_sets, distinctions, names, strict=True)
+    ]
 
 
 def differences(one: RunSet, other: RunSet) -> list[str]:
     """Why two sets of runs are not one: the fields that differ, as "schedule: short here, paper there"."""
+    here, there = flat_texts(one.fields), flat_texts(other.fields)
     return [
-        f"{name}: {_short(one.fields[name])} here, {_short(other.fields[name])} there"
-        for name in one.fields
-        if one.fields[name] != other.fields[name]
+        f"{name}: {here.get(name, DEFAULT)} here, {there.get(name, DEFAULT)} there"
+        for name in dict.fromkeys([*here, *there])
+        if here.get(name) != there.get(name)
     ]
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return f"{text[:12]}…" if len(text) > 24 else text
 
 
 def _run_set(runs: Sequence[Run]) -> RunSet:
@@ -168,17 +189,20 @@ def _run_set(runs: Sequence[Run]) -> RunSet:
     regular: list[Row] = []
     apart: list[Row] = []
     notes: list[str] = []
+    distinctions = _distinctions([members[0].result.key for members in replicates.values()])
     for key in sorted(replicates):
         members = sorted(replicates[key], key=lambda run: (_seed_order(run.result.key), str(run.path)))
         members, repeated = _without_copies(members)
         notes += [f"{run.path}: the same run with the same numbers is counted once." for run in repeated]
         problem = _problem(members, {seed for seed in expected if seed is not None})
         method, options = _method_name(members[0].result.key), members[0].result.key.method_options
+        row = Row(method, options, tuple(members), distinction=distinctions[key])
         if problem:
-            apart += [Row(method, options, (run,), problem) for run in members]
-            notes.append(f"{Row(method, options, ()).label}: {problem}; its runs are not averaged and not ranked.")
+            apart += [replace(row, runs=(run,), problem=problem) for run in members]
+            notes.append(f"{row.label}: {problem}; its runs are not averaged and not ranked.")
         else:
-            regular.append(Row(method, options, tuple(members)))
+            regular.append(row)
+        notes += provenance_notes(row.label, [run.result for run in members])
     regular.sort(key=lambda row: (-(_rank_value(row)), row.label))
     result = runs[0].result
     groups = tuple(sorted(result.groups, key=lambda group: (group != "all", _group_order(group), group)))
@@ -194,6 +218,26 @@ def _method_name(key: RunKey) -> str:
     return key.method if key.method_digest is None else f"{key.method}@{key.method_digest[:8]}"
 
 
+def _distinctions(keys: Sequence[RunKey]) -> dict[str, str]:
+    """Replicate key -> what tells a row from others with the same method and changed options; mostly nothing."""
+    alike: dict[str, list[RunKey]] = {}
+    for key in keys:
+        alike.setdefault(canonical_json([_method_name(key), key.method_options]), []).append(key)
+    found = {}
+    for group in alike.values():
+        versions = {key.method_version for key in group}
+        for key in group:
+            words = []
+            if len(versions) > 1:
+                words.append("version not recorded" if key.method_version is None else f"version {key.method_version}")
+            peers = [peer.resolved_options or {} for peer in group if peer.method_version == key.method_version]
+            own = key.resolved_options or {}
+            different = sorted(name for name in own if any(peer.get(name) != own[name] for peer in peers))
+            words += [f"{name}={canonical_json(own[name])}" for name in different]
+            found[replicate_key(key)] = ", ".join(words)
+    return found
+
+
 def _problem(members: Sequence[Run], expected: set[int]) -> str:
     seeds = [run.result.key.train_seed for run in members]
     if None in seeds:
@@ -201,10 +245,26 @@ def _problem(members: Sequence[Run], expected: set[int]) -> str:
     twice = sorted({seed for seed in seeds if seed is not None and seeds.count(seed) > 1})
     if twice:
         return f"two runs with training seed {twice[0]} have different numbers"
+    equal = _equal_seeds(members)
+    if equal:
+        return f"training seeds {equal[0]} and {equal[1]} have the same numbers to the last bit, as a copy would"
     missing = sorted(expected.difference(seeds))
     if missing:
         return f"training seed {', '.join(map(str, missing))} is missing, which other rows of this table have"
     return ""
+
+
+def _equal_seeds(members: Sequence[Run]) -> tuple[int | None, int | None] | None:
+    """Two training seeds with identical metrics. Detectors that found nothing are equal without being copies."""
+    seen: dict[str, int | None] = {}
+    for run in members:
+        metrics = run.result.metrics
+        if any(value for values in metrics.values() for value in values.values()):
+            seed, text = run.result.key.train_seed, canonical_json(metrics)
+            if text in seen:
+                return seen[text], seed
+            seen[text] = seed
+    return None
 
 
 def _without_copies(members: Sequence[Run]) -> tuple[list[Run], list[Run]]:

@@ -90,15 +90,15 @@ def comparison_table(comparison: Comparison, *, classes: bool = False) -> Table:
         Column("difference", "B - A", "", "difference"),
         Column("low", "low", "95 % interval", "difference"),
         Column("high", "high", "95 % interval", "difference"),
-        Column("significant", ""),
+        Column("significant", "", kind="flag"),
     )
     cells = tuple(
         (
             Cell(name),
-            Cell(100 * one.value),
-            Cell(100 * two.value),
-            *(Cell(100 * value) for value in (difference.value, difference.low, difference.high)),
-            Cell("*" if difference.excludes_zero else ""),
+            Cell(one.value),
+            Cell(two.value),
+            *(Cell(value) for value in (difference.value, difference.low, difference.high)),
+            Cell(bool(difference.excludes_zero)),
         )
         for name, (one, two, difference) in known
     )

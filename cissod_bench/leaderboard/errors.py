@@ -65,9 +65,9 @@ def errors_of(run: Path, *, annotations: Path | None = None, min_score: float = 
 
 def error_table(found: RunErrors) -> Table:
     """Errors by group and type, and what AP50 would gain."""
-    columns = (Column("group", "Group"), *(Column(name, name) for name in ERROR_TYPES))
-    rows = [(Cell(group), *(Cell(f"{value:,}") for value in row.values())) for group, row in found.counts.items()]
-    rows.append((Cell("AP50 gained"), *(Cell(f"{100 * found.gain[name]:.1f}") for name in ERROR_TYPES)))
+    columns = (Column("group", "Group"), *(Column(name, name, kind="count") for name in ERROR_TYPES))
+    rows = [(Cell(group), *map(Cell, row.values())) for group, row in found.counts.items()]
+    rows.append((Cell("AP50 gained"), *(Cell(float(found.gain[name])) for name in ERROR_TYPES)))
     caption = "Number of errors; last row: points of AP50 (all classes) if the errors of a type were mended."
     return Table("errors", f"{found.run}: errors", caption, columns, tuple(rows), ranked=0)
 
@@ -76,11 +76,14 @@ def confusion_table(found: RunErrors) -> Table:
     """What the objects of each group are taken for, in percent."""
     outcomes = ["correct", "within", *found.confusion, "background"]
     titles = {"correct": "right class", "within": "same group"}
-    columns = (Column("group", "Objects of"), *(Column(name, titles.get(name, name)) for name in outcomes))
+    columns = (
+        Column("group", "Objects of"),
+        *(Column(name, titles.get(name, name), kind="reference") for name in outcomes),
+    )
     body = tuple(
         (
             Cell(group),
-            *(Cell(f"{100 * row[name] / max(sum(row.values()), 1):.1f}" if name in row else None) for name in outcomes),
+            *(Cell(row[name] / max(sum(row.values()), 1) if name in row else None) for name in outcomes),
         )
         for group, row in found.confusion.items()
     )

@@ -74,7 +74,8 @@ def image_intervals(
             of_row.append(np.mean([ap(weights) for ap in runs], axis=0))
     sampled = [np.stack(of_row) for of_row in resampled]
     members = group_members(results[0], rows[0].runs[0].path.parent, truth)
-    base = next((i for i, row in enumerate(rows) if row.method == baseline and not row.options), None)
+    of_baseline = [i for i, row in enumerate(rows) if row.method == baseline and not row.options]
+    base = max(of_baseline, key=lambda i: rows[i].version or 0, default=None)  # the newest version
     return tuple(
         IntervalRow(
             label=row.label,
@@ -154,7 +155,7 @@ def intervals_table(run_set: RunSet, rows: tuple[IntervalRow, ...], baseline: st
         body.append(tuple(cells))
     note = f"* differs from {baseline}: the interval of the difference excludes zero."
     return Table(
-        name=f"{run_set.task}-{run_set.fields['split_digest'][:8]}-{run_set.fields['schedule']}-images",
+        name=f"{run_set.name}-images",
         title=f"{run_set.title}: spread over validation images",
         caption="AP in percent and half width of its 95 % interval, bootstrap over images, paired between rows.",
         columns=tuple(columns),
@@ -167,4 +168,4 @@ def intervals_table(run_set: RunSet, rows: tuple[IntervalRow, ...], baseline: st
 def _value_and_half(found: Interval | None, mark: str = "") -> list[Cell]:
     if found is None:
         return [Cell(None), Cell(None)]
-    return [Cell(100 * found.value, mark=mark), Cell(100 * (found.high - found.value))]
+    return [Cell(found.value, mark=mark), Cell(found.high - found.value)]

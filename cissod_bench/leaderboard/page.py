@@ -176,6 +176,7 @@ def _run(row: Row, run: Run, out: Path) -> dict[str, Any]:
         "folder": str(run.path.parent),
         "training seed": "unknown" if result.key.train_seed is None else result.key.train_seed,
         "split": result.split or "",
+        "method version": "not recorded" if row.version is None else row.version,
         "package version": result.package_version,
         "timing": ", ".join(f"{name} {seconds:.0f} s" for name, seconds in sorted(result.timing.items())),
         "GPU memory": "" if result.gpu_memory_mib is None else f"{result.gpu_memory_mib:.0f} MiB",

@@ -19,7 +19,7 @@ class PaperRow:
 
     Attributes:
         label: the row's name as printed, without the citation.
-        method: our name for it, None where this benchmark has no such method or the row is a variant of gbs.
+        method: its name in this benchmark, None where this benchmark has no such method or the row is a variant of gbs.
         ap: AP in percent by group.
     """
 
@@ -151,9 +151,6 @@ INCONSISTENT = frozenset({
     (5, "coco-split1", "LabelMatch"),  # 25.9 printed, 26.13 computed
 })  # fmt: skip
 """(table, task, label) of rows whose printed `all` is not the mean over classes of their `maj` and `min`."""
-
-NEAREST = {"shapes": "coco-split1", "shapes-lt": "lvis"}
-"""Embedded tasks repeat the scenario of a task on a small scale: they are shown next to it, without a difference."""
 
 
 def comparison_table(task: str) -> PaperTable | None:

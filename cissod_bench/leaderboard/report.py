@@ -35,7 +35,7 @@ class Report:
         run_sets: sets of comparable runs.
         tables: one for each set, in the same order.
         images: tables of the spread over images, one for each set; empty without bootstrap samples.
-        paper: the paper's tables next to our numbers.
+        paper: the paper's tables next to what was measured, those of which a task was run.
         results: every number, one per row.
         rejected: files that were left out, with the reason.
     """
@@ -50,7 +50,7 @@ class Report:
     @property
     def ablations(self) -> tuple[Table, ...]:
         """The paper's Tables 4 and 5."""
-        return self.paper[3:]
+        return tuple(table for table in self.paper if table.name in ("paper-4", "paper-5"))
 
 
 def make_report(
@@ -66,7 +66,7 @@ def make_report(
 
     Args:
         folders: run folders, or folders that hold them.
-        metric: what the tables of our runs show, one of `evaluation.METRICS`.
+        metric: what the tables of the runs show, one of `evaluation.METRICS`.
         samples: bootstrap samples over images for the intervals and the marks of difference; 0: none.
         baseline: method that the others are compared with.
         variants: see `tables.paper_table`; with them the paper's ablations, Tables 4 and 5, are shown as well.
@@ -94,11 +94,13 @@ def make_report(
             note = f"* differs from {baseline} by more than another set of validation images would explain (95 %)."
             table = replace(table, notes=(*table.notes, note))
         tables.append(table)
+    numbers = (1, 2, 3, 4, 5) if variants else (1, 2, 3)
+    paper = [paper_table(number, run_sets, variants) for number in numbers]
     return Report(
         run_sets=tuple(run_sets),
         tables=tuple(tables),
         images=tuple(intervals_table(s, r, baseline) for s, r in zip(run_sets, intervals, strict=True) if r),
-        paper=tuple(paper_table(number, run_sets, variants) for number in ((1, 2, 3, 4, 5) if variants else (1, 2, 3))),
+        paper=tuple(found for found in paper if found is not None),
         results=tidy_table(run_sets),
         rejected=tuple(rejected),
     )
@@ -148,14 +150,20 @@ def _page(report: Report, plots: Mapping[str, str]) -> str:
 
 
 def _provenance(run_sets: Sequence[RunSet]) -> str:
-    lines = ["## Runs", "", "| Task | Row | Seed | Package | Folder |", "| :-- | :-- | --: | :-- | :-- |"]
+    lines = [
+        "## Runs",
+        "",
+        "| Task | Row | Seed | Version | Package | Folder |",
+        "| :-- | :-- | --: | --: | :-- | :-- |",
+    ]
     for run_set in run_sets:
         for row in run_set.rows:
             for run in row.runs:
                 seed = run.result.key.train_seed
                 shown = "unknown" if seed is None else seed
-                version = run.result.package_version
-                lines.append(f"| {run_set.task} | {row.label} | {shown} | {version} | {run.path.parent} |")
+                version = "not recorded" if row.version is None else row.version
+                package = run.result.package_version
+                lines.append(f"| {run_set.task} | {row.label} | {shown} | {version} | {package} | {run.path.parent} |")
     return "\n".join(lines) + "\n"
 
 
@@ -165,7 +173,7 @@ def _plots(run_sets: Sequence[RunSet]) -> dict[str, tuple[str, dict[str, bytes]]
     for run_set in run_sets:
         digest = str(run_set.fields["split_digest"])
         split = f"{run_set.task}-{digest[:8]}"
-        name = f"{split}-{run_set.fields['schedule']}-{run_set.fields['iterations']}"
+        name = run_set.name
         statistics = split_statistics(run_set)
         if statistics is not None and f"{split}-distribution" not in found:
             title = f"Class distribution of {run_set.task}, split {digest[:12]} (Fig. 4 of the paper)"

@@ -1,12 +1,14 @@
 """Tables whose cells know their meaning, so that every writer presents the same content."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Kind = Literal["rank", "text", "metric", "reference", "difference"]
+Kind = Literal["rank", "text", "count", "metric", "reference", "difference", "flag"]
+Value = str | float | int | bool | list[Any] | dict[str, Any] | None
+"""What a cell holds, as JSON has it. A float is a fraction: people read it in percent, programs as it is."""
 
 
 @dataclass(frozen=True)
@@ -17,8 +19,8 @@ class Column:
         name: unique in the table, for programs.
         title: heading.
         over: upper heading, shared with adjacent columns.
-        kind: "metric" columns hold our numbers (larger is better; the best and second-best are marked), "reference"
-            columns the numbers of others, "difference" columns ours minus theirs.
+        kind: "metric" columns hold what was measured (larger is better; the best and second-best are marked),
+            "reference" columns other numbers, "difference" columns a difference, "flag" columns true or false.
     """
 
     name: str
@@ -29,12 +31,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A value: text, or a number in percent points with the standard deviation over seeds where there are several.
+    """A value, with the standard deviation over seeds where there are several.
 
     `mark` is printed after the value; the notes of the table explain it.
     """
 
-    value: str | float | None
+    value: Value
     std: float | None = None
     mark: str = ""
 
@@ -65,12 +67,16 @@ class Table:
         """The unrounded values by column name; `NAME_std` after a column that has spreads."""
         import pandas as pd
 
-        content: dict[str, list[str | float | None]] = {}
+        content: dict[str, pd.Series[Any]] = {}
         for index, column in enumerate(self.columns):
             cells = [row[index] for row in self.rows]
-            content[column.name] = [cell.value for cell in cells]
+            values = [cell.value for cell in cells]
+            # Whole numbers and booleans stay what they are beside missing ones.
+            content[column.name] = pd.Series(values, dtype="object")
+            if not any(type(value) in (int, bool) for value in values):
+                content[column.name] = content[column.name].infer_objects()
             if any(cell.std is not None for cell in cells):
-                content[f"{column.name}_std"] = [cell.std for cell in cells]
+                content[f"{column.name}_std"] = pd.Series([cell.std for cell in cells], dtype="float64")
         return pd.DataFrame(content)
 
     def place(self, row: int, column: int) -> int | None:
@@ -86,5 +92,5 @@ class Table:
 
 
 def shown(cell: Cell) -> float | None:
-    """The number as printed, with one decimal."""
-    return round(cell.value, 1) if isinstance(cell.value, float) else None
+    """The number as printed: in percent, with one decimal."""
+    return round(100 * cell.value, 1) if isinstance(cell.value, float) else None

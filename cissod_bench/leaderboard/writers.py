@@ -1,23 +1,35 @@
-"""A table as Markdown, CSV, LaTeX, HTML or JSON: pure functions that always give the same text for the same table."""
+"""A table as Markdown, CSV, LaTeX, HTML or JSON: pure functions that always give the same text for the same table.
+
+One rule for units: AP and its like are percentages in what people read (terminal, Markdown, LaTeX, HTML, plots), and
+fractions in what programs read (CSV, JSON, records).
+"""
 
 import html
 import json
 from collections.abc import Callable, Iterator
 
-from cissod_bench.leaderboard.table import Cell, Column, Table
+from cissod_bench.io import canonical_json
+from cissod_bench.leaderboard.table import Cell, Column, Table, Value
 
 MISSING = "–"
 
 
 def number(column: Column, cell: Cell) -> str:
-    """A cell for human readers: one decimal, differences with their sign, the spread after ±."""
-    if cell.value is None:
-        return MISSING
-    if isinstance(cell.value, str):
-        return cell.value
-    sign = "+" if column.kind == "difference" else ""
-    text = f"{cell.value:{sign}.1f}"
-    return f"{text if cell.std is None else f'{text} ± {cell.std:.1f}'}{cell.mark}"
+    """A cell for human readers: percent with one decimal, differences with their sign, the spread after ±."""
+    match cell.value:
+        case None:
+            return "" if column.kind == "rank" else MISSING
+        case str(text):
+            return text
+        case bool(flag):
+            return "*" if flag else ""
+        case int(count):
+            return f"{count:,}"
+        case float(fraction):
+            text = f"{100 * fraction:{'+' if column.kind == 'difference' else ''}.1f}"
+            return f"{text if cell.std is None else f'{text} ± {100 * cell.std:.1f}'}{cell.mark}"
+        case other:
+            return canonical_json(other)
 
 
 def markdown(table: Table) -> str:
@@ -41,8 +53,17 @@ def markdown(table: Table) -> str:
 
 
 def comma_separated(table: Table) -> str:
-    """CSV with column names in the first line and unrounded numbers; a missing number is an empty field."""
-    return table.to_frame().to_csv(index=False, lineterminator="\n")
+    """CSV with column names in the first line and unrounded fractions; a missing value is an empty field.
+
+    Booleans are `true` and `false`; a list or an object is its JSON.
+    """
+    import pandas as pd
+
+    frame = table.to_frame()
+    for name in frame.columns[[str(kind) == "object" for kind in frame.dtypes]]:
+        values = [canonical_json(value) if isinstance(value, bool | list | dict) else value for value in frame[name]]
+        frame[name] = pd.Series(values, dtype="object")  # otherwise whole numbers beside missing ones become floats
+    return frame.to_csv(index=False, lineterminator="\n")
 
 
 def latex(table: Table) -> str:
@@ -87,7 +108,7 @@ def html_table(table: Table) -> str:
         texts = []
         for index, (column, cell) in enumerate(zip(table.columns, cells, strict=True)):
             text = marks[table.place(row, index)] % html.escape(number(column, cell))
-            order = f' data-order="{_exact(cell.value)}"' if isinstance(cell.value, float) else ""
+            order = f' data-order="{cell.value!r}"' if type(cell.value) in (int, float) else ""
             texts.append(f"<td{order}>{text}</td>")
         lines.append(f"<tr>{''.join(texts)}</tr>")
     lines += ["</tbody>", "</table>"]
@@ -97,16 +118,19 @@ def html_table(table: Table) -> str:
 
 
 def json_text(table: Table) -> str:
-    """JSON: title, caption, notes, and a list of rows by column name; `NAME_std` for a value with a spread."""
+    """JSON: title, notes, and a list of rows by column name, AP in [0, 1]; `NAME_std` for a value with a spread.
+
+    The caption is left out, since it is about percentages.
+    """
     rows = []
     for cells in table.rows:
-        row: dict[str, str | float | None] = {}
+        row: dict[str, Value] = {}
         for column, cell in zip(table.columns, cells, strict=True):
             row[column.name] = cell.value
             if cell.std is not None:
                 row[f"{column.name}_std"] = cell.std
         rows.append(row)
-    content = {"name": table.name, "title": table.title, "caption": table.caption, "notes": table.notes, "rows": rows}
+    content = {"name": table.name, "title": table.title, "notes": table.notes, "rows": rows}
     return json.dumps(content, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
@@ -122,10 +146,6 @@ WRITERS: dict[str, Callable[[Table], str]] = {
 
 def _pipe(texts: list[str]) -> str:
     return f"| {' | '.join(texts)} |"
-
-
-def _exact(value: str | float | None) -> str:
-    return "" if value is None else value if isinstance(value, str) else repr(value)
 
 
 def _spans(columns: tuple[Column, ...]) -> Iterator[tuple[str, int, int]]:

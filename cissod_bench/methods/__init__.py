@@ -18,7 +18,9 @@ def names() -> list[str]:
 
 
 def describe(name: str) -> dict[str, Any]:
-    """A method's `name`, `family`, `title`, `citation` and `options`, each with `name`, `type`, `default` and `about`.
+    """A method's `name`, `version`, `family`, `title`, `citation` and `options`.
+
+    Each option has `name`, `type`, `default` and `about`.
 
     Args:
         name: a method, or a method file (.py).
@@ -37,5 +39,5 @@ def describe(name: str) -> dict[str, Any]:
     from cissod_bench.methods.registry import get_method
 
     method = get_method(name)
-    facts = {field: getattr(method, field) for field in ("name", "family", "title", "citation")}
+    facts = {field: getattr(method, field) for field in ("name", "version", "family", "title", "citation")}
     return {**facts, "options": [asdict(option) for option in describe_options(method)]}

@@ -97,6 +97,8 @@ class Method:
         module: the file, which defines `Options` (a frozen msgspec.Struct) and
             `configure(context, options) -> MethodConfig`; filled in for a user's own method.
         paper_name: its row in the paper's tables, None where the paper has none.
+        version: of the method's results. Raise it with every change that moves them, of the framework as well, and add
+            a line to the history in `registry.py`: runs of two versions are never averaged.
         file: the source file of a user's own method (`user.py`), None for the methods of this package.
         digest: SHA-256 of that file.
         package: name and version of the installed package that the file belongs to, None for a file by itself.
@@ -108,6 +110,7 @@ class Method:
     citation: str
     module: str = ""
     paper_name: str | None = None
+    version: int = 1
     file: Path | None = None
     digest: str | None = None
     package: str | None = None

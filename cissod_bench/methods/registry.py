@@ -1,6 +1,12 @@
 """The methods, one entry each. A new method is a file or a folder in `baselines/` and an entry in this table.
 
 A user's own method is a file anywhere, or an entry point of an installed package (`user.py`).
+
+A method's version is raised when its results change. What the versions were:
+
+* all methods, 2: anchors and RoIs are sampled by another random selection (`ssod/model/sampling.py`), so the same seed
+  trains another detector. The sums of gbs are products with one-hot matrices, which round differently, and its mean
+  scores are the plain mean of a class's first 1,000 detections and a moving average only from there (`gbs/gbt.py`).
 """
 
 from pathlib import Path
@@ -18,6 +24,7 @@ METHODS: dict[str, Method] = {
             title="Soft Teacher, the framework itself",
             citation="Xu et al., End-to-End Semi-Supervised Object Detection with Soft Teacher, ICCV 2021",
             module="cissod_bench.baselines.soft_teacher",
+            version=2,
             paper_name="Soft teacher",
         ),
         Method(
@@ -26,6 +33,7 @@ METHODS: dict[str, Method] = {
             title="Repeat factor sampling of labelled images on Soft Teacher",
             citation="Gupta et al., LVIS: A Dataset for Large Vocabulary Instance Segmentation, CVPR 2019",
             module="cissod_bench.baselines.rfs",
+            version=2,
             paper_name="RFS",
         ),
         Method(
@@ -34,6 +42,7 @@ METHODS: dict[str, Method] = {
             title="EQLv2: gradients of positives and negatives equalised by class",
             citation="Tan et al., Equalization Loss v2, CVPR 2021",
             module="cissod_bench.baselines.eqlv2",
+            version=2,
             paper_name="EqLv2",
         ),
         Method(
@@ -42,6 +51,7 @@ METHODS: dict[str, Method] = {
             title="C2AM: cosine classifier with class-aware angular margins",
             citation="Wang et al., C2AM Loss: Chasing a Better Decision Boundary for Long-Tail Detection, CVPR 2022",
             module="cissod_bench.baselines.c2am",
+            version=2,
             paper_name="C2AM",
         ),
         Method(
@@ -50,6 +60,7 @@ METHODS: dict[str, Method] = {
             title="Seesaw loss: competitors scaled by class counts and scores",
             citation="Wang et al., Seesaw Loss for Long-Tailed Instance Segmentation, CVPR 2021",
             module="cissod_bench.baselines.seesaw",
+            version=2,
         ),
         Method(
             name="focal",
@@ -57,6 +68,7 @@ METHODS: dict[str, Method] = {
             title="Softmax focal loss",
             citation="Liu et al., Unbiased Teacher for Semi-Supervised Object Detection, ICLR 2021",
             module="cissod_bench.baselines.focal",
+            version=2,
             paper_name="FL",
         ),
         Method(
@@ -66,6 +78,7 @@ METHODS: dict[str, Method] = {
             citation="Wei et al., CReST: A Class-Rebalancing Self-Training Framework for Imbalanced Semi-Supervised "
             "Learning, CVPR 2021",
             module="cissod_bench.baselines.crest.crest",
+            version=2,
             paper_name="CReST",
         ),
         Method(
@@ -74,6 +87,7 @@ METHODS: dict[str, Method] = {
             title="DASO: pseudo labels blended with similarities to class prototypes",
             citation="Oh et al., DASO: Distribution-Aware Semantics-Oriented Pseudo-Label, CVPR 2022",
             module="cissod_bench.baselines.daso",
+            version=2,
             paper_name="DASO",
         ),
         Method(
@@ -82,6 +96,7 @@ METHODS: dict[str, Method] = {
             title="DeFRCN: decoupled gradients, majority classes first, then a balanced set",
             citation="Qiao et al., DeFRCN: Decoupled Faster R-CNN for Few-Shot Object Detection, ICCV 2021",
             module="cissod_bench.baselines.defrcn.defrcn",
+            version=2,
             paper_name="DeFRCN",
         ),
         Method(
@@ -90,6 +105,7 @@ METHODS: dict[str, Method] = {
             title="LabelMatch's thresholds by rank",
             citation="Chen et al., Label Matching Semi-Supervised Object Detection, CVPR 2022",
             module="cissod_bench.baselines.labelmatch",
+            version=2,
         ),
         Method(
             name="gbs",
@@ -98,6 +114,7 @@ METHODS: dict[str, Method] = {
             citation="Li et al., Gradient-based Sampling for Class Imbalanced Semi-supervised Object Detection, "
             "ICCV 2023",
             module="cissod_bench.methods.gbs.method",
+            version=2,
             paper_name="Ours",
         ),
     )

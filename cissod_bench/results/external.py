@@ -1,29 +1,72 @@
 """Detections that another program made: scored, and recorded so that they can stand in the leaderboard."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation import Evaluation, evaluate, save_evaluation
-from cissod_bench.evaluation.inputs import read_ground_truth
+from cissod_bench.evaluation.inputs import GroundTruth, read_ground_truth
 from cissod_bench.io import write_bytes
+from cissod_bench.results.data_sizes import data_sizes, validation_sizes
 from cissod_bench.results.record import describe_environment, make_result, write_result
 from cissod_bench.results.run_folder import RunFolder
-from cissod_bench.results.run_key import RunKey
+from cissod_bench.results.run_key import NOT_STATED, Precision, RunKey
 from cissod_bench.splits import folder as folders
 from cissod_bench.splits.folder import Split
+from cissod_bench.tasks.official import remark
 from cissod_bench.tasks.registry import TASKS, Task, get_task
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of some detections, with the task and the split that they are of."""
+    """Scores of some detections, with the ground truth, the task and the split that they are of."""
 
     evaluation: Evaluation
     predictions: Path
+    truth: GroundTruth
     task: Task
     split: Split | None
+
+    @property
+    def remark(self) -> str | None:
+        """What to know about the ground truth: that it is not the task's official file."""
+        return remark(self.task.name, validation_sizes(self.truth))
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is stated about a training that another program did. With an equal protocol the run's key is equal.
+
+    Attributes:
+        method, detector, schedule: names.
+        iterations: length of the training.
+        options: of the method, where they are not its defaults.
+        seed: None where it is not stated, like all that follows.
+        batch: labelled and unlabelled images in a step.
+        backbone: SHA-256 of the file with the backbone's first weights, None for training from scratch.
+        precision, padding: see `RunKey`.
+        full_batch: images in a step of the full schedule with this detector.
+    """
+
+    method: str
+    detector: str
+    iterations: int
+    schedule: str = "external"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    batch: tuple[int, int] | None = None
+    backbone: str | None = NOT_STATED
+    precision: Precision | None = None
+    padding: int | None = None
+    full_batch: int | None = None
+
+    def shortened_on(self, task: Task) -> bool | None:
+        """Whether the training shows fewer images than the full schedule of a task; None where that is not stated."""
+        if self.batch is None or self.full_batch is None:
+            return None
+        return self.iterations * sum(self.batch) < task.iterations * self.full_batch
 
 
 def score(
@@ -42,29 +85,28 @@ def score(
         UserError: neither task nor split, no ground truth, or a detection that cannot be used.
     """
     chosen, found = _task_and_split(task, split)
-    truth = annotations or _annotations(chosen, found, data_root)
+    if found is None and chosen.frequency_groups:
+        raise UserError(f"Task {chosen.name!r} groups its classes by their images in D_l: give --split.")
+    lvis = chosen.dataset == "lvis"
+    truth = read_ground_truth(annotations or _annotations(chosen, found, data_root), lvis=lvis)
     evaluation = evaluate(
         truth,
         predictions,
         found.groups if found else _task_groups(chosen, truth),
         evaluator=evaluator,
         max_detections=max_detections or chosen.max_detections,
-        lvis=chosen.dataset == "lvis",
+        lvis=lvis,
     )
-    return Scored(evaluation, predictions, chosen, found)
+    return Scored(evaluation, predictions, truth, chosen, found)
 
 
-def record_scores(
-    scored: Scored, out: Path, *, method: str, detector: str, iterations: int, schedule: str, seed: int | None
-) -> None:
+def record_scores(scored: Scored, out: Path, training: Training) -> None:
     """Record scores for the leaderboard, as a run folder.
 
     Args:
         scored: the scores, with a split.
         out: the run folder, which is made.
-        method, detector, schedule: names.
-        iterations: length of the training.
-        seed: of the training, None where it is not known.
+        training: what is stated about the training.
     """
     task, split, evaluation = scored.task, scored.split, scored.evaluation
     assert split is not None
@@ -73,21 +115,34 @@ def record_scores(
         protocol=task.version,
         split_digest=split.digest,
         split_seed=split.seed,
-        train_seed=seed,
-        method=method,
-        method_options={},
-        schedule=schedule,
-        iterations=iterations,
-        shortened=iterations < task.iterations,
-        detector=detector,
+        train_seed=training.seed,
+        method=training.method,
+        method_options=dict(training.options),
+        schedule=training.schedule,
+        iterations=training.iterations,
+        shortened=training.shortened_on(task),
+        detector=training.detector,
+        batch=training.batch,
+        backbone=training.backbone,
+        precision=training.precision,
+        padding=training.padding,
         evaluator=evaluation.evaluator,
         max_detections=evaluation.max_detections,
         rules="lvis" if evaluation.lvis else "coco",
     )
-    write_run(out, key, evaluation, scored.predictions, split=str(split.folder))
+    data = data_sizes(split.source, scored.truth)
+    write_run(out, key, evaluation, scored.predictions, split=str(split.folder), data=data)
 
 
-def write_run(out: Path, key: RunKey, evaluation: Evaluation, predictions: Path, *, split: str) -> None:
+def write_run(
+    out: Path,
+    key: RunKey,
+    evaluation: Evaluation,
+    predictions: Path,
+    *,
+    split: str,
+    data: Mapping[str, int] | None = None,
+) -> None:
     """Write a run folder: the detections, the per-class arrays and, last, the record.
 
     Args:
@@ -96,6 +151,7 @@ def write_run(out: Path, key: RunKey, evaluation: Evaluation, predictions: Path,
         evaluation: its scores.
         predictions: the detections, which are copied into the folder.
         split: path of the split folder as the user gave it.
+        data: see `data_sizes.py`.
     """
     folder = RunFolder(out)
     write_bytes(folder.detections, predictions.read_bytes())
@@ -106,6 +162,7 @@ def write_run(out: Path, key: RunKey, evaluation: Evaluation, predictions: Path,
         files={"detections": folder.detections.name, "per_class": folder.per_class.name},
         environment=describe_environment(),
         split=split,
+        data=None if data is None else dict(data),
     )
     write_result(folder.record, result)
 
@@ -140,8 +197,6 @@ def _annotations(task: Task, split: Split | None, data_root: Path) -> Path:
     return path
 
 
-def _task_groups(task: Task, annotations: Path) -> Mapping[str, Sequence[str]]:
-    if task.frequency_groups:
-        raise UserError(f"Task {task.name!r} groups its classes by their images in D_l: give --split.")
-    names = read_ground_truth(annotations).class_names
+def _task_groups(task: Task, truth: GroundTruth) -> Mapping[str, Sequence[str]]:
+    names = truth.class_names
     return {"maj": [name for name in names if name not in task.minority], "min": task.minority}

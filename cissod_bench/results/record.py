@@ -15,8 +15,8 @@ from cissod_bench.io import write_json
 from cissod_bench.results.run_key import RunKey, known_facts
 from cissod_bench.version import __version__
 
-SCHEMA_VERSION = 2
-"""1: without `key.validation_digest`."""
+SCHEMA_VERSION = 3
+"""1: without `key.validation_digest`. 2: without `key.method_version`, `key.resolved_options` and `data`."""
 RESULT_FILE = "result.json"
 
 _PACKAGES = (
@@ -52,6 +52,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         split: path of the split folder as the user gave it.
         annotations: path of the ground truth as it was given; `annotations_digest` identifies its content. Scores
             against another ground truth do not stand in one table.
+        data: numbers of images and annotations, see `data_sizes.py`; None where they are not recorded.
         timing: seconds by phase, such as "train", "evaluate".
         damaged_images: file of each training image that could not be read -> number of draws that got another one.
         gpu_memory_mib: peak memory of the GPU, None without one.
@@ -68,6 +69,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     split: str | None = None
     annotations: str | None = None
     annotations_digest: str | None = None
+    data: dict[str, int] | None = None
     timing: dict[str, float] = {}
     damaged_images: dict[str, int] = {}
     gpu_memory_mib: float | None = None

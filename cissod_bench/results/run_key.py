@@ -11,11 +11,16 @@ record, and is compared wherever two runs meet. A new fact is a new field with a
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from cissod_bench.io import canonical_json
+
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+PRECISIONS = get_args(Precision)
+NOT_STATED = "not stated"
+"""In place of a digest that is not known, where None has another meaning."""
 
 
 class RunKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,11 +34,14 @@ class RunKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         method: name of the method; `method_options` what was changed from its defaults. `method_digest` is the SHA-256
             of the source of a user's own method, None for the methods of this package: two files that give their
             methods one name are two methods.
+        method_version: `Method.version`, and `resolved_options` the value of every option; both None where they are
+            not known: in records before schema 3, and for methods of other programs.
         schedule: name of the schedule; `iterations` its length.
-        shortened: trained for less than the protocol asks; such rows are marked.
+        shortened: trained for less than the protocol asks; such rows are marked. None where it is not known.
         batch: labelled and unlabelled images in a step over all GPUs; None where it is not known.
         detector: name of the detector preset.
-        backbone: SHA-256 of the file with the backbone's first weights, None for training from scratch.
+        backbone: SHA-256 of the file with the backbone's first weights, None for training from scratch, `NOT_STATED`
+            where it is not known.
         precision: of the training (`ssod/precision.py`); None where it is not known. Version 0.1 noted `amp` alone.
         padding: sides of padded images are multiples of so many pixels; None where it is not known.
         compile: whether the detector's backbone was compiled.
@@ -53,7 +61,7 @@ class RunKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     method_options: dict[str, Any]
     schedule: str
     iterations: int
-    shortened: bool
+    shortened: bool | None
     detector: str
     evaluator: str
     max_detections: int
@@ -61,17 +69,19 @@ class RunKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     batch: tuple[int, int] | None = None
     backbone: str | None = None
     method_digest: str | None = None
-    precision: Literal["fp32", "tf32", "bf16", "fp16"] | None = None
+    precision: Precision | None = None
     padding: int | None = None
     compile: bool = False
     overrides: dict[str, Any] = {}
     validation_digest: str | None = None
+    method_version: int | None = None
+    resolved_options: dict[str, Any] | None = None
 
 
 Facts = Mapping[str, Any]
 """Fields of a key by name, as JSON has them; those that an earlier version did not note are missing."""
 
-_MAY_BE_UNKNOWN = ("validation_digest", "precision", "padding")
+_MAY_BE_UNKNOWN = ("validation_digest", "precision", "padding", "method_version", "resolved_options")
 """Fields in which None stands for "not known"."""
 _EARLIER = {"seed": "train_seed", "options": "method_options", "classes": None, "amp": "precision"}
 """Name in the configurations of version 0.1 -> name of the field; None where the split says it."""
@@ -93,10 +103,15 @@ def key_differences(there: Facts, asked: Facts) -> list[str]:
     common = [name for name in asked if name in there]
     old = dict(_flat("", {name: there[name] for name in common}))
     new = dict(_flat("", {name: asked[name] for name in common}))
+    different = [
+        name for name in dict.fromkeys([*new, *old]) if name not in old or name not in new or old[name] != new[name]
+    ]
+    # An option that was given differs twice: as a changed one, and among all of them.
+    twice = {name.replace("method_options.", "resolved_options.", 1) for name in different} - {*common}
     return [
         f"{name}: {_shown(old, name)} there, {_shown(new, name)} asked for"
-        for name in dict.fromkeys([*new, *old])
-        if name not in old or name not in new or old[name] != new[name]
+        for name in different
+        if not (name.startswith("resolved_options.") and name in twice)
     ]
 
 
@@ -107,7 +122,8 @@ def comparison_key(key: RunKey) -> str:
 
 def comparison_fields(key: RunKey) -> dict[str, Any]:
     """The fields that must agree for runs to stand in one table."""
-    apart = ("method", "method_options", "method_digest", "train_seed", "validation_digest")
+    of_method = (name for name in RunKey.__struct_fields__ if name.startswith("method") or name == "resolved_options")
+    apart = (*of_method, "train_seed", "validation_digest")
     return {name: value for name, value in msgspec.to_builtins(key).items() if name not in apart}
 
 

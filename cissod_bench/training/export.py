@@ -38,6 +38,12 @@ AP {ap} on the task's validation images. Weights of the teacher after {iteration
 from, and the scores of every class, are in `bundle.json`.
 
 ```python
+try:
+    import mmcv._ext  # compiled operators
+except ImportError:  # an mmcv without them: torchvision's take their place
+    from cissod_bench.ssod import mmcv_shim
+
+    mmcv_shim.install()
 from mmdet.apis import inference_detector, init_detector
 from safetensors.torch import load_file
 

@@ -17,7 +17,7 @@ from cissod_bench.splits.folder import ID_FILES, Split
 from cissod_bench.ssod.hooks.compiled import check_compiler
 from cissod_bench.ssod.precision import Precision, check_precision
 from cissod_bench.tasks.registry import Task, get_task
-from cissod_bench.training.backbone import check_backbone
+from cissod_bench.training.backbone import backbone_prefix
 from cissod_bench.training.data_paths import DataPaths, check_classes, check_images, find_data, read_split
 from cissod_bench.training.loggers import choose_loggers
 from cissod_bench.training.process.device import default_threads, pick_device
@@ -153,8 +153,7 @@ def resolve_job(spec: RunSpec, *, look_for_images: bool = True, device: str | No
     key = run_key(spec)
     prefix = None
     if spec.backbone is not None:
-        model = detector.model(len(split.classes), task.max_detections)
-        prefix = check_backbone(spec.backbone, model["backbone"], detector.backbone_file)
+        prefix = backbone_prefix(spec.backbone, detector.backbone_file)  # `preflight.py` checks what is in it
     check_scale(detector, split, spec.processes)
     context = Context(
         num_classes=len(split.classes),

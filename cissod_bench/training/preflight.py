@@ -30,6 +30,7 @@ from mmengine.runner import Runner
 from cissod_bench.errors import UserError, blaming
 from cissod_bench.io import write_bytes
 from cissod_bench.ssod.randomness import preserved_randomness
+from cissod_bench.training.backbone import check_backbone
 from cissod_bench.training.build_config import build_config, validation_list
 from cissod_bench.training.job import Job
 from cissod_bench.training.process.isolation import own_instances
@@ -43,9 +44,10 @@ def check_parts(job: Job) -> None:
 
     Raises:
         UserError: a component of the method names an unknown class or gives it an unknown argument; or a setting
-            does not fit the configuration, or its component rejects it.
+            does not fit the configuration, or its component rejects it; or the backbone's weights are not for the
+            backbone that all settings make.
     """
-    if job.method.file is None and not job.spec.overrides:
+    if job.method.file is None and not job.spec.overrides and job.spec.backbone is None:
         return
     with own_instances(), DefaultScope.overwrite_default_scope("mmdet"), preserved_randomness(), _silence():
         if job.method.file is not None:
@@ -59,6 +61,8 @@ def check_parts(job: Job) -> None:
             if section in _CHECKS:
                 with blaming_settings(job, section):
                     _CHECKS[section](job, config)
+        if job.spec.backbone is not None:
+            check_backbone(job.spec.backbone, config.model.detector, job.detector.backbone_file)
 
 
 @contextlib.contextmanager

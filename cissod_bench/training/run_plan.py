@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from cissod_bench.tasks.official import remark, train_sizes
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.job import Job
 from cissod_bench.training.recipes.scaling import rule, scaled_length
@@ -25,6 +26,9 @@ def plan(job: Job) -> dict[str, Any]:
         "backbone": str(job.spec.backbone) if job.spec.backbone else None,
         "split": str(job.split.folder),
         "split_digest": job.split.digest,
+        "other_data": remark(
+            job.task.name, train_sizes(job.split.source) | {"validation_images": len(job.validation_images)}
+        ),
         "labeled_images": job.split.counts["labeled_images"],
         "unlabeled_images": job.split.counts["unlabeled_images"],
         "device": job.device,
@@ -70,6 +74,7 @@ def plan_lines(job: Job) -> list[str]:
         f"  length     {job.iterations:,} iterations ({facts['schedule']}{shortened}{same}), "
         + ("time unknown for this device" if hours is None else f"training about {_duration(hours)}")
         + (" on V100s" if hours is not None and job.device == "cuda" else ""),
+        *([f"  data       {facts['other_data']}"] if facts["other_data"] else []),
         *(f"  set        {name} = {value!r}" for name, value in facts["overrides"].items()),
         f"  seed       {facts['seed']}",
         f"  run folder {facts['out']}",

@@ -13,7 +13,9 @@ from mmengine.runner import Runner
 
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation.groups import load_evaluation
+from cissod_bench.evaluation.inputs import read_ground_truth
 from cissod_bench.io import sha256_bytes, write_bytes, write_text
+from cissod_bench.results.data_sizes import data_sizes
 from cissod_bench.results.record import Result, describe_environment, git_state, make_result, write_result
 from cissod_bench.results.run_folder import BUSY, RunFolder
 from cissod_bench.ssod.data.damaged import DamagedImage
@@ -140,6 +142,7 @@ def record(job: Job, runner: Runner) -> Result:
         environment=describe_environment()
         | ({} if job.method.package is None else dict([job.method.package.rsplit(" ", 1)])),
         split=str(job.split.folder),
+        data=data_sizes(job.split.source, read_ground_truth(job.places.val_annotations)),
         timing={"train_and_evaluate": runner.seconds_trained()},
         damaged_images=runner.damaged_images(),
         gpu_memory_mib=runner.peak_memory_mib() if job.device == "cuda" else None,

@@ -173,6 +173,15 @@ class ChosenMethod:
         """
         return self._difference(self.options, {})
 
+    def resolved(self) -> dict[str, Any]:
+        """The value of every option, as a record has it.
+
+        Raises:
+            UserError: as above.
+        """
+        options = options_alone(self.method).options(self.options)
+        return dict(msgspec.json.decode(msgspec.json.encode(msgspec.structs.asdict(options), enc_hook=repr)))
+
     def changed_by_user(self) -> dict[str, Any]:
         """The options that differ from what the label says, parsed.
 
@@ -237,6 +246,8 @@ def run_key(spec: RunSpec) -> RunKey:
         method=chosen.method.name,
         method_options=chosen.changed(),
         method_digest=chosen.method.digest,
+        method_version=chosen.method.version,
+        resolved_options=chosen.resolved(),
         overrides=msgspec.json.decode(msgspec.json.encode(spec.overrides, enc_hook=repr)),  # lists, as a record has
         schedule=schedule.name,
         iterations=iterations,

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from cissod_bench.leaderboard.comparable import comparable_run_sets, differences, spread
-from cissod_bench.results.record import Group
+from cissod_bench.results.record import Git, Group
 from tests.leaderboard.runs import make_record
 
 
@@ -149,3 +149,69 @@ def test_full_and_longer_schedules_come_first():
         make_record(schedule="short"),
     )
     assert [run_set.fields["schedule"] for run_set in found] == ["paper", "short", "smoke"]
+
+
+def row_notes(found):
+    return [note for run_set in found for note in run_set.notes]
+
+
+def made_by(record, **fields):
+    return msgspec.structs.replace(record, **fields)
+
+
+def test_two_versions_of_a_method_are_never_averaged():
+    found = sections_of(make_record(ap(0.3), method_version=1), make_record(ap(0.2), train_seed=0))
+    assert [row.label for row in found[0].rows] == ["soft-teacher, version 1", "soft-teacher, version 2"]
+    apart = sections_of(make_record(method_version=1), make_record(train_seed=1))
+    assert all(len(row.runs) == 1 for row in apart[0].rows)
+
+
+def test_other_defaults_are_another_row_even_where_the_version_was_forgotten():
+    found = sections_of(
+        make_record(ap(0.3), method="rfs", resolved_options={"theta": 0.9, "threshold": None}),
+        make_record(ap(0.2), method="rfs", resolved_options={"theta": 0.8, "threshold": None}),
+    )
+    assert [row.label for row in found[0].rows] == ["rfs, theta=0.9", "rfs, theta=0.8"]
+
+
+def test_a_record_without_a_version_is_marked_and_apart():
+    old = make_record(ap(0.3), method_version=None, resolved_options=None)
+    rows = sections_of(old, make_record(ap(0.2)))[0].rows
+    assert [row.label for row in rows] == ["soft-teacher, version not recorded", "soft-teacher, version 2"]
+    alone = sections_of(old)
+    assert alone[0].rows[0].label == "soft-teacher"
+    assert row_notes(alone) == ["§ soft-teacher: version and defaults of the method are not recorded (seed 0)."]
+
+
+def test_two_seeds_with_the_same_bits_are_named_and_not_averaged():
+    one = make_record(train_seed=0)
+    copy = made_by(one, key=msgspec.structs.replace(one.key, train_seed=1), package_version="0.0.9")
+    found = sections_of(one, copy)
+    assert [row.label for row in found[0].rows] == ["soft-teacher, seed 0", "soft-teacher, seed 1"]
+    assert "training seeds 0 and 1 have the same numbers to the last bit" in found[0].notes[0]
+
+
+def test_detectors_that_found_nothing_are_no_copies():
+    nothing = make_record(ap(0.0))
+    other = made_by(nothing, key=msgspec.structs.replace(nothing.key, train_seed=1))
+    assert sections_of(nothing, other)[0].rows[0].seeds == (0, 1)
+
+
+def test_what_differs_inside_a_row_is_listed():
+    here = made_by(make_record(), package_version="0.2.0", environment={"torch": "2.11.0", "numpy": "2.2.6"})
+    there = made_by(
+        make_record(train_seed=1), package_version="0.0.9", environment={"torch": "1.9.0", "numpy": "2.2.6"}
+    )
+    found = sections_of(here, there)
+    assert found[0].rows[0].seeds == (0, 1)
+    assert row_notes(found) == [
+        "soft-teacher: not all runs have the same version of cissod-bench: 0.2.0 (seed 0), 0.0.9 (seed 1).",
+        "soft-teacher: not all runs have the same torch: 2.11.0 (seed 0), 1.9.0 (seed 1).",
+    ]
+
+
+def test_a_dirty_tree_is_marked():
+    dirty = made_by(make_record(train_seed=1), git=Git("c" * 40, dirty=True))
+    clean = made_by(make_record(), git=Git("c" * 40, dirty=False))
+    assert row_notes(sections_of(clean, dirty)) == ["‡ soft-teacher: source tree with uncommitted changes (seed 1)."]
+    assert row_notes(sections_of(clean)) == []

@@ -97,7 +97,7 @@ def test_table_and_command(make_run):
     assert "Class" in shown.output
     content = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert [row["name"] for row in content["groups"]["rows"]] == ["all", "maj", "min"]
-    assert all(row["significant"] == "*" for row in content["groups"]["rows"])
+    assert all(row["significant"] is True for row in content["groups"]["rows"])
 
 
 @pytest.mark.parametrize("change", [{"schedule": "paper"}, {"split_digest": "e" * 64}, {"protocol": 2}])

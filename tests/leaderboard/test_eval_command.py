@@ -1,5 +1,6 @@
 """`cissod-bench eval`: detections of any framework, scored and recorded without torch."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from cissod_bench.cli.main import app
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation import evaluate
 from cissod_bench.results.record import load_result
+from cissod_bench.results.run_key import RunKey, comparison_key
 from cissod_bench.tasks.records import VOC_CLASSES
 
 OTHERS = ("truck", "zebra", "fork")
@@ -69,6 +71,7 @@ def split(monkeypatch, tmp_path):
     class Drawn:
         folder = tmp_path / "split"
         task, protocol, seed, digest, validation_file = "coco-split1", 1, 0, "a" * 64, None
+        source = {"images": 80, "boxes": 700}  # noqa: RUF012
         groups = {"maj": OTHERS, "min": VOC_CLASSES}  # noqa: RUF012
 
     monkeypatch.setattr(manifest, "load_split", lambda folder, verify: Drawn())
@@ -82,13 +85,57 @@ def test_a_record_for_the_leaderboard(files, split):
     assert result.exit_code == 0, result.output
     record = load_result(files / "run" / "result.json")
     assert (record.key.method, record.key.train_seed, record.key.schedule) == ("mine", 3, "external")
-    assert record.key.shortened  # 90,000 of 180,000
+    assert (record.key.shortened, record.key.batch, record.key.backbone) == (None, None, "not stated")
+    assert record.data == {
+        "train_images": 80, "train_annotations": 700, "validation_images": 2, "validation_annotations": 46,
+    }  # fmt: skip
     assert (files / "run" / "detections.json").read_bytes() == (files / "dt.json").read_bytes()
     shown = CliRunner().invoke(app, ["report", str(files / "run")])
-    assert "mine†" in shown.output
+    assert "mine" in shown.output
+    assert "mine†" not in shown.output, "what is not stated is not taken for shortened"
     again = run(*given, "--out", files / "run", *details)
     assert isinstance(again.exception, UserError)
     assert "not empty" in str(again.exception)
+
+
+def test_an_equal_protocol_gives_an_equal_key(files, split):
+    given = ["--predictions", files / "dt.json", "--split", split, "--annotations", files / "gt.json"]
+    details = ["--method", "mine", "--iterations", 90_000, "--detector", "r50-fpn", "--seed", 3, "--schedule", "paper"]
+    weights = files / "r50.pth"
+    weights.write_bytes(b"weights")
+    protocol = ["--batch", "16+64", "--backbone", weights, "--precision", "fp32", "--padding", 32]
+    result = run(*given, "--out", files / "run", *details, *protocol, "-o", "beta=0.8")
+    assert result.exit_code == 0, result.output
+    key = load_result(files / "run" / "result.json").key
+    ours = RunKey(
+        task="coco-split1", protocol=1, split_digest="a" * 64, split_seed=0, train_seed=0, method="gbs",
+        method_options={}, schedule="paper", iterations=90_000, shortened=False, detector="r50-fpn",
+        evaluator="hotcoco", max_detections=100, batch=(16, 64), precision="fp32", padding=32,
+        backbone=hashlib.sha256(b"weights").hexdigest(),
+    )  # fmt: skip
+    assert comparison_key(key) == comparison_key(ours)
+    assert (key.method_options, key.method_version) == ({"beta": 0.8}, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--batch", "40"], "write labelled and unlabelled images in a step as 8+32"),
+        (["--backbone", "nowhere.pth"], "no such file"),
+        (["--precision", "fp8"], "Unknown precision 'fp8'"),
+        (["-o", "beta"], "write NAME=VALUE"),
+    ],
+)
+def test_what_is_stated_wrongly_is_refused_before_scoring(files, split, arguments, message):
+    details = ["--method", "mine", "--iterations", 1, "--detector", "r50-fpn", "--out", files / "run"]
+    result = run("--predictions", "missing.json", "--split", split, *details, *arguments)
+    assert isinstance(result.exception, UserError)
+    assert message in str(result.exception)
+
+
+def test_other_data_than_the_official_is_named(files):
+    result = run("--predictions", files / "dt.json", "--task", "coco-split1", "--annotations", files / "gt.json")
+    assert "2 validation images instead of 5,000" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(

@@ -121,12 +121,13 @@ def test_every_field_of_the_key_decides_as_documented(field):
     """
     other = {
         **OTHER, "method": "rfs", "method_options": {"t": 0.1}, "method_digest": "a" * 64, "train_seed": 1,
-        "validation_digest": "b" * 64,
+        "validation_digest": "b" * 64, "method_version": 3, "resolved_options": {"t": 0.1},
     }[field.name]  # fmt: skip
     here, there = make_record().key, make_record(**{field.name: other}).key
     assert (replicate_key(here) == replicate_key(there)) == (field.name in {"train_seed", "validation_digest"})
+    of_method = {"method", "method_options", "method_digest", "method_version", "resolved_options"}
     one_table = comparison_key(here) == comparison_key(there)
-    assert one_table == (field.name in {"train_seed", "method", "method_options", "method_digest", "validation_digest"})
+    assert one_table == (field.name in of_method | {"train_seed", "validation_digest"})
 
 
 def test_a_record_is_made_from_an_evaluation(tmp_path):

@@ -15,7 +15,8 @@ from cissod_bench.leaderboard.paper import TABLES
 from cissod_bench.leaderboard.table import Cell, Column, Table
 from cissod_bench.leaderboard.tables import paper_table, run_set_table, tidy_table
 from cissod_bench.leaderboard.writers import WRITERS, comma_separated, html_table, json_text, latex, markdown
-from tests.leaderboard.runs import make_record
+from cissod_bench.results.record import Git
+from tests.leaderboard.runs import OFFICIAL_COCO, make_record, paper_record
 
 TABLE = Table(
     name="t",
@@ -23,10 +24,10 @@ TABLE = Table(
     caption="100 % real.",
     columns=(Column("method", "Method"), Column("ap", "all", "AP", "metric"), Column("d", "all", "diff", "difference")),
     rows=(
-        (Cell("x_1"), Cell(30.04, 0.25), Cell(1.0)),
-        (Cell("y|z"), Cell(31.0, 0.11), Cell(-0.5)),
-        (Cell("w"), Cell(29.99), Cell(None)),
-        (Cell("apart"), Cell(99.0), Cell(None)),
+        (Cell("x_1"), Cell(0.3004, 0.0025), Cell(0.01)),
+        (Cell("y|z"), Cell(0.31, 0.0011), Cell(-0.005)),
+        (Cell("w"), Cell(0.2999), Cell(None)),
+        (Cell("apart"), Cell(0.99), Cell(None)),
     ),
     ranked=3,
     notes=("note <1>",),
@@ -34,7 +35,7 @@ TABLE = Table(
 
 
 def test_best_and_second_are_marked_as_printed():
-    """29.99 prints as 30.0, as 30.04 does: both are second. The row that is apart does not compete."""
+    """0.2999 prints as 30.0, as 0.3004 does: both are second. The row that is apart does not compete."""
     assert [TABLE.place(row, 1) for row in range(4)] == [2, 1, 2, None]
     assert [TABLE.place(row, 2) for row in range(4)] == [None] * 4
 
@@ -70,14 +71,14 @@ def test_latex_text():
 def test_csv_keeps_every_digit():
     rows = list(csv.reader(io.StringIO(comma_separated(TABLE))))
     assert rows[0] == ["method", "ap", "ap_std", "d"]
-    assert rows[1] == ["x_1", "30.04", "0.25", "1.0"]
-    assert rows[3] == ["w", "29.99", "", ""]
+    assert rows[1] == ["x_1", "0.3004", "0.0025", "0.01"]
+    assert rows[3] == ["w", "0.2999", "", ""]
 
 
 def test_json_keeps_every_digit():
     content = json.loads(json_text(TABLE))
-    assert content["rows"][0] == {"method": "x_1", "ap": 30.04, "ap_std": 0.25, "d": 1.0}
-    assert content["rows"][2] == {"method": "w", "ap": 29.99, "d": None}
+    assert content["rows"][0] == {"method": "x_1", "ap": 0.3004, "ap_std": 0.0025, "d": 0.01}
+    assert content["rows"][2] == {"method": "w", "ap": 0.2999, "d": None}
 
 
 def test_html_is_well_formed_and_escaped():
@@ -86,7 +87,7 @@ def test_html_is_well_formed_and_escaped():
     assert cells[2] == ["x_1", "30.0 ± 0.2", "+1.0"]
     assert [strong.text for strong in root.iter("strong")] == ["31.0 ± 0.1"]
     assert root.find("ul/li").text == "note <1>"
-    assert root.find(".//td[@data-order='30.04']") is not None
+    assert root.find(".//td[@data-order='0.3004']") is not None
 
 
 @pytest.mark.parametrize("writer", WRITERS.values(), ids=list(WRITERS))
@@ -101,27 +102,60 @@ def sections_of(*records):
 
 
 def full(**key):
-    ap = {"all": 0.2701, "maj": 0.3100, "min": 0.15}
-    fields = {"task": "coco-split1", "detector": "r50-fpn", "schedule": "paper", "iterations": 180_000}
-    return make_record(ap, **(fields | key))
+    return paper_record({"all": 0.2701, "maj": 0.3100, "min": 0.15}, **key)
 
 
 def values(table, row, kind):
     return [cell.value for column, cell in zip(table.columns, table.rows[row], strict=True) if column.kind == kind]
 
 
-def test_the_paper_and_the_difference_stand_beside_ours():
+def test_the_paper_and_the_difference_stand_beside_runs_in_its_setting():
     table = run_set_table(sections_of(full(method="gbs"))[0])
-    assert values(table, 0, "metric") == pytest.approx([27.01, 31.0, 15.0])
-    assert values(table, 0, "reference") == [26.5, 30.7, 13.9]
-    assert values(table, 0, "difference") == pytest.approx([0.51, 0.3, 1.1])
+    assert values(table, 0, "metric") == pytest.approx([0.2701, 0.31, 0.15])
+    assert values(table, 0, "reference") == [0.265, 0.307, 0.139]
+    assert values(table, 0, "difference") == pytest.approx([0.0051, 0.003, 0.011])
+    scaled = run_set_table(sections_of(full(method="gbs", batch=(16, 64), iterations=90_000))[0])
+    assert values(scaled, 0, "reference") == [0.265, 0.307, 0.139]
 
 
-@pytest.mark.parametrize("change", [{"shortened": True}, {"detector": "r18-quarter"}])
-def test_no_difference_where_the_run_is_not_the_papers(change):
-    table = run_set_table(sections_of(full(method="gbs", **change))[0])
-    assert values(table, 0, "reference") == [26.5, 30.7, 13.9]
-    assert values(table, 0, "difference") == []
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"shortened": True}, "a shortened schedule"),
+        ({"schedule": "short", "iterations": 18_000}, "18,000 iterations of 40 images instead of 180,000"),
+        ({"iterations": 360_000}, "360,000 iterations of 40 images instead of 180,000"),
+        ({"batch": None}, "the batch size is not stated"),
+        ({"detector": "r18-quarter"}, "detector r18-quarter instead of r50-fpn"),
+        ({"backbone": None}, "no pretrained backbone"),
+        ({"overrides": {"model.detector.backbone.depth": 101}}, "by --set: model.detector.backbone.depth"),
+        ({"max_detections": 300}, "300 detections per image instead of 100"),
+    ],
+)
+def test_the_papers_numbers_stand_in_no_other_setting(change, reason):
+    run_sets = sections_of(full(method="gbs", **change))
+    table = run_set_table(run_sets[0])
+    assert values(table, 0, "reference") == values(table, 0, "difference") == []
+    assert any(note.startswith("The paper's numbers do not stand here") and reason in note for note in table.notes)
+    theirs = paper_table(1, run_sets)
+    assert values(theirs, 0, "metric") == []
+    assert any("is left out" in note and reason in note for note in theirs.notes)
+    assert {row["paper"] for row in json.loads(json_text(tidy_table(run_sets)))["rows"]} == {None}
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (OFFICIAL_COCO | {"train_images": 80}, "80 train images instead of 118,287"),
+        (OFFICIAL_COCO | {"validation_images": 80}, "80 validation images instead of 5,000"),
+        (OFFICIAL_COCO | {"validation_annotations": 36_780}, "36,780 validation annotations instead of 36,781"),
+        (None, "the size of the data is not recorded"),
+    ],
+)
+def test_the_papers_numbers_stand_beside_no_sample_of_the_data(data, reason):
+    """A split from 80 images, scored on 80, had stood beside the paper's 26.5 with a difference of +73.5."""
+    table = run_set_table(sections_of(msgspec.structs.replace(full(method="gbs"), data=data))[0])
+    assert values(table, 0, "reference") == []
+    assert any(reason in note for note in table.notes)
 
 
 def test_a_variant_with_other_options_is_not_the_papers_row():
@@ -142,21 +176,25 @@ def test_tables_of_a_task_say_why_they_are_apart():
     assert any("Not comparable" in note and "schedule: short here, paper there" in note for note in notes)
 
 
-def test_the_paper_in_its_form_with_embedded_rows_beside():
-    run_sets = sections_of(make_record(method="rfs"), make_record(method="gbs", train_seed=0), full(method="gbs"))
-    table = paper_table(1, run_sets)
+def test_the_paper_in_its_form_beside_runs_in_its_setting():
+    toy = [make_record(method="rfs"), make_record(method="gbs")]
+    table = paper_table(1, sections_of(*toy, full(method="gbs")))
     assert [cells[0].value for cells in table.rows] == [
         "Soft teacher", "RFS", "EqLv2", "C2AM Loss", "CReST", "DASO", "DeFRCN", "Ours",
     ]  # fmt: skip
-    assert values(table, 7, "reference") == [26.5, 30.7, 13.9, 23.8, 32.4, 15.1]
-    assert values(table, 7, "metric") == pytest.approx([27.01, 31.0, 15.0, 20.0, 25.0, 10.0])
-    assert values(table, 1, "metric")[:3] == [None] * 3
-    assert values(table, 1, "metric")[3:] == pytest.approx([20.0, 25.0, 10.0])
+    assert values(table, 7, "reference") == [0.265, 0.307, 0.139, 0.238, 0.324, 0.151]
+    assert values(table, 7, "metric") == pytest.approx([0.2701, 0.31, 0.15])
+    assert values(table, 1, "metric") == [None] * 3
+    assert {column.over for column in table.columns if column.kind == "metric"} == {"measured: coco-split1"}
+    assert paper_table(1, sections_of(*toy)) is None, "no task of the table was run"
 
 
-@pytest.mark.parametrize(("number", "rows", "columns"), [(2, 8, 3), (3, 6, 4), (4, 9, 3), (5, 6, 3)])
-def test_the_other_tables_of_the_paper(number, rows, columns):
-    table = paper_table(number, [])
+@pytest.mark.parametrize(
+    ("number", "task", "rows", "columns"),
+    [(2, "coco-o365", 8, 3), (3, "lvis", 6, 4), (4, "coco-split1", 9, 3), (5, "coco-split1", 6, 3)],
+)
+def test_the_other_tables_of_the_paper(number, task, rows, columns):
+    table = paper_table(number, sections_of(make_record(task=task)))
     assert (len(table.rows), len(values(table, 0, "reference"))) == (rows, columns)
     assert len(table.columns) == columns + 1
 
@@ -166,47 +204,58 @@ def test_every_number_is_in_the_tidy_table():
     rows = json.loads(json_text(tidy_table(run_sets)))["rows"]
     assert len(rows) == 2 * 3 * 7
     row = next(row for row in rows if (row["method"], row["group"], row["metric"]) == ("gbs", "min", "AP"))
-    assert (row["mean"], row["std"], row["paper"]) == (pytest.approx(15.0), 0.0, 13.9)
-    assert row["runs"] == "runs/0 runs/1"
+    assert (row["mean"], row["std"], row["paper"]) == (pytest.approx(0.15), 0.0, 0.139)
+    assert row["runs"] == ["runs/0", "runs/1"]
+    assert (row["seeds"], row["options"], row["shortened"], row["precision"]) == ([0, 1], {}, False, None)
+    assert (row["iterations"], row["batch"], row["method_version"]) == (180_000, [8, 32], 2)
 
 
-def test_the_ablations_come_out_in_the_papers_form_with_our_runs_beside():
+def test_what_programs_read_has_the_types_of_json():
+    """In CSV booleans are JSON's words, whole numbers stay whole beside missing ones, a list is its JSON."""
+    columns = (Column("flag", ""), Column("count", ""), Column("list", ""), Column("ap", "", kind="metric"))
+    rows = ((Cell(True), Cell(3), Cell([1, 2]), Cell(0.5)), (Cell(False), Cell(None), Cell([]), Cell(None)))
+    table = Table("t", "t", "", columns, rows, ranked=0)
+    assert comma_separated(table) == 'flag,count,list,ap\ntrue,3,"[1,2]",0.5\nfalse,,[],\n'
+    assert json.loads(json_text(table))["rows"] == [
+        {"flag": True, "count": 3, "list": [1, 2], "ap": 0.5}, {"flag": False, "count": None, "list": [], "ap": None},
+    ]  # fmt: skip
+
+
+def test_the_ablations_come_out_in_the_papers_form_beside_the_runs():
     variants = paper_variants()
     theirs = {(table.number, row.label) for table in TABLES if table.number >= 4 for row in table.rows}
     assert variants.keys() == theirs
-    runs = [make_record(method=method, method_options=options) for method, options in variants.values()]
-    runs.append(make_record(method="gbs", method_options={"beta": 1.0}))
+    runs = [full(method=method, method_options=options) for method, options in variants.values()]
+    runs.append(full(method="gbs", method_options={"beta": 1.0}))
     for number, rows in ((4, 9), (5, 6)):
         table = paper_table(number, sections_of(*runs), variants)
         assert len(table.rows) == rows
         for row in range(rows):
-            assert values(table, row, "metric") == pytest.approx([20.0, 25.0, 10.0])
-    assert values(paper_table(4, sections_of(*runs)), 0, "metric") == []
+            assert values(table, row, "metric") == pytest.approx([0.2701, 0.31, 0.15])
 
 
-def test_ablations_on_other_tasks_stand_beside_too_from_the_section_with_most_rows():
+def test_the_set_with_most_rows_stands_beside_and_toys_never():
     variants = paper_variants()
     chosen = [variants[4, label] for label in ("none", "GbR", "CrS + GbT + GbR")]
-    short = [make_record(task="mine", method=method, method_options=options) for method, options in chosen]
-    long = [make_record(task="mine", schedule="paper", iterations=10**6, method="gbs"), make_record(task="yours")]
-    table = paper_table(4, sections_of(*long, *short), variants)
-    ours = {column.over for column in table.columns if column.kind == "metric"}
-    assert ours == {"ours: mine, short schedule"}
+    most = [full(method=method, method_options=options, precision="fp32") for method, options in chosen]
+    toys = [make_record(method=method, method_options=options) for method, options in chosen]
+    table = paper_table(4, sections_of(full(method="gbs", precision="bf16"), *most, *toys), variants)
     assert [len(values(table, row, "metric")) for row in (0, 4, 8)] == [3, 3, 3]
+    assert values(table, 4, "metric")[0] is not None
+    assert any("precision bf16 is left out" in note for note in table.notes)
+    assert paper_table(4, sections_of(*toys), variants) is None
 
 
 def test_a_variant_that_lacks_a_seed_is_said_to_be_left_out():
     variants = paper_variants()
     (method, gbr), (_, fl) = variants[4, "GbR"], variants[4, "FL"]
-    runs = [make_record(method=method, train_seed=seed) for seed in (0, 1)]
-    runs += [make_record(method=method, method_options=gbr, train_seed=seed) for seed in (0, 1)]
-    runs.append(make_record(method=method, method_options=fl, train_seed=0))
-    said = "FL on shapes is left out: training seed 1 is missing, which other rows of this table have."
+    runs = [full(method=method, train_seed=seed) for seed in (0, 1)]
+    runs += [full(method=method, method_options=gbr, train_seed=seed) for seed in (0, 1)]
+    runs.append(full(method=method, method_options=fl, train_seed=0))
+    said = "FL on coco-split1 is left out: training seed 1 is missing, which other rows of this table have."
     table = paper_table(4, sections_of(*runs), variants)
     assert said in table.notes
     assert not any(note.startswith("GbR") for note in table.notes)
-    alone = paper_table(4, sections_of(make_record(train_seed=1), runs[-1]), variants)
-    assert said in alone.notes, "also where no row of the run_set is in the table"
 
 
 def test_ablations_differ_from_the_defaults_as_the_records_say():
@@ -219,3 +268,9 @@ def test_ablations_differ_from_the_defaults_as_the_records_say():
         default, chosen = (msgspec.structs.asdict(method.options(given)) for given in ({}, ablation.options))
         changed = {name: value for name, value in chosen.items() if value != default[name]}
         assert paper_variants()[ablation.table, ablation.title] == (ablation.method, changed)
+
+
+def test_a_row_bears_the_marks_of_its_runs():
+    old, dirty = make_record(method_version=None), msgspec.structs.replace(make_record(), git=Git("c" * 40, dirty=True))
+    assert run_set_table(sections_of(old)[0]).rows[0][1].value == "soft-teacher§"
+    assert run_set_table(sections_of(dirty)[0]).rows[0][1].value == "soft-teacher‡"

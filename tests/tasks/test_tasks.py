@@ -149,3 +149,16 @@ def test_a_task_file_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "folder.toml").mkdir()
     with pytest.raises(UserError, match="cannot be read"):
         get_task(str(tmp_path / "folder.toml"))
+
+
+def test_other_data_than_the_official_files_is_named():
+    from cissod_bench.tasks.official import SIZES, remark, unofficial
+
+    assert unofficial("coco-split1", SIZES["coco-split1"]) == []
+    assert unofficial("lvis", {"validation_images": 5_000}) == ["5,000 validation images instead of 19,809"]
+    assert unofficial("coco-o365", {"train_images": 3, "validation_images": 80_000}) == [], "its training size is open"
+    assert unofficial("shapes", {"train_images": 3}) == []
+    assert remark("coco-split2", SIZES["coco-split2"]) is None
+    assert remark("coco-split2", {"train_images": 80}) == (
+        "Not the official data of coco-split2: 80 train images instead of 118,287; no number of the paper compares."
+    )

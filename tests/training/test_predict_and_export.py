@@ -1,8 +1,11 @@
 """A run's detector outside of the run: the same detections as in its evaluation, here and in mmdet."""
 
 import json
+import re
 import resource
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -186,6 +189,19 @@ def test_a_bundle_loads_in_mmdet_with_the_same_detections(run: Path, tiny: Path,
             np.column_stack([expected.labels, expected.scores, corners]),
         )
     assert CliRunner().invoke(app, ["export", str(run), "--out", str(out)]).exit_code != 0, "not empty"
+
+
+def test_the_readme_of_a_bundle_works_word_for_word(run: Path, tiny: Path, tmp_path: Path) -> None:
+    """In a process of its own, which has imported nothing: with a compiled mmcv where there is one, else without."""
+    out = tmp_path / "bundle"
+    export_bundle(run, out)
+    (code,) = re.findall(r"```python\n(.*?)```", (out / "README.md").read_text(), flags=re.DOTALL)
+    shutil.copy(next((tiny / "val").iterdir()), out / "image.jpg")
+    (out / "pasted.py").write_text(f"{code}\nprint(len(found), len(model.dataset_meta['classes']))\n")
+    done = subprocess.run([sys.executable, "pasted.py"], cwd=out, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    detections, classes = map(int, done.stdout.split()[-2:])
+    assert (detections > 0, classes) == (True, 12)
 
 
 @pytest.mark.parametrize("method", METHODS)

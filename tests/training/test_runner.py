@@ -25,6 +25,7 @@ from cissod_bench.tasks.registry import get_task
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.config_diff import differences, is_path
 from cissod_bench.training.job import Job
+from cissod_bench.training.preflight import check_parts
 from cissod_bench.training.recipes.detectors import get_detector
 from cissod_bench.training.recipes.schedules import SCHEDULES
 from cissod_bench.training.runner import run_job
@@ -226,10 +227,10 @@ def test_a_backbone_file_is_held_against_the_backbone_and_goes_into_the_key(
 
     torch.save({name: value for name, value in state.items() if "layer3.0.conv1" not in name}, file)
     with pytest.raises(UserError, match=r"the weight layer3.0.conv1.weight is missing. Give a ResNet-18"):
-        tiny_job(tiny, tmp_path / "other", backbone=file)
+        check_parts(tiny_job(tiny, tmp_path / "other", backbone=file))
     torch.save({**state, f"{prefix}conv1.weight": torch.zeros(1)}, file)
     with pytest.raises(UserError, match=r"conv1.weight has shape \(1,\)"):
-        tiny_job(tiny, tmp_path / "other", backbone=file)
+        check_parts(tiny_job(tiny, tmp_path / "other", backbone=file))
     file.write_text("not a checkpoint")
     with pytest.raises(UserError, match="not a PyTorch checkpoint"):
         tiny_job(tiny, tmp_path / "other", backbone=file)

@@ -96,6 +96,9 @@ def test_how_an_option_is_written_does_not_change_what_the_run_is(tiny: Path) ->
 
     assert key() == key(beta="0.5") == key(beta="0.50") == key(beta=0.5)
     assert key(beta="0.8").method_options == {"beta": 0.8}
+    defaults = msgspec.structs.asdict(METHODS["gbs"].options({}))
+    assert key(beta="0.8").resolved_options == msgspec.to_builtins(defaults) | {"beta": 0.8}
+    assert key().method_version == METHODS["gbs"].version == 2
     assert key(beta="0.8") != key()
 
 

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from cissod_bench.ssod.one_hot import one_hot
 
+COLD = 1000
+"""Detections of a class before its scores have a moving average (release)."""
+
 
 def score_thresholds(mean_scores: Tensor, theta: float) -> Tensor:
     """theta^c of the release: `theta * s_i / mean(s)`, where s_i is the mean score of the detections of class i.
@@ -39,12 +42,17 @@ class ClassThreshold(nn.Module):
         bounds: smallest and largest threshold. Below 0.5 there are no pseudo labels (initial filter of Soft Teacher).
         eta: coefficient, per detection, of the moving average of a class's scores (paper: eta_p = 0.9995).
         warmup: iterations with the fixed threshold theta.
-        cold_start: "mean" divides a young average by what has gone into it; "count" divides the sum of the first 1,000
-            scores of a class by 1,000, as the release does, so that rare classes start at the lower bound.
+        cold_start: what the mean of a class is before its 1,000th detection, from which on the moving average starts:
+            "mean", the sum of the scores over their number; "count", the sum over 1,000, as in the release, so that
+            rare classes start at the lower bound.
+
+    Attributes:
+        score_sum: (n,) float32, sum of the scores of a class's first 1,000 detections, then 1,000 times the moving
+            average, which starts from it.
+        score_count: (n,) float32, number of detections of each class.
     """
 
     score_sum: Tensor
-    score_mass: Tensor
     score_count: Tensor
 
     def __init__(
@@ -61,14 +69,14 @@ class ClassThreshold(nn.Module):
         self.policy, self.theta, self.bounds = policy, theta, bounds
         self.eta, self.warmup, self.cold_start = eta, warmup, cold_start
         self.register_buffer("score_sum", torch.zeros(num_classes))
-        self.register_buffer("score_mass", torch.zeros(num_classes))
         self.register_buffer("score_count", torch.zeros(num_classes))
 
     @torch.no_grad()
     def update(self, labels: Tensor, scores: Tensor, sizes: Sequence[int] = ()) -> None:
         """Put the scores of one iteration into their classes' averages; equal on all ranks.
 
-        k detections of a class weigh as much as k single steps of the average would: eta^k remains of what was.
+        They have no order: k detections of a class count as k steps of a loop, each with their mean score. Those up to
+        the class's 1,000th are added to the sum, and of the average eta^m remains after the other m.
 
         Args:
             labels: (D,) int64 classes of all detections, before any filter.
@@ -79,15 +87,15 @@ class ClassThreshold(nn.Module):
         batch = batch @ one_hot(labels, len(self.score_sum))
         all_reduce(batch)
         total, count = batch
-        keep = self.eta**count
-        self.score_sum.mul_(keep).add_((1 - keep) * total / count.clamp(min=1.0))
-        self.score_mass.mul_(keep).add_(1 - keep)
+        mean = total / count.clamp(min=1.0)
+        summed = torch.minimum(count, (COLD - self.score_count).clamp(min=0.0))
+        keep = self.eta ** (count - summed)
+        self.score_sum.add_(summed * mean).mul_(keep).add_((1 - keep) * COLD * mean)
         self.score_count.add_(count)
 
     def mean_scores(self) -> Tensor:
         """(n,) average score of each class; 0 for classes without detections."""
-        mean = self.score_sum / self.score_mass.clamp(min=1e-12)
-        return mean * (self.score_count / 1000).clamp(max=1.0) if self.cold_start == "count" else mean
+        return self.score_sum / (COLD if self.cold_start == "count" else self.score_count.clamp(1.0, COLD))
 
     def thresholds(self, iteration: int, weights: Tensor | None) -> Tensor:
         """(n,) float32 threshold of each class; see `FixedThreshold.thresholds`.

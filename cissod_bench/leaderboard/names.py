@@ -1,0 +1,76 @@
+"""What tells the tables of a report apart, as words for titles and as names for files and labels."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from cissod_bench.io import canonical_json, sha256_text
+from cissod_bench.results.run_key import NOT_STATED
+
+Fields = Mapping[str, Any]
+"""What the runs of a table have in common: field -> value."""
+
+DEFAULT = "default"
+"""Text of a setting that a run did not change."""
+_OPAQUE = ("split_digest", "class_groups", "ground_truth")
+"""Fields that say little to a reader, and are named only where nothing else tells two tables apart."""
+_LONGEST = 120
+"""Characters of a name before a digest takes the place of the rest."""
+
+
+def flat_texts(fields: Fields) -> dict[str, str]:
+    """Dotted name -> text of every field; digests are shortened, nothing else is."""
+    return {name: _text(name, value) for name, value in _flat("", fields)}
+
+
+def distinguish(all_fields: Sequence[Fields]) -> list[dict[str, str]]:
+    """For each table, the fields in which it differs from others of its task, as texts; none where it is alone."""
+    texts = [flat_texts(fields) for fields in all_fields]
+    names = list(dict.fromkeys(name for each in texts for name in each))
+    readable = [name for name in names if name not in _OPAQUE]
+    found: list[dict[str, str]] = [{} for _ in texts]
+    for name in [*readable, *_OPAQUE]:
+        peers: dict[str, set[str]] = {}
+        like = [
+            canonical_json([each["task"], distinction if name in _OPAQUE else {}])
+            for each, distinction in zip(texts, found, strict=True)
+        ]
+        for key, each in zip(like, texts, strict=True):
+            peers.setdefault(key, set()).add(each.get(name, DEFAULT))
+        for key, each, distinction in zip(like, texts, found, strict=True):
+            if len(peers[key]) > 1:
+                distinction[name] = each.get(name, DEFAULT)
+    return found
+
+
+def unique_names(all_fields: Sequence[Fields], distinctions: Sequence[Mapping[str, str]]) -> list[str]:
+    """A name for each table, of letters, digits and `.+=-`: task, split, schedule, length, and what tells it apart."""
+    known = ("split_digest", "schedule", "iterations")
+    names = []
+    for fields, distinction in zip(all_fields, distinctions, strict=True):
+        base = [fields["task"], fields["split_digest"][:8], fields["schedule"], str(fields["iterations"])]
+        more = [f"{name}={text}" for name, text in distinction.items() if name not in known]
+        name = re.sub(r"[^A-Za-z0-9.+=-]+", "-", "-".join([*base, *more])).strip("-")
+        names.append(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}-{sha256_text(name)[:8]}")
+    count = Counter(names)
+    return [
+        name if count[name] == 1 else f"{name}-{sha256_text(canonical_json(dict(fields)))[:8]}"
+        for name, fields in zip(names, all_fields, strict=True)
+    ]
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(f"{name}.{key}" if name else str(key), inner)
+    else:
+        yield name, value
+
+
+def _text(name: str, value: Any) -> str:
+    if value is None:
+        return "from scratch" if name == "backbone" else NOT_STATED
+    if isinstance(value, str):
+        return value[:12] if re.fullmatch("[0-9a-f]{64}", value) else value
+    return canonical_json(value)

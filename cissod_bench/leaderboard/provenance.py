@@ -1,0 +1,65 @@
+"""What readers must know of where the runs of a row come from: other versions, uncommitted changes, what is missing."""
+
+from collections.abc import Sequence
+
+from cissod_bench.results.record import Result
+
+DIRTY = "‡"
+"""Mark of a row with a run of a source tree that had uncommitted changes."""
+INCOMPLETE = "§"
+"""Mark of a row with a run whose record does not say the version of its method."""
+
+
+def marks(results: Sequence[Result]) -> str:
+    """The marks of a row, in the order of its notes; empty for most."""
+    return DIRTY * bool(_dirty(results)) + INCOMPLETE * bool(_incomplete(results))
+
+
+def provenance_notes(label: str, results: Sequence[Result]) -> list[str]:
+    """Notes on one row: versions that differ between its runs, uncommitted changes, records that lack something.
+
+    Args:
+        label: of the row.
+        results: records of its runs.
+    """
+    notes = [f"{label}: not all runs have the same {difference}." for difference in _differences(results)]
+    if _dirty(results):
+        notes.append(f"{DIRTY} {label}: source tree with uncommitted changes ({_seeds(_dirty(results))}).")
+    if _incomplete(results):
+        seeds = _seeds(_incomplete(results))
+        notes.append(f"{INCOMPLETE} {label}: version and defaults of the method are not recorded ({seeds}).")
+    return notes
+
+
+def _differences(results: Sequence[Result]) -> list[str]:
+    """What differs, as "torch: 2.10 (seed 0), 2.11 (seeds 1, 2)"."""
+    facts = [
+        {
+            "version of cissod-bench": result.package_version,
+            "commit": result.git.commit[:12] if result.git else None,
+            **result.environment,
+        }
+        for result in results
+    ]
+    found = []
+    for name in dict.fromkeys(name for each in facts for name in each):
+        by_value: dict[str, list[Result]] = {}
+        for result, each in zip(results, facts, strict=True):
+            by_value.setdefault(str(each.get(name) or "not recorded"), []).append(result)
+        if len(by_value) > 1:
+            listed = ", ".join(f"{value} ({_seeds(of_value)})" for value, of_value in by_value.items())
+            found.append(f"{name}: {listed}")
+    return found
+
+
+def _dirty(results: Sequence[Result]) -> list[Result]:
+    return [result for result in results if result.git is not None and result.git.dirty]
+
+
+def _incomplete(results: Sequence[Result]) -> list[Result]:
+    return [result for result in results if result.key.method_version is None]
+
+
+def _seeds(results: Sequence[Result]) -> str:
+    seeds = ["unknown" if result.key.train_seed is None else str(result.key.train_seed) for result in results]
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"
