@@ -188,7 +188,7 @@ def report(
     Example:
         >>> import cissod_bench as cb
         >>> made = cb.report("runs", "report")
-        >>> [section.task for section in made.sections]
+        >>> [each.task for each in made.run_sets]
         ['shapes']
     """
     from cissod_bench.leaderboard.report import make_report, write_report

@@ -80,7 +80,7 @@ def evaluate_predictions(
     if out is not None:
         if split is None or method is None or iterations is None or detector is None:
             raise UserError(
-                "--out makes a record for the leaderboard: give --split, --method, --iterations and --detector."
+                "--out writes a record for the leaderboard. Give --split, --method, --iterations and --detector too."
             )
         if out.exists() and any(out.iterdir()):
             raise UserError(f"{out}: the folder is not empty. Give another --out, or remove it first.")

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from cissod_bench.training.detectors import get_detector
 from mmdet.registry import MODELS
 
 from cissod_bench.errors import UserError
 from cissod_bench.training.backbone import TORCHVISION, check_backbone, for_normalised
 from cissod_bench.training.preflight import check_parts
-from tests.engine.conftest import tiny_job
+from cissod_bench.training.recipes.detectors import get_detector
+from tests.tiny import tiny_job
 
 CAFFE, NORMALISED = (get_detector(name).model(80, 100) for name in ("r50-fpn", "r50-fpn-torchvision"))
 
