@@ -48,7 +48,8 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "make_result", lambda key, *_, **__: msgspec.structs.replace(make_record(), key=key))
     monkeypatch.setattr("cissod_bench.launch.here.run_job", finish)
     monkeypatch.setattr("cissod_bench.launch.here.launch", lambda spec, *_, **__: finish(resolve_job(spec)))
-    monkeypatch.setattr("cissod_bench.training.job.check_backbone", lambda *_: None)
+    monkeypatch.setattr("cissod_bench.training.job.backbone_prefix", lambda *_: None)
+    monkeypatch.setattr("cissod_bench.training.preflight.check_backbone", lambda *_: None)
     monkeypatch.setattr("cissod_bench.launch.sweep.watched", fail)
 
 
