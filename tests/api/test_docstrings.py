@@ -16,14 +16,23 @@ ORDER = ("RunSpec", "make_splits", "load_split", "prepare", "run", "evaluate", "
 DESCRIBED = ("detectors", "methods", "tasks")
 
 
-@pytest.mark.parametrize("name", [*ORDER, *DESCRIBED])
-def test_the_example_runs(name: str, workplace: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    shown: Any = getattr(cissod_bench, name)
-    found = doctest.DocTestFinder(recurse=False).find(shown.describe if name in DESCRIBED else shown, name)
-    assert sum(len(test.examples) for test in found) >= 2, "no example"
+def run_examples(name: str, shown: Any) -> None:
+    found = doctest.DocTestFinder(recurse=False).find(shown, name)
+    assert sum(len(test.examples) for test in found) >= 2, f"{name} has no example"
     for test in found:
         outcome = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test)
-        assert outcome.failed == 0
+        assert outcome.failed == 0, name
+
+
+def test_the_examples_run_in_their_order(workplace: Path) -> None:
+    """One test, so that all run in the same process and folder."""
+    for name in ORDER:
+        run_examples(name, getattr(cissod_bench, name))
+
+
+@pytest.mark.parametrize("name", DESCRIBED)
+def test_the_example_of_describe_runs(name: str, workplace: Path) -> None:
+    run_examples(name, getattr(cissod_bench, name).describe)
 
 
 def test_every_function_has_an_example() -> None:

@@ -39,9 +39,9 @@ def write_grid(tiny: Path, folder: Path, grid: str) -> Path:
 
 
 def sweep(*arguments: Any) -> tuple[int, dict[str, dict[str, str]], str]:
-    done = subprocess.run([*PROGRAM, "sweep", *map(str, arguments), "--json"], capture_output=True, text=True)
+    done = CliRunner().invoke(app, ["sweep", *map(str, arguments), "--json"])
     states = json.loads(done.stdout) if done.stdout else []
-    return done.returncode, {row["run"]: row for row in states}, done.stderr
+    return done.exit_code, {row["run"]: row for row in states}, repr(done.exception)
 
 
 def test_a_sweep_names_what_fails_goes_on_and_then_skips_what_is_done(tiny: Path, tmp_path: Path) -> None:
@@ -70,8 +70,8 @@ def test_the_plan_of_a_sweep_has_its_cost_and_what_cannot_run(tiny: Path, tmp_pa
     file = write_grid(
         tiny, tmp_path, 'method = "rfs"\nschedule = "paper"\nseed = [0, 1]\noption = ["b=1", "theta=0.8"]'
     )
-    done = subprocess.run([*PROGRAM, "sweep", str(file), "--dry-run", "--json"], capture_output=True, text=True)
-    assert done.returncode == 1
+    done = CliRunner().invoke(app, ["sweep", str(file), "--dry-run", "--json"])
+    assert done.exit_code == 1, done.exception
     plan = json.loads(done.stdout)
     assert [row["state"] for row in plan["runs"]] == ["cannot run", "waiting"] * 2
     assert plan["hours_left"] == pytest.approx(2 * 40 * 0.18 / 3600)  # r18-small: 0.18 s an iteration

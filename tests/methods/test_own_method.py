@@ -162,7 +162,7 @@ def test_create_writes_a_method_that_trains_and_never_replaces_a_file(tiny: Path
     for given, message in (
         (["my-fresh-idea", "--out", str(file)], r"fresh.py exists already"),
         (["gbs", "--out", str(tmp_path / "new.py")], r"a built-in method has this name"),
-        (["My Idea", "--out", str(tmp_path / "new.py")], r"use small letters"),
+        (["My Idea", "--out", str(tmp_path / "new.py")], r"use lower-case letters"),
         (["mine", "--out", str(tmp_path / "new.txt")], r"ends with .py"),
     ):
         with pytest.raises(UserError, match=message):

@@ -16,7 +16,7 @@ from cissod_bench.errors import UserError
 from cissod_bench.evaluation.groups import evaluate
 from cissod_bench.io import sha256_file
 from cissod_bench.methods.registry import METHODS
-from cissod_bench.results.record import load_result
+from cissod_bench.results.record import Result, load_result
 from cissod_bench.splits.make import make_splits
 from cissod_bench.splits.plan import Variant
 from cissod_bench.ssod.metric import GroupAP
@@ -24,11 +24,27 @@ from cissod_bench.ssod.model.teacher_student import TeacherStudent
 from cissod_bench.tasks.registry import get_task
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.config_diff import differences, is_path
+from cissod_bench.training.job import Job
 from cissod_bench.training.preflight import check_parts
 from cissod_bench.training.recipes.detectors import get_detector
 from cissod_bench.training.recipes.schedules import SCHEDULES
 from cissod_bench.training.runner import run_job
 from tests.tiny import Killed, final_state, interrupted, tiny_job
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Result]:
+    """An uninterrupted run of soft-teacher."""
+    job = tiny_job(tiny, tmp_path_factory.mktemp("whole") / "run")
+    return job, run_job(job)
+
+
+@pytest.fixture(scope="module")
+def gbs_run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a run of gbs with hidden annotations."""
+    out: Path = tmp_path_factory.mktemp("gbs") / "run"
+    run_job(tiny_job(tiny, out, method="gbs", hidden=tiny / "train.json"))
+    return out
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -130,10 +146,8 @@ def test_places_are_told_by_their_names() -> None:
     assert not is_path("run.options.folder", "x")
 
 
-def test_the_state_of_gbs_is_logged_with_the_quality_of_its_pseudo_labels(tiny: Path, tmp_path: Path) -> None:
-    job = tiny_job(tiny, tmp_path / "run", method="gbs", hidden=tiny / "train.json")
-    run_job(job)
-    lines = [json.loads(line) for line in (tmp_path / "run" / "observables.jsonl").read_text().splitlines()]
+def test_the_state_of_gbs_is_logged_with_the_quality_of_its_pseudo_labels(gbs_run: Path) -> None:
+    lines = [json.loads(line) for line in (gbs_run / "observables.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     assert sum(lines[-1]["weights"]) == pytest.approx(13, abs=1e-3)
     assert "thresholds" not in lines[0], "no pseudo labels during the burn-in"
@@ -143,10 +157,9 @@ def test_the_state_of_gbs_is_logged_with_the_quality_of_its_pseudo_labels(tiny: 
     assert sum(pseudo["annotated"]) > 0
 
 
-def test_hidden_annotations_change_nothing_in_training(tiny: Path, tmp_path: Path) -> None:
-    for name, hidden in (("with", tiny / "train.json"), ("without", None)):
-        run_job(tiny_job(tiny, tmp_path / name, method="gbs", hidden=hidden, iterations=3))
-    one, other = final_state(tmp_path / "with", 3), final_state(tmp_path / "without", 3)
+def test_hidden_annotations_change_nothing_in_training(gbs_run: Path, tiny: Path, tmp_path: Path) -> None:
+    run_job(tiny_job(tiny, tmp_path / "without", method="gbs"))
+    one, other = final_state(gbs_run, 4), final_state(tmp_path / "without", 4)
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
@@ -244,7 +257,7 @@ def test_a_finished_run_is_left_as_it_is(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: tuple[Job, Result], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = tiny_job(tiny, tmp_path / "run")
     interrupted(job, monkeypatch, after=3)
@@ -252,24 +265,24 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
     with pytest.warns(UserWarning, match=r"iter_3.pth is damaged; going on from .*iter_2.pth"):
         resumed = run_job(job)
-    assert resumed.metrics == run_job(tiny_job(tiny, tmp_path / "whole")).metrics
+    expected, actual = final_state(whole[0].out, 4), final_state(job.out, 4)
+    assert all(torch.equal(actual[name], value) for name, value in expected.items())
+    assert resumed.metrics == whole[1].metrics
 
 
-def test_the_number_of_loader_workers_changes_nothing(tiny: Path, tmp_path: Path) -> None:
-    for workers in (0, 2):
-        run_job(tiny_job(tiny, tmp_path / str(workers), method="gbs", workers=workers, iterations=4))
-    one, other = final_state(tmp_path / "0", 4), final_state(tmp_path / "2", 4)
+def test_the_number_of_loader_workers_changes_nothing(gbs_run: Path, tiny: Path, tmp_path: Path) -> None:
+    run_job(tiny_job(tiny, tmp_path / "run", method="gbs", workers=2, hidden=tiny / "train.json"))
+    one, other = final_state(gbs_run, 4), final_state(tmp_path / "run", 4)
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_the_record_is_the_evaluation_of_the_written_detections(tiny: Path, tmp_path: Path) -> None:
-    job = tiny_job(tiny, tmp_path / "run")
-    result = run_job(job)
-    detections = tmp_path / "run" / "detections.json"
+def test_the_record_is_the_evaluation_of_the_written_detections(whole: tuple[Job, Result], tiny: Path) -> None:
+    job, result = whole
+    detections = job.out / "detections.json"
     assert json.loads(detections.read_text()), "an untrained detector still finds something"
     again = evaluate(tiny / "val.json", detections, job.split.groups, evaluator="pycocotools")
     assert again.metrics() == result.metrics
-    with np.load(tmp_path / "run" / "per_class.npz") as arrays:
+    with np.load(job.out / "per_class.npz") as arrays:
         assert arrays["precision"].shape[:2] == (10, 101)
 
 
