@@ -45,6 +45,7 @@ Values = dict[str, Any]
 def thresholds(theta: float) -> list[str]:
     """Settings with which detections of an almost untrained teacher, scores around `theta`, become pseudo labels."""
     return [
+        f"model.detector.test_cfg.rcnn.score_thr={theta / 4}",
         f"model.semi_train_cfg.pseudo_label_initial_score_thr={theta / 2}",
         f"model.semi_train_cfg.rpn_pseudo_thr={theta}",
         "model.semi_train_cfg.reg_pseudo_thr=0.5",

@@ -50,7 +50,7 @@ _DECIDED_ELSEWHERE = {
         "batch",
     ),
     "the task and the split decide it": ("ann_file", "data_prefix", "classes", "num_classes", "minority_images"),
-    "the protocol decides how runs are scored": ("val_evaluator", "test_evaluator", "val_cfg", "test_cfg"),
+    "the protocol decides how runs are scored": ("val_evaluator", "test_evaluator", "test_cfg.rcnn.max_per_img"),
 }
 """Where a setting is decided instead: what to do -> parts of names, which may lie below one of `SETTABLE`."""
 _AT_LEAST_ONE = ("interval", "val_interval", "batch_size", "window_size", "pad_size_divisor")
