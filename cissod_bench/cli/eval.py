@@ -99,10 +99,10 @@ def _show(evaluation: "Evaluation", task: str, as_json: bool) -> None:
         cells = [Cell(None if value is None else 100 * value) for value in row.values()]
         rows.append((Cell(group), Cell(str(len(evaluation.groups[group]))), *cells))
     rules = "LVIS" if evaluation.lvis else "COCO"
-    notes = (
-        (f"{evaluation.without_ground_truth} classes have no ground truth and are left out of the means.",)
-        if evaluation.without_ground_truth
-        else ()
-    )
+    notes = []
+    if evaluation.without_ground_truth:
+        notes.append(f"{evaluation.without_ground_truth} classes have no ground truth and are left out of the means.")
+    if evaluation.outside_task:
+        notes.append(f"Left out, since the split has no such class: {', '.join(evaluation.outside_task)}.")
     caption = f"In percent; {rules} rules, {evaluation.max_detections} detections per image, {evaluation.evaluator}."
-    print_table(Table("eval", task, caption, columns, tuple(rows), ranked=0, notes=notes))
+    print_table(Table("eval", task, caption, columns, tuple(rows), ranked=0, notes=tuple(notes)))

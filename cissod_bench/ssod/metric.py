@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 from mmengine.evaluator import BaseMetric
 
+from cissod_bench.coco.names import clean_name
 from cissod_bench.evaluation.groups import evaluate, save_evaluation
 from cissod_bench.evaluation.inputs import read_ground_truth
 from cissod_bench.io import write_bytes
@@ -40,11 +41,11 @@ class GroupAP(BaseMetric):
         self.out_dir = Path(out_dir)
         self.groups = {name: tuple(members) for name, members in groups.items()}
         self.evaluator, self.max_detections = evaluator, max_detections
-        self.lvis = lvis
+        self.classes, self.lvis = tuple(classes), lvis
         self.truth = read_ground_truth(Path(ann_file), lvis=lvis)  # once for all evaluations of the run
         id_of = dict(zip(self.truth.class_names, self.truth.class_ids.tolist(), strict=True))
         # The validation file may number its classes otherwise than the training file: names decide.
-        self.category_ids = np.array([id_of[name] for name in classes])
+        self.category_ids = np.array([id_of[clean_name(name)] for name in classes])
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Keep the detections of some images, in pixels of the original image."""
@@ -68,6 +69,7 @@ class GroupAP(BaseMetric):
             self.truth,
             detections,
             self.groups,
+            classes=self.classes,
             evaluator=self.evaluator,
             max_detections=self.max_detections,
             lvis=self.lvis,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from cissod_bench.errors import UserError
 from cissod_bench.tasks.registry import TASKS
@@ -75,6 +76,8 @@ def test_images_of_several_sizes_are_evaluated_one_by_one(copy: Path, tmp_path: 
     file = copy / "val.json"
     content = json.loads(file.read_text())
     content["images"][0]["width"] = 96
+    image = copy / "val" / content["images"][0]["file_name"]
+    Image.new("RGB", (96, content["images"][0]["height"])).save(image)
     file.write_text(json.dumps(content))
     assert build_config(tiny_job(copy, tmp_path / "run")).val_dataloader.batch_size == 1
 
@@ -96,10 +99,10 @@ def test_another_protocol_version_is_refused(copy: Path, tmp_path: Path) -> None
 def test_missing_images_are_counted_and_named(copy: Path, tmp_path: Path) -> None:
     (copy / "train" / "000003.png").unlink()
     (copy / "val" / "000002.png").unlink()
-    with pytest.raises(UserError, match=r"train: 1 of \d+ images of .* do not exist, the first is 000003.png"):
+    with pytest.raises(UserError, match=r"train lacks 1 of \d+ images of .*labeled.json, such as 000003.png"):
         tiny_job(copy, tmp_path / "run")
     shutil.copy(copy / "train" / "000004.png", copy / "train" / "000003.png")
-    with pytest.raises(UserError, match=r"val: 1 of 6 images of .* do not exist, the first is 000002.png"):
+    with pytest.raises(UserError, match=r"val lacks 1 of 6 images of .*val.json, such as 000002.png"):
         tiny_job(copy, tmp_path / "run")
 
 
@@ -123,13 +126,20 @@ def test_blanks_around_class_names_do_not_matter(copy: Path, tmp_path: Path) -> 
 def test_lvis_validation_images_are_named_by_their_address(tmp_path: Path) -> None:
     """LVIS has `coco_url` instead of `file_name`; Objects365's names hold folders that the archives lack."""
     file = tmp_path / "val.json"
-    image = {"id": 3, "width": 4, "height": 5, "coco_url": "http://images.cocodataset.org/val2017/000000000003.jpg"}
+    image = {
+        "id": 3,
+        "width": 4,
+        "height": 5,
+        "coco_url": "http://images.cocodataset.org/val2017/000000000003.jpg",
+        "neg_category_ids": [],
+        "not_exhaustive_category_ids": [],
+    }
     file.write_text(json.dumps({"images": [image], "annotations": [], "categories": [{"id": 1, "name": "a"}]}))
-    ((found,), _) = read_validation(TASKS["lvis"], file)
+    ((found,), _) = read_validation(TASKS["lvis"], file, tmp_path)
     assert found == {"id": 3, "file_name": "val2017/000000000003.jpg", "width": 4, "height": 5}
     image |= {"file_name": "images/v2/patch16/objects365_v2_00908726.jpg"}
     file.write_text(json.dumps({"images": [image], "annotations": [], "categories": [{"id": 1, "name": "a"}]}))
-    ((found,), _) = read_validation(TASKS["coco-o365"], file)
+    ((found,), _) = read_validation(TASKS["coco-o365"], file, tmp_path)
     assert found["file_name"] == "patch16/objects365_v2_00908726.jpg"
 
 

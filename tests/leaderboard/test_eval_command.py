@@ -70,6 +70,7 @@ def split(monkeypatch, tmp_path):
         folder = tmp_path / "split"
         task, protocol, seed, digest, validation_file = "coco-split1", 1, 0, "a" * 64, None
         groups = {"maj": OTHERS, "min": VOC_CLASSES}  # noqa: RUF012
+        class_names = (*OTHERS, *VOC_CLASSES)
 
     monkeypatch.setattr(manifest, "load_split", lambda folder, verify: Drawn())
     return Drawn.folder
