@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from cissod_bench.coco.names import clean_name
-from cissod_bench.errors import UserError, unknown_name
+from cissod_bench.errors import Remark, UserError, unknown_name
 from cissod_bench.splits.folder import Split, load_split
 from cissod_bench.splits.images import check_sizes, refuse_missing, shared_images
 from cissod_bench.tasks.registry import Task
@@ -122,6 +122,7 @@ def check_classes(split: Split, val_annotations: Path, known: Sequence[str]) -> 
         warnings.warn(
             f"{val_annotations}: {', '.join(more[:5])}{', ...' if len(more) > 5 else ''} "
             f"({len(more)} of {len(known)} classes) are not classes of the task and are left out of its scores.",
+            Remark,
             stacklevel=2,
         )
 

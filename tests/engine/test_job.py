@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mmcv.image.geometric import rescale_size
 from PIL import Image
 
-from cissod_bench.errors import UserError
+from cissod_bench.errors import Remark, UserError
 from cissod_bench.tasks.registry import TASKS
 from cissod_bench.training.build_config import build_config
+from cissod_bench.training.data_paths import _check_shape, _NamedImage
 from cissod_bench.training.run_plan import plan, plan_lines
 from cissod_bench.training.validation import read_validation
 from tests.engine.conftest import tiny_job
@@ -169,3 +171,45 @@ def test_the_learning_rate_scales_with_the_images_of_a_step(tiny: Path, tmp_path
     assert job.batch == (1, 4)
     assert job.learning_rate == pytest.approx(0.01 / 8)
     assert "0.00125 for 5 images a step (0.01 for 40, scaled linearly)" in "\n".join(plan_lines(job))
+
+
+def test_validation_images_that_are_trained_on_are_refused(copy: Path, tmp_path: Path) -> None:
+    """The parts number their files alike; what counts is what is in them."""
+    shutil.copy(copy / "train" / "000002.png", copy / "val" / "000002.png")
+    with pytest.raises(UserError, match=r"val\.json: 1 of 6 validation images are training images too.* 000002\.png"):
+        tiny_job(copy, tmp_path / "run")
+
+
+def test_validation_annotations_that_evaluation_would_refuse_are_refused_by_the_plan(
+    copy: Path, tmp_path: Path
+) -> None:
+    file = copy / "val.json"
+    content = json.loads(file.read_text())
+    content["annotations"][3]["bbox"] = None
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"val\.json: annotation 3 has a box that is not finite"):
+        tiny_job(copy, tmp_path / "run")
+
+
+def test_a_class_of_the_validation_annotations_alone_is_a_remark(copy: Path, tmp_path: Path) -> None:
+    file = copy / "val.json"
+    content = json.loads(file.read_text())
+    content["categories"].append({"id": 77, "name": "teapot"})
+    file.write_text(json.dumps(content))
+    with pytest.warns(Remark, match=r"val\.json: teapot \(1 of \d+ classes\) are not classes of the task"):
+        tiny_job(copy, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("size", "refused"), [((64, 1), False), ((1, 300), True), ((600, 2), True)])
+def test_an_image_that_resizing_leaves_no_pixel_is_refused(size: tuple[int, int], refused: bool) -> None:
+    image = _NamedImage("strip.png", *size)
+    if refused:
+        with pytest.raises(
+            UserError, match=rf"strip\.png: {size[0]} x {size[1]} pixels; resized to at most 128 pixels"
+        ):
+            _check_shape(image, Path("images"), [(128, 128)])
+    else:
+        _check_shape(image, Path("images"), [(128, 128)])
+    # What mmcv makes of it.
+    width, height = rescale_size(size, (128, 128))
+    assert (min(width, height) == 0) == refused

@@ -145,3 +145,24 @@ def test_statistics_that_are_gone(tmp_path: Path) -> None:
     (split / STATISTICS).unlink()
     with pytest.raises(UserError, match=r"statistics\.json cannot be read"):
         verify_split(split)
+
+
+def test_validation_on_training_files_under_other_ids_is_found(tmp_path: Path) -> None:
+    content = toy_data()
+    split = made(tmp_path, content)
+    shared = [image | {"id": image["id"] + 10**6} for image in content["images"][:4]]
+    own = [{"id": 5, "file_name": "elsewhere/0000.jpg", "width": 64, "height": 48}]
+    file = tmp_path / "val.json"
+    file.write_text(json.dumps({"images": shared + own, "annotations": [], "categories": content["categories"]}))
+    promise = "no validation image is trained on"
+    (check,) = (check for check in verify_split(split, validation=file) if check.promise == promise)
+    assert check.problem == "4: 0000.jpg, 0001.jpg, 0002.jpg, ..."
+    # With both folders, what counts is the files: two of the four are copies.
+    for folder, color in (("train", 0), ("val", 90)):
+        for number in range(4):
+            path = tmp_path / folder / f"{number:04}.jpg"
+            path.parent.mkdir(exist_ok=True)
+            Image.new("RGB", (64, 48), (0 if number < 2 else color, number, 9)).save(path)
+    found = verify_split(split, images=tmp_path / "train", validation=file, validation_images=tmp_path / "val")
+    (check,) = (check for check in found if check.promise == promise)
+    assert check.problem == "2: 0000.jpg, 0001.jpg"
