@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from cissod_bench.coco import checks, objects365
 from cissod_bench.coco.columns import Bool, Columns
 from cissod_bench.coco.names import clean_name
 from cissod_bench.coco.reader import read_columns
+from cissod_bench.io import decode_json
 from cissod_bench.splits.folder import (
     DATA,
     IMAGE_DIGESTS,
@@ -119,7 +119,7 @@ def _hidden_labels(path: Path, part: Columns) -> str:
     if part.num_boxes:
         return f"{part.num_boxes} annotations"
     # All keys, including those that no reader looks at.
-    images: list[dict[str, Any]] = msgspec.json.decode(path.read_bytes())["images"]
+    images: list[dict[str, Any]] = decode_json(path.read_bytes(), dict[str, Any], name=path)["images"]
     fields = {key for image in images for key in image} - {"id", "file_name", "width", "height"}
     return f"fields of images that may tell classes: {', '.join(sorted(fields))}" if fields else ""
 

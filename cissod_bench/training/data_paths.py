@@ -10,6 +10,7 @@ import msgspec
 
 from cissod_bench.coco.names import clean_name
 from cissod_bench.errors import Remark, UserError, unknown_name
+from cissod_bench.io import decode_json
 from cissod_bench.splits.folder import Split, load_split
 from cissod_bench.splits.images import check_sizes, refuse_missing, shared_images
 from cissod_bench.tasks.registry import Task
@@ -188,7 +189,4 @@ class _ImageList(msgspec.Struct):
 
 
 def _images(annotations: Path) -> list[_NamedImage]:
-    try:
-        return msgspec.json.decode(annotations.read_bytes(), type=_ImageList).images
-    except msgspec.DecodeError as error:
-        raise UserError(f"{annotations}: not an annotation file in COCO format ({error}).") from None
+    return decode_json(annotations.read_bytes(), _ImageList, name=annotations).images
