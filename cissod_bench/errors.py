@@ -11,6 +11,10 @@ class UserError(Exception):
     """Input that cannot be used. The message names the file, the item and what to do."""
 
 
+class Remark(UserWarning):
+    """Something that a user should know and that stops nothing: the command line prints it as one sentence."""
+
+
 class Stopped(Exception):
     """A signal stopped a run, which wrote a checkpoint; the message says where it resumes.
 

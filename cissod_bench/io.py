@@ -1,5 +1,6 @@
 """Files and folders written whole or not at all, and their digests."""
 
+import codecs
 import contextlib
 import ctypes
 import fcntl
@@ -9,9 +10,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from cissod_bench.errors import UserError
+
+Decoded = TypeVar("Decoded")
 
 
 @contextlib.contextmanager
@@ -180,6 +185,24 @@ def _sync_files(folder: Path) -> None:
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
+
+
+def decode_json(content: bytes, kind: type[Decoded], *, name: str | Path, remedy: str = "") -> Decoded:
+    """JSON of anybody, as a type of msgspec.
+
+    Args:
+        content: the text; a byte order mark is passed over.
+        kind: the type.
+        name: of the file, for the message.
+        remedy: what to do, as a sentence.
+
+    Raises:
+        UserError: not UTF-8, not JSON, nested too deep, or of another form.
+    """
+    try:
+        return msgspec.json.decode(content.removeprefix(codecs.BOM_UTF8), type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{name} cannot be read: {error}. {remedy}".rstrip()) from None
 
 
 def canonical_json(value: Any) -> str:

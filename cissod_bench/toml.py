@@ -42,7 +42,7 @@ def read_toml(path: Path, kind: type[Content], what: str, remedy: str = "") -> C
         raise UserError(f"There is no {what} {path}. {remedy}".rstrip()) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path} is not a TOML file: {error}.") from None
     try:
         return msgspec.convert(content, kind)

@@ -12,7 +12,7 @@ import pytest
 
 from cissod_bench import io
 from cissod_bench.errors import UserError
-from cissod_bench.io import atomic_path, staged_folder, write_bytes
+from cissod_bench.io import atomic_path, decode_json, staged_folder, write_bytes
 
 WRITE = "import sys; from pathlib import Path; from cissod_bench.io import write_bytes; "
 
@@ -146,3 +146,15 @@ def test_an_error_while_a_folder_is_staged_keeps_the_old_one(tmp_path: Path) -> 
         fail()
     assert (tmp_path / "a" / "b.txt").read_text() == "old"
     assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b'{"a": "\xff"}', b"[" * 100_000, b'{"a": NaN}', b'{"a": 1}x', b"[1]", b"\0", b"null"]
+)
+def test_json_of_anybody_is_read_or_refused_with_its_name(content: bytes) -> None:
+    with pytest.raises(UserError, match=r"^a\.json cannot be read: .*\. Get it again\.$"):
+        decode_json(content, dict[str, Any], name="a.json", remedy="Get it again.")
+
+
+def test_json_with_a_byte_order_mark_is_read() -> None:
+    assert decode_json(b'\xef\xbb\xbf{"a": 1}', dict[str, int], name="a.json") == {"a": 1}

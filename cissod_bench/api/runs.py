@@ -156,13 +156,16 @@ def run(spec: RunSpec, *, progress: bool = False) -> "RunFolder":
     return prepare(spec, look_for_images=main).run(progress=progress)
 
 
-def load_detector(run: AnyPath, checkpoint: AnyPath | None = None, device: str = "cpu") -> "Predictor":
+def load_detector(
+    run: AnyPath, checkpoint: AnyPath | None = None, device: str = "cpu", *, trust: bool = False
+) -> "Predictor":
     """Load the teacher of a run to detect objects.
 
     Args:
         run: run folder.
         checkpoint: one of the run's checkpoints. Default: the newest.
         device: "auto", "cpu" or "cuda".
+        trust: execute what the run brings along, such as the source of its own method.
 
     Raises:
         UserError: the folder holds no run, or no usable checkpoint.
@@ -177,15 +180,16 @@ def load_detector(run: AnyPath, checkpoint: AnyPath | None = None, device: str =
     with quiet_imports():
         from cissod_bench.training.predict import load_predictor
         from cissod_bench.training.process.device import pick_device
-    return load_predictor(Path(run), optional(checkpoint), pick_device(device))
+    return load_predictor(Path(run), optional(checkpoint), pick_device(device), trust=trust)
 
 
-def export(run: AnyPath, out: AnyPath) -> tuple[Path, list[str]]:
+def export(run: AnyPath, out: AnyPath, *, trust: bool = False) -> tuple[Path, list[str]]:
     """Bundle the teacher of a finished run for publication: weights (safetensors), configuration, scores.
 
     Args:
         run: run folder.
         out: folder for the bundle.
+        trust: as of `load_detector`.
 
     Returns:
         The checkpoint with the weights, and the parts of this package that the configuration needs.
@@ -201,7 +205,7 @@ def export(run: AnyPath, out: AnyPath) -> tuple[Path, list[str]]:
     """
     with quiet_imports():
         from cissod_bench.training.export import export_bundle
-    return export_bundle(Path(run), Path(out))
+    return export_bundle(Path(run), Path(out), trust=trust)
 
 
 def sweep(

@@ -140,5 +140,7 @@ def _show(scored: "Scored", as_json: bool) -> None:
         notes.append(f"{evaluation.without_ground_truth} classes have no ground truth and are left out of the means.")
     if scored.remark:
         notes.append(scored.remark)
+    if evaluation.outside_task:
+        notes.append(f"Left out, since the split has no such class: {', '.join(evaluation.outside_task)}.")
     caption = f"In percent; {rules} rules, {evaluation.max_detections} detections per image, {evaluation.evaluator}."
     print_table(Table("eval", task, caption, columns, tuple(rows), ranked=0, notes=tuple(notes)))

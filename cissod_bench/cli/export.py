@@ -5,10 +5,13 @@ from typing import Annotated
 
 import typer
 
+from cissod_bench.cli.options import Trust
+
 
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     out: Annotated[Path, typer.Option(help="Folder for the bundle.")],
+    trust: Trust = False,
 ) -> None:
     """Write a run's teacher weights (safetensors), mmdet's configuration, task, split digest and per-class scores.
 
@@ -16,7 +19,7 @@ def export(
     """
     from cissod_bench import api
 
-    checkpoint, needs = api.export(run, out)
+    checkpoint, needs = api.export(run, out, trust=trust)
     size = sum(path.stat().st_size for path in out.iterdir()) / 2**20
     loads = f"needs cissod_bench for {', '.join(needs)}" if needs else "loads in mmdet alone"
     typer.echo(f"{out}: {size:.1f} MiB from {checkpoint}; {loads}.")

@@ -2,6 +2,8 @@
 
 import errno
 import sys
+import warnings
+from typing import Any
 
 import typer
 
@@ -19,7 +21,7 @@ from cissod_bench.cli.report import report
 from cissod_bench.cli.run import run
 from cissod_bench.cli.splits import app as splits_app
 from cissod_bench.cli.sweep import sweep
-from cissod_bench.errors import ProcessDied, Stopped, UserError, remedy_of_import
+from cissod_bench.errors import ProcessDied, Remark, Stopped, UserError, remedy_of_import
 
 app = typer.Typer(
     name="cissod-bench",
@@ -46,6 +48,7 @@ app.command("doctor")(doctor)
 
 def main() -> None:
     """Run the program. A user's mistake ends it with one sentence on standard error and exit code 2."""
+    _print_remarks()
     try:
         app()
     except UserError as error:
@@ -66,6 +69,20 @@ def main() -> None:
     except ProcessDied as died:
         typer.secho(str(died), err=True, fg=typer.colors.RED)
         sys.exit(1)
+
+
+def _print_remarks() -> None:
+    """Have remarks printed as sentences, without the line of source that Python adds to warnings."""
+    show = warnings.showwarning
+
+    def shown(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, Remark):
+            typer.secho(f"Note: {message}", err=True, fg=typer.colors.YELLOW)
+        else:
+            show(message, category, *where, **more)
+
+    warnings.showwarning = shown
+    warnings.simplefilter("always", Remark)
 
 
 def _stop(message: str) -> None:

@@ -18,6 +18,14 @@ DataRoot = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", rich_help_panel="Output", help="Print JSON instead of text.")]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Execute what the run brings along, such as the source of its own method. Only for runs whose origin you "
+        "know.",
+    ),
+]
 
 Slurm = Annotated[
     bool,

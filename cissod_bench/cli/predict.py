@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cissod_bench.cli.options import Json
+from cissod_bench.cli.options import Json, Trust
 
 
 def predict(
@@ -21,6 +21,7 @@ def predict(
         typer.Option(min=0, max=1, help="Draw detections with at least this score, such as 0.5, into pictures."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cuda or cpu.")] = "auto",
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Detect objects with the teacher of a run.
@@ -31,7 +32,7 @@ def predict(
     from cissod_bench import api
     from cissod_bench.io import canonical_json
 
-    predictor = api.load_detector(run, checkpoint, device)
+    predictor = api.load_detector(run, checkpoint, device, trust=trust)
     seen, found = predictor.predict_folder(images, out, min_score=min_score, drawn=draw)
     if as_json:
         facts = {"out": str(out), "images": seen, "detections": found, "checkpoint": str(predictor.checkpoint)}

@@ -20,6 +20,10 @@ def verify(
     validation: Annotated[
         Path | None, typer.Option(help="Validation annotations; checks that no validation image is in the split.")
     ] = None,
+    validation_images: Annotated[
+        Path | None,
+        typer.Option(help="With --images: folder of the validation images, to tell files of one name apart."),
+    ] = None,
     annotations: Annotated[
         Path | None,
         typer.Option(help="Training annotations (Objects365's for coco-o365); checks that the split omits nothing."),
@@ -34,7 +38,9 @@ def verify(
     from cissod_bench.tasks.registry import dataset_of
 
     columns = reader(dataset_of(read_manifest(folder).task), progress=True)(annotations)[0] if annotations else None
-    checks = verify_split(folder, images=images, validation=validation, annotations=columns)
+    checks = verify_split(
+        folder, images=images, validation=validation, validation_images=validation_images, annotations=columns
+    )
     if as_json:
         _print_json([{"promise": check.promise, "problem": check.problem} for check in checks])
     else:

@@ -29,7 +29,7 @@ from cissod_bench.coco.reader import Read, SourceFile
 from cissod_bench.errors import UserError
 from cissod_bench.io import sha256_file, sha256_text, staged_folder, write_bytes
 
-VERSION = 2
+VERSION = 3
 """Raised whenever the columns or what is put into them change."""
 
 SMALLEST = 64 * 2**20

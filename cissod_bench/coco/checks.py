@@ -1,12 +1,13 @@
 """Checks of annotations: a flag for every fault of a box, a report, and which boxes a task leaves out."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import IntFlag
 from typing import Any
 
 import numpy as np
 
-from cissod_bench.coco.columns import Bool, Bytes, Columns, Float64, Int16, Int32, Int64, UInt64
+from cissod_bench.coco.columns import Bool, Columns, Float64, Int16, Int32, Int64, UInt16, UInt64
 
 
 class Flag(IntFlag):
@@ -20,6 +21,9 @@ class Flag(IntFlag):
     UNKNOWN_IMAGE = 32
     UNKNOWN_CLASS = 64
     UNMAPPED = 128
+    NO_SIZE = 256
+    THIN = 512
+    IGNORED = 1024
 
 
 MEANING: Mapping[Flag, str] = {
@@ -31,12 +35,28 @@ MEANING: Mapping[Flag, str] = {
     Flag.UNKNOWN_IMAGE: "annotation of an image that the file lacks",
     Flag.UNKNOWN_CLASS: "annotation of a class that the file lacks",
     Flag.UNMAPPED: "annotation of a class without counterpart in Objects365",
+    Flag.NO_SIZE: "box of an image whose width and height are not known",
+    Flag.THIN: "box narrower or lower than one pixel",
+    Flag.IGNORED: "box with `ignore`",
 }
 
-UNUSABLE = Flag.NOT_FINITE | Flag.NO_AREA | Flag.OUTSIDE | Flag.UNKNOWN_IMAGE | Flag.UNKNOWN_CLASS | Flag.UNMAPPED
+UNUSABLE = (
+    Flag.NOT_FINITE
+    | Flag.NO_AREA
+    | Flag.OUTSIDE
+    | Flag.UNKNOWN_IMAGE
+    | Flag.UNKNOWN_CLASS
+    | Flag.UNMAPPED
+    | Flag.NO_SIZE
+    | Flag.IGNORED
+)
 """Dropped for every task: no trainer can use such a box, so it does not count for the selection either."""
 
-_DROPPED = {"coco": UNUSABLE, "lvis": UNUSABLE}
+_DROPPED = {
+    "coco": UNUSABLE,
+    "lvis": UNUSABLE,
+    "objects365": UNUSABLE | Flag.DUPLICATE,
+}
 _TOLERANCE = 1.0
 _BLOCK = 1 << 14  # boxes whose intermediate results fit into the processor's cache
 
@@ -45,10 +65,10 @@ def dropped(dataset: str) -> Flag:
     """Flags whose boxes a task of this data set leaves out.
 
     Duplicates are kept in COCO and LVIS, since every published number rests on their official annotations; elsewhere
-    they are dropped. A box that reaches over the border is kept everywhere: the trainer clips it, as for the published
-    numbers.
+    they are dropped. So are boxes below one pixel, which mmdet does not train on, except from the official data sets.
+    A box that reaches over the border is kept everywhere: the trainer clips it, as for the published numbers.
     """
-    return _DROPPED.get(dataset, UNUSABLE | Flag.DUPLICATE)
+    return _DROPPED.get(dataset, UNUSABLE | Flag.DUPLICATE | Flag.THIN)
 
 
 def box_flags(
@@ -59,13 +79,37 @@ def box_flags(
     box_ids: Int64,
     widths: Int32,
     heights: Int32,
-) -> Bytes:
-    """Flags of every box, uint8 `[M]`; arguments as in `Columns`, `row_hashes` from `digest.box_hashes`.
+    ignored: Bool,
+) -> UInt16:
+    """Flags of every box, uint16 `[M]`; arguments as in `Columns`, `row_hashes` from `digest.box_hashes`.
 
-    Of several equal boxes the one with the lowest annotation id is kept, whatever their order in the file. Boxes may
-    reach over the border by one pixel, as official boxes do because of rounding.
+    Of several equal boxes the one with the lowest annotation id is kept, whatever their order in the file.
     """
-    flags = np.zeros(len(boxes), np.uint8)
+    flags = _place_flags(boxes, box_image, widths, heights)
+    for rows, flag in (
+        (box_image < 0, Flag.UNKNOWN_IMAGE),
+        (box_label < 0, Flag.UNKNOWN_CLASS),
+        (ignored, Flag.IGNORED),
+        (_duplicates(row_hashes, box_ids), Flag.DUPLICATE),
+    ):
+        flags[rows] |= int(flag)
+    return flags
+
+
+def with_sizes(columns: Columns, widths: Int32, heights: Int32) -> Columns:
+    """Columns whose images have these sizes, with the flags that follow from them."""
+    placed = Flag.NO_SIZE | Flag.OUTSIDE | Flag.CROSSES_BORDER
+    flags = columns.flags & np.uint16(~int(placed) & 0xFFFF)
+    flags |= _place_flags(columns.boxes, columns.box_image, widths, heights)
+    return replace(columns, widths=widths, heights=heights, flags=flags)
+
+
+def _place_flags(boxes: Float64, box_image: Int32, widths: Int32, heights: Int32) -> UInt16:
+    """Flags that follow from the coordinates of a box and the size of its image, uint16 `[M]`.
+
+    Boxes may reach over the border by one pixel, as official boxes do because of rounding.
+    """
+    flags = np.zeros(len(boxes), np.uint16)
     widths, heights = np.append(widths, np.int32(0)), np.append(heights, np.int32(0))  # for row -1, an unknown image
     for start in range(0, len(boxes), _BLOCK):
         part = slice(start, start + _BLOCK)
@@ -78,6 +122,7 @@ def box_flags(
         sized = finite & (image_width > 0) & (image_height > 0)
         with np.errstate(invalid="ignore", over="ignore"):  # coordinates of 1e308 are finite, their sum is not
             no_area = finite & ~((width > 0) & (height > 0))
+            thin = finite & ~no_area & ((width < 1) | (height < 1))
             right, bottom = x + width, y + height
             outside = sized & ((x >= image_width) | (y >= image_height) | (right <= 0) | (bottom <= 0))
             crosses = sized & ~outside
@@ -91,14 +136,13 @@ def box_flags(
         for condition, flag in (
             (~finite, Flag.NOT_FINITE),
             (no_area, Flag.NO_AREA),
+            (thin, Flag.THIN),
+            (known & ~((image_width > 0) & (image_height > 0)), Flag.NO_SIZE),
             (outside, Flag.OUTSIDE),
             (crosses, Flag.CROSSES_BORDER),
-            (~known, Flag.UNKNOWN_IMAGE),
-            (box_label[part] < 0, Flag.UNKNOWN_CLASS),
         ):
             if condition.any():
                 block[condition] |= int(flag)
-    flags[_duplicates(row_hashes, box_ids)] |= int(Flag.DUPLICATE)
     return flags
 
 
@@ -117,7 +161,7 @@ def _duplicates(row_hashes: UInt64, box_ids: Int64) -> Int64:
 
 def usable(columns: Columns, dataset: str) -> Bool:
     """Boxes that a task of this data set uses, bool `[M]`."""
-    mask: Bool = (columns.flags & np.uint8(int(dropped(dataset)))) == 0
+    mask: Bool = (columns.flags & np.uint16(int(dropped(dataset)))) == 0
     return mask
 
 
@@ -125,7 +169,7 @@ def report(columns: Columns, dataset: str, examples: int = 3) -> list[dict[str, 
     """The faults that were found: what, how many boxes, the lowest annotation ids as examples, how they are handled."""
     found = []
     for flag, meaning in MEANING.items():
-        rows = np.flatnonzero(columns.flags & np.uint8(int(flag)))
+        rows = np.flatnonzero(columns.flags & np.uint16(int(flag)))
         if len(rows):
             found.append(
                 {

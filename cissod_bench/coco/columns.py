@@ -14,6 +14,7 @@ Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 UInt64 = npt.NDArray[np.uint64]
 Bytes = npt.NDArray[np.uint8]
+UInt16 = npt.NDArray[np.uint16]
 
 
 class Category(msgspec.Struct, frozen=True):
@@ -132,7 +133,7 @@ class Columns:
         crowd: `iscrowd` of the file, bool `[M]`.
         boxes: x, y, width, height in pixels, float64 `[M, 4]`, NaN where missing.
         areas: `area` of the file (of the mask, where there is one), float64 `[M]`, width * height where missing.
-        flags: what is wrong with a box, bits of `checks.Flag`, uint8 `[M]`.
+        flags: what is wrong with a box, bits of `checks.Flag`, uint16 `[M]`.
         digest: of the annotations, does not depend on their order.
     """
 
@@ -148,7 +149,7 @@ class Columns:
     crowd: Bool
     boxes: Float64
     areas: Float64
-    flags: Bytes
+    flags: UInt16
     digest: str
 
     @property

@@ -36,6 +36,7 @@ class _Box(msgspec.Struct, gc=False):
     id: float = -1.0
     iscrowd: float = 0.0
     area: float = _NAN
+    ignore: float = 0.0
 
 
 class _BoxIds(msgspec.Struct, gc=False):
@@ -54,6 +55,7 @@ class _LooseBox(msgspec.Struct, gc=False):
     id: float | None = None
     iscrowd: float | bool | None = None
     area: float | str | None = None
+    ignore: float | bool | None = None
 
 
 class _Image(msgspec.Struct, gc=False):
@@ -93,6 +95,7 @@ class Boxes:
     """Boxes in the order of the file; `image_ids` and `category_ids` as in the file, the rest as in `Columns`.
 
     Attributes:
+        ignored: those with `ignore`, bool `[M]`.
         hashes: `digest.box_hashes` of them.
         sums: `digest.box_sums` of them.
     """
@@ -103,6 +106,7 @@ class Boxes:
     crowd: Bool
     corners: Float64
     areas: Float64
+    ignored: Bool
     hashes: UInt64
     sums: Sums
 
@@ -174,7 +178,7 @@ class Decoder:
             areas[missing] = corners[missing, 2] * corners[missing, 3]
         hashes = box_hashes(image_ids, category_ids, corners)
         sums = box_sums(hashes, ids, crowd, areas)
-        return Boxes(ids, image_ids, category_ids, crowd, corners, areas, hashes, sums)
+        return Boxes(ids, image_ids, category_ids, crowd, corners, areas, fields["ignore"] != 0, hashes, sums)
 
     def images(self, text: memoryview, first: int) -> Images:
         """Decode a JSON list of images.
@@ -198,6 +202,9 @@ class Decoder:
             names = [""] * len(structs)
         elif self._file_names != "file_name" or len(names) < len(structs):
             names = [self._file_name(image, number) for number, image in enumerate(structs, first)]
+        if "\0" in "".join(names):
+            number = next(number for number, name in enumerate(names, first) if "\0" in name)
+            raise UserError(f"{self._path}: images[{number}].file_name holds a NUL character. Correct the name.")
         extras = [
             "" if image.neg_category_ids is None and image.not_exhaustive_category_ids is None else _federated(image)
             for image in structs
@@ -231,7 +238,8 @@ class Decoder:
             raise UserError(f"{self._path}: annotations[{number}].bbox must be four numbers and area one.")
         box_id = -1.0 if box.id is None else box.id
         x, y, width, height = (corner for corner in corners if corner is not None)
-        return _Box(box.image_id, box.category_id, (x, y, width, height), box_id, float(box.iscrowd or 0), area)
+        crowd, ignore = float(box.iscrowd or 0), float(box.ignore or 0)
+        return _Box(box.image_id, box.category_id, (x, y, width, height), box_id, crowd, area, ignore)
 
     def _file_name(self, image: _Image, number: int) -> str:
         url = "/".join(image.coco_url.rsplit("/", 2)[-2:]) if image.coco_url else None

@@ -21,6 +21,7 @@ from cissod_bench.coco.columns import Category, Columns, Int16, Int32, Int64, St
 from cissod_bench.coco.decode import Boxes, Decoder, FileNames, Images
 from cissod_bench.coco.digest import Sums, added, content_digest
 from cissod_bench.coco.hashing import FileDigest
+from cissod_bench.coco.names import clean_name
 from cissod_bench.coco.parallel import Workers, usable_cores
 from cissod_bench.coco.stream import PIECE, Content, JsonObject, opened
 from cissod_bench.errors import UserError
@@ -262,6 +263,7 @@ class _Lists:
         self._crowd = _Growing(np.bool_, room=room)
         self._corners = _Growing(np.float64, 4, room)
         self._areas = _Growing(np.float64, room=room)
+        self._ignored = _Growing(np.bool_, room=room)
         self._hashes = _Growing(np.uint64, room=room)
         self._sums: Sums = (0, 0)
 
@@ -281,6 +283,7 @@ class _Lists:
             self._crowd.append(elements.crowd)
             self._corners.append(elements.corners)
             self._areas.append(elements.areas)
+            self._ignored.append(elements.ignored)
             self._hashes.append(elements.hashes)
             self._sums = added(self._sums, elements.sums)
         elif isinstance(elements, Images):
@@ -327,7 +330,16 @@ class _Lists:
             crowd=self._crowd.finish(),
             boxes=corners,
             areas=self._areas.finish(),
-            flags=box_flags(corners, box_image, box_label, self._hashes.finish(), box_ids, widths, heights),
+            flags=box_flags(
+                corners,
+                box_image,
+                box_label,
+                self._hashes.finish(),
+                box_ids,
+                widths,
+                heights,
+                self._ignored.finish(),
+            ),
             digest=content_digest(
                 image_ids, widths, heights, names, extras, categories, self.counts["annotations"], self._sums
             ),
@@ -339,6 +351,14 @@ class _Lists:
         if len(self._categories) >= 2**15:
             raise UserError(f"{self._path} has {len(self._categories)} classes; at most {2**15 - 1} are supported.")
         result = tuple(sorted(self._categories, key=lambda category: category.id))
+        by_name: dict[str, str] = {}
+        for category in result:
+            other = by_name.setdefault(clean_name(category.name), category.name)
+            if other != category.name:
+                raise UserError(
+                    f"{self._path}: the classes {other!r} and {category.name!r} differ in white space or in their "
+                    "Unicode form only. Give one of them another name, or make one class of both."
+                )
         for attribute in ("id", "name"):
             values = [getattr(category, attribute) for category in result]
             repeated = sorted({value for value in values if values.count(value) > 1})

@@ -39,6 +39,7 @@ BETWEEN_ELEMENTS = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*(?=\{)")
 # group 1, so that no bracket inside it counts.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:(")|\\?\Z)|([\[\]{}])', re.DOTALL)
 _SCALAR = re.compile(rb"([^ \t\r\n,\]}]*)(?=[ \t\r\n,\]}])")
+_NOT_A_NUMBER = re.compile(rb"NaN|Infinity")
 _BYTE = re.compile(r"\(byte (\d+)\)")
 
 
@@ -111,10 +112,7 @@ class JsonObject:
         Raises:
             UserError: not a JSON object, malformed or cut off.
         """
-        first = self._peek()
-        if first == b"\xef" and self._window(3) == b"\xef\xbb\xbf":
-            self._position += 3
-            first = self._peek()
+        first = self._start()
         if first != b"{":
             found = "is empty" if first == b"" else f"starts with {first.decode('latin-1')!r}"
             raise UserError(f"{self._path} is not a COCO annotation file: it {found} instead of a JSON object.")
@@ -129,8 +127,20 @@ class JsonObject:
                     break
                 if separator != b",":
                     raise self._malformed("expected ',' or '}'")
-        if self._peek() != b"":
-            raise self._malformed("data after the end of the JSON object")
+        self._finish()
+
+    def array(self, decode: Decode[Decoded]) -> Iterator[Decoded]:
+        """Decode content that is one array instead of an object, as `elements` does.
+
+        Raises:
+            UserError: not an array, malformed or cut off.
+        """
+        first = self._start()
+        if first != b"[":
+            found = "is empty" if first == b"" else f"starts with {first.decode('latin-1')!r}"
+            raise UserError(f"{self._path} {found} instead of a JSON list.")
+        yield from self.elements(decode)
+        self._finish()
 
     def elements(self, decode: Decode[Decoded], ahead: Ahead[Decoded] | None = None) -> Iterator[Decoded]:
         """Decode the next value, an array, one run of whole elements at a time.
@@ -167,6 +177,16 @@ class JsonObject:
                 raise self._malformed(f"an element is longer than {_LARGEST_ELEMENT} bytes")
             else:
                 size *= 2
+
+    def _start(self) -> bytes:
+        """The first byte of the content, not consumed; a byte order mark is passed over."""
+        if self._peek() == b"\xef" and self._window(3) == b"\xef\xbb\xbf":
+            self._position += 3
+        return self._peek()
+
+    def _finish(self) -> None:
+        if self._peek() != b"":
+            raise self._malformed("data after the end of the JSON value")
 
     def skip(self) -> None:
         """Skip the next value.
@@ -340,8 +360,23 @@ class JsonObject:
     def _decode_error(self, error: Exception) -> UserError:
         text = str(error)
         match = _BYTE.search(text)
+        if isinstance(error, UnicodeDecodeError) and (byte := self._not_utf8()) is not None:
+            return UserError(
+                f"{self._path} is not UTF-8: byte {self._offset + byte} is {self._buffer[byte]:#04x}. Save it as UTF-8."
+            )
         if match is None:
             return UserError(f"{self._path} is damaged after byte {self._offset + self._position}: {text}.")
         place = self._offset + self._position - 1 + int(match[1])
         reason = text[: match.start()].strip().removeprefix("JSON is malformed: ")
+        number = self._position - 1 + int(match[1])  # the place, or the one before it, in the buffer
+        if _NOT_A_NUMBER.search(self._buffer, number - 2, number + 8):
+            reason = "JSON knows no NaN or Infinity,"
         return UserError(f"{self._path} is damaged: {reason} at byte {place}.")
+
+    def _not_utf8(self) -> int | None:
+        """Place in the buffer of the first byte ahead that is not UTF-8. Decoders count from the start of a string."""
+        try:
+            self._buffer[self._position : self._end].decode("utf-8")
+        except UnicodeDecodeError as error:
+            return self._position + error.start
+        return None

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cissod_bench.coco.names import clean_name
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation.backends import counted_boxes, precision_recall
 from cissod_bench.evaluation.inputs import GroundTruth, read_detections, read_ground_truth
@@ -51,6 +52,11 @@ class Evaluation:
     lvis: bool
     annotations: str
     annotations_digest: str
+
+    @property
+    def outside_task(self) -> tuple[str, ...]:
+        """Classes of the annotations that are not of the task, so that no group has them."""
+        return tuple(name for name in self.class_names if name not in self.groups["all"])
 
     @property
     def without_ground_truth(self) -> int:
@@ -92,6 +98,7 @@ def evaluate(
     detections: Path | Sequence[dict[str, Any]],
     class_groups: Mapping[str, Sequence[str]],
     *,
+    classes: Sequence[str] | None = None,
     evaluator: str = "hotcoco",
     max_detections: int = 100,
     lvis: bool = False,
@@ -103,6 +110,8 @@ def evaluate(
         detections: results JSON, or its list; see `inputs.read_detections` for what is refused.
         class_groups: class names of each group, such as {"maj": [...], "min": [...]}; "all" is added, and for LVIS
             the official frequency groups, counted on its whole training set, as "official-f", "-c" and "-r".
+        classes: the task's classes, which "all" is over; a class that only the annotations have could not be learned.
+            Default: all classes of the annotations.
         evaluator: "hotcoco", "pycocotools" or "lvis".
         max_detections: see `backends.precision_recall`.
         lvis: LVIS's federated rules instead of COCO's.
@@ -111,7 +120,7 @@ def evaluate(
         UserError: bad input, a group with a class that the annotations lack, or an unknown evaluator.
     """
     truth = ground_truth if isinstance(ground_truth, GroundTruth) else read_ground_truth(ground_truth, lvis=lvis)
-    groups = checked_groups(truth, class_groups)
+    groups = checked_groups(truth, class_groups, classes)
     if lvis:
         groups |= official_groups(truth)
     found = read_detections(detections, truth)
@@ -132,8 +141,10 @@ def evaluate(
     )
 
 
-def checked_groups(truth: GroundTruth, class_groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """The groups with "all" in front.
+def checked_groups(
+    truth: GroundTruth, class_groups: Mapping[str, Sequence[str]], classes: Sequence[str] | None = None
+) -> dict[str, tuple[str, ...]]:
+    """The groups with "all" in front; arguments as of `evaluate`.
 
     Raises:
         UserError: a class that the annotations lack, a class twice in a group, or class names that are not unique.
@@ -142,13 +153,15 @@ def checked_groups(truth: GroundTruth, class_groups: Mapping[str, Sequence[str]]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"{truth.path}: two classes have the name {twice!r}, so groups by name would be ambiguous.")
-    for group, members in class_groups.items():
+    cleaned = {group: tuple(map(clean_name, members)) for group, members in class_groups.items() if group != "all"}
+    for group, members in cleaned.items():
         for name in members:
             if name not in names:
                 raise UserError(f"{truth.path}: group {group!r}: {unknown_name('class', name, names)}")
         if len(set(members)) < len(members):
             raise UserError(f"Group {group!r} names a class twice.")
-    return {"all": names} | {group: tuple(members) for group, members in class_groups.items() if group != "all"}
+    known = set(names if classes is None else map(clean_name, classes))
+    return {"all": tuple(name for name in names if name in known)} | cleaned
 
 
 def official_groups(truth: GroundTruth) -> dict[str, tuple[str, ...]]:

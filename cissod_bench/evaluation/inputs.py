@@ -22,15 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cissod_bench.coco.columns import Columns
+from cissod_bench.coco.names import clean_name
 from cissod_bench.coco.reader import read_columns
+from cissod_bench.coco.stream import JsonObject, opened
 from cissod_bench.errors import UserError
 from cissod_bench.io import canonical_json
 
 CHUNK_BYTES = 16 << 20
 
-# The gap between two entries of a results list. Inside an entry, "}," can only be followed by a key: run-length
-# counts, the only long strings in such files, contain neither braces nor commas.
-_BETWEEN_ENTRIES = re.compile(rb"\}\s*,\s*(?=\{)")
+_ENTRY = re.compile(r"`\$\[(\d+)\]")
+_RESULTS_FORM = "not a list of detections in COCO's results format, [{image_id, category_id, bbox, score}, ...]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +98,8 @@ class _Federated(msgspec.Struct, gc=False):
 
 
 class _Detection(msgspec.Struct, gc=False):
-    image_id: int
-    category_id: int
+    image_id: int | float
+    category_id: int | float
     bbox: tuple[float, float, float, float]
     score: float
 
@@ -111,10 +112,23 @@ def read_ground_truth(path: Path, *, lvis: bool = False) -> GroundTruth:
         lvis: the images must carry LVIS's `neg_category_ids` and `not_exhaustive_category_ids`.
 
     Raises:
-        UserError: no such file, not COCO's format, no images, an annotation of an unknown image or class, a box that is
-            not finite or has a negative size, ids that occur twice, or LVIS's fields missing with `lvis`.
+        UserError: no such file, not COCO's format, or content that `ground_truth` refuses.
     """
-    columns = read_columns(path, file_names="none")
+    return ground_truth(read_columns(path, file_names="none"), path, lvis=lvis)
+
+
+def ground_truth(columns: Columns, path: Path, *, lvis: bool = False) -> GroundTruth:
+    """Annotations as ground truth.
+
+    Args:
+        columns: the annotations.
+        path: their file, named in the messages.
+        lvis: as of `read_ground_truth`.
+
+    Raises:
+        UserError: no images, an annotation of an unknown image or class, a box that is not finite or has a negative
+            size or area, or LVIS's fields missing with `lvis`.
+    """
     if not columns.num_images:
         raise UserError(f"{path}: the annotation file has no images, so there is nothing to evaluate.")
     for rows, what in ((columns.box_image, "an image"), (columns.box_label, "a class")):
@@ -125,6 +139,7 @@ def read_ground_truth(path: Path, *, lvis: bool = False) -> GroundTruth:
                 f"list ({len(stray)} such). Remove it, or add what it refers to."
             )
     _check_boxes(f"{path}: annotation", columns.boxes)
+    _refuse(f"{path}: annotation", columns.areas < 0, "has a negative area", columns.areas)
     federated = _federated(columns)
     if lvis and any(image.neg_category_ids is None or image.not_exhaustive_category_ids is None for image in federated):
         raise UserError(
@@ -136,7 +151,7 @@ def read_ground_truth(path: Path, *, lvis: bool = False) -> GroundTruth:
         path=path,
         image_ids=columns.image_ids,
         class_ids=class_ids,
-        class_names=tuple(category.name.strip() for category in columns.categories),
+        class_names=tuple(clean_name(category.name) for category in columns.categories),
         box_image=columns.image_ids[columns.box_image],
         box_class=class_ids[columns.box_label],
         boxes=columns.boxes,
@@ -174,7 +189,10 @@ def read_detections(source: Path | Sequence[dict[str, Any]], truth: GroundTruth)
     else:
         name = "detections: entry"
         chunks = iter([_converted(source)])
-    columns = [_columns(chunk) for chunk in chunks]
+    columns, first = [], 0
+    for chunk in chunks:
+        columns.append(_columns(chunk, name, first))
+        first += len(chunk)
     found = Detections(
         box_image=np.concatenate([column[0] for column in columns]),
         box_class=np.concatenate([column[1] for column in columns]),
@@ -191,38 +209,28 @@ def read_detections(source: Path | Sequence[dict[str, Any]], truth: GroundTruth)
     return found
 
 
-def _content(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
-    if not content.strip():
-        raise UserError(f"{path}: the file is empty.")
-    return content
-
-
 def _decoded_chunks(path: Path) -> Iterator[list[_Detection]]:
     """Decode a results file piece by piece; yields at least one list."""
     decoder = msgspec.json.Decoder(list[_Detection])
-    content = memoryview(_content(path))
-    start = 0
+    count = 0
+
+    def decode(text: memoryview) -> list[_Detection]:
+        try:
+            return decoder.decode(text)
+        except msgspec.ValidationError as error:
+            # The decoder counts from the start of the piece.
+            what = _ENTRY.sub(lambda place: f"`$[{count + int(place[1])}]", str(error))
+            raise UserError(f"{path}: {_RESULTS_FORM} ({what}).") from None
+
     try:
-        if len(content) <= CHUNK_BYTES:
-            yield decoder.decode(content)
-            return
-        while start < len(content):
-            piece = content[start:]
-            cut = _BETWEEN_ENTRIES.search(content, start + CHUNK_BYTES) if len(piece) > CHUNK_BYTES else None
-            end = cut.start() + 1 if cut else len(content)
-            # Every piece becomes a list: the first already has its opening bracket, the last its closing one.
-            text = b"".join((b"" if start == 0 else b"[", content[start:end], b"]" if cut else b""))
-            yield decoder.decode(text)
-            start = cut.end() if cut else len(content)
-    except msgspec.DecodeError as error:
-        raise UserError(
-            f"{path}: not a list of detections in COCO's results format, "
-            f"[{{image_id, category_id, bbox, score}}, ...] ({error}; JSON knows no NaN or Infinity)."
-        ) from None
+        with opened(path) as content:
+            for chunk in JsonObject(content, path, CHUNK_BYTES).array(decode):
+                yield chunk
+                count += len(chunk)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    if not count:
+        yield []
 
 
 def _converted(entries: Sequence[dict[str, Any]]) -> list[_Detection]:
@@ -247,15 +255,30 @@ def _converted(entries: Sequence[dict[str, Any]]) -> list[_Detection]:
 
 
 def _columns(
-    chunk: list[_Detection],
+    chunk: list[_Detection], name: str, first: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """The columns of a piece whose first entry is number `first` of all."""
     size = len(chunk)
     return (
-        np.fromiter(map(attrgetter("image_id"), chunk), np.int64, size),
-        np.fromiter(map(attrgetter("category_id"), chunk), np.int64, size),
+        _ids(list(map(attrgetter("image_id"), chunk)), "image_id", name, first),
+        _ids(list(map(attrgetter("category_id"), chunk)), "category_id", name, first),
         _rows(chunk),
         np.fromiter(map(attrgetter("score"), chunk), np.float64, size),
     )
+
+
+def _ids(values: list[int | float], field: str, name: str, first: int) -> NDArray[np.int64]:
+    """Ids as integers: floats have to be whole, and 64 bits have to hold them."""
+    array = np.array(values) if values else np.empty(0, np.int64)
+    if array.dtype == np.int64:
+        return array
+    limit = 2**53 if array.dtype.kind == "f" else 2**63  # floats beyond are not exact
+    for number, value in enumerate(values, first):
+        if not -limit < value < limit or value != int(value):
+            raise UserError(
+                f"{name} {number}: {field} {value} is not a whole number below 2**{limit.bit_length() - 1}."
+            )
+    return array.astype(np.int64)
 
 
 def _rows(entries: Sequence[_Detection]) -> NDArray[np.float64]:

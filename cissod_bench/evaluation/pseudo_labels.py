@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cissod_bench.evaluation.inputs import read_ground_truth
+from cissod_bench.coco.checks import UNUSABLE, Flag
+from cissod_bench.coco.names import clean_name
+from cissod_bench.coco.reader import read_columns
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -28,17 +30,21 @@ class HiddenLabels:
 def read_hidden_labels(annotations: Path, class_names: tuple[str, ...]) -> HiddenLabels:
     """Read the full training annotations. Classes are matched by name; other classes are left out.
 
+    So are boxes that no split has either (`checks.UNUSABLE`): what `make-splits` reads can be given here.
+
     Raises:
         UserError: not an annotation file in COCO form.
     """
-    truth = read_ground_truth(annotations)
-    label_of = {name: label for label, name in enumerate(class_names)}
-    by_class = np.array([label_of.get(name, -1) for name in truth.class_names], dtype=np.int64)
-    labels = by_class[np.searchsorted(truth.class_ids, truth.box_class)]
-    corners = np.concatenate([truth.boxes[:, :2], truth.boxes[:, :2] + truth.boxes[:, 2:]], axis=1)
-    keep = (labels >= 0) & ~truth.crowd
-    order = np.argsort(truth.box_image[keep], kind="stable")
-    images, starts = np.unique(truth.box_image[keep][order], return_index=True)
+    columns = read_columns(annotations, file_names="none")
+    label_of = {clean_name(name): label for label, name in enumerate(class_names)}
+    by_class = [label_of.get(clean_name(category.name), -1) for category in columns.categories]
+    labels = np.array([*by_class, -1], dtype=np.int64)[columns.box_label]  # the last for unknown classes, label -1
+    corners = np.concatenate([columns.boxes[:, :2], columns.boxes[:, :2] + columns.boxes[:, 2:]], axis=1)
+    unusable = np.uint16(int(UNUSABLE & ~Flag.NO_SIZE))  # a size does not matter here
+    keep = (labels >= 0) & ~columns.crowd & (columns.flags & unusable == 0)
+    box_image = columns.image_ids[columns.box_image[keep]]
+    order = np.argsort(box_image, kind="stable")
+    images, starts = np.unique(box_image[order], return_index=True)
     parts = np.split(order, starts[1:]) if len(images) else []
     return HiddenLabels(
         boxes={int(image): corners[keep][part] for image, part in zip(images, parts, strict=True)},

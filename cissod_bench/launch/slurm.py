@@ -5,6 +5,7 @@ stops the run, which writes a checkpoint, and Slurm requeues the job. The run fo
 """
 
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -137,9 +138,7 @@ def job_state(cluster: str, job_id: str, folder: Path) -> tuple[Literal["running
 
     job: Job[None] = SlurmJob(folder, job_id) if cluster == "slurm" else LocalJob(folder, job_id)
     if job.paths.result_pickle.exists():
-        error = job.exception()
-        said = "it ended without a result" if error is None else _raised(str(error))
-        return "failed", f"job {job_id}: {said}"
+        return "failed", f"job {job_id}: {job_error(job.paths.result_pickle)}"
     if cluster == "local":
         return ("running", "") if _alive(int(job_id)) else ("failed", f"process {job_id} died; {job.paths.stderr}")
     state = str(job.get_info(mode="force").get("State", "UNKNOWN")).split()[0]
@@ -148,6 +147,28 @@ def job_state(cluster: str, job_id: str, folder: Path) -> tuple[Literal["running
     if state in _QUEUED:
         return "queued", f"job {job_id}"
     return "failed", f"job {job_id}: Slurm says {state}; {job.paths.stderr}"
+
+
+class _Text(pickle.Unpickler):
+    """Reads text and plain containers; a pickle that names anything to call is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Refuse whatever is named."""
+        raise pickle.UnpicklingError(f"{module}.{name} is not text")
+
+
+def job_error(result: Path) -> str:
+    """Why a job failed, by the result that submitit has left; nothing in the file is executed.
+
+    Args:
+        result: a pickle of `("error", traceback)` or `("success", value)`.
+    """
+    try:
+        with result.open("rb") as file:
+            kind, value = _Text(file).load()
+    except Exception as error:  # whatever a damaged pickle leads to
+        return f"{result} cannot be read ({error})"
+    return _raised(value) if kind == "error" and isinstance(value, str) else "it ended without a result"
 
 
 def _raised(text: str) -> str:

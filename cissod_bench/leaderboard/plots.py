@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cissod_bench.leaderboard.series import ClassSeries, RunCurve
+from cissod_bench.splits.fonts import literal
 from cissod_bench.splits.plot import GROUP_STYLES, picture
 
 # Okabe and Ito's palette, which stays distinct with every common form of colour blindness; shapes differ as well.
@@ -35,7 +36,7 @@ def pseudo_labels(precision: ClassSeries, recall: ClassSeries, title: str) -> Fi
     figure = Figure(figsize=(7.0, 6.0), layout="constrained")
     FigureCanvasAgg(figure)
     upper, lower = figure.subplots(2, sharex=True)
-    upper.set_title(title.replace(": ", "\n", 1), loc="left", fontsize="medium")
+    upper.set_title(literal(title).replace(": ", "\n", 1), loc="left", fontsize="medium")
     for axes, found, name in ((upper, precision, "precision"), (lower, recall, "recall")):
         axes.spines[["top", "right"]].set_visible(False)
         _class_points(axes, found)
@@ -50,10 +51,15 @@ def _class_points(axes: Any, found: ClassSeries) -> None:
     for row, (label, values) in enumerate(found.values.items()):
         numbers = np.array([np.nan if value is None else 100 * value for value in values])
         axes.scatter(
-            index, numbers, s=18, color=COLORS[row % len(COLORS)], marker=MARKERS[row % len(MARKERS)], label=label
+            index,
+            numbers,
+            s=18,
+            color=COLORS[row % len(COLORS)],
+            marker=MARKERS[row % len(MARKERS)],
+            label=literal(label),
         )
     if len(found.names) <= 30:
-        axes.set_xticks(index, found.names, rotation=60, ha="right", fontsize="small")
+        axes.set_xticks(index, [literal(name) for name in found.names], rotation=60, ha="right", fontsize="small")
     axes.set_xlabel(f"class, by {found.order}")
     axes.set_ylim(bottom=0)
 
@@ -70,7 +76,7 @@ def iterations(found: Sequence[RunCurve], title: str, axis: str, scale: float = 
             linestyle=("-", "--", ":", "-.")[groups.index(run.group) % 4],
             marker=MARKERS[run.row % len(MARKERS)],
             markersize=3,
-            label=f"{run.label}, {run.group}" if run.first else None,
+            label=literal(f"{run.label}, {run.group}") if run.first else None,
         )
     axes.set_xlabel("iteration")
     axes.set_ylabel(axis)
@@ -131,6 +137,6 @@ def _figure(title: str, width: float = 7.0, height: float = 4.2) -> tuple[Figure
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    axes.set_title(title.replace(": ", "\n", 1), loc="left", fontsize="medium")
+    axes.set_title(literal(title).replace(": ", "\n", 1), loc="left", fontsize="medium")
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes

@@ -93,6 +93,7 @@ def score(
         truth,
         predictions,
         found.groups if found else _task_groups(chosen, truth),
+        classes=found.class_names if found else None,
         evaluator=evaluator,
         max_detections=max_detections or chosen.max_detections,
         lvis=lvis,

@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cissod_bench.errors import UserError
-from cissod_bench.io import canonical_json, sha256_file, sha256_text, staged_folder, write_json, write_text
+from cissod_bench.io import canonical_json, decode_json, sha256_file, sha256_text, staged_folder, write_json, write_text
 from cissod_bench.splits.images import pixels_sha256
 
 SCHEMA = 1
@@ -175,13 +175,11 @@ def read_manifest(folder: Path) -> Manifest:
         raise UserError(f"{folder} holds no split: there is no {MANIFEST}. Make one with `make-splits`.") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    try:
-        schema = msgspec.json.decode(content, type=_SchemaOnly).schema
-        if schema != SCHEMA:
-            raise UserError(f"{path} has schema {schema}; this version of cissod-bench reads schema {SCHEMA}.")
-        manifest = msgspec.json.decode(content, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a split manifest: {error}.") from None
+    what = f"{path} is not a split manifest, and"
+    schema = decode_json(content, _SchemaOnly, name=what).schema
+    if schema != SCHEMA:
+        raise UserError(f"{path} has schema {schema}; this version of cissod-bench reads schema {SCHEMA}.")
+    manifest = decode_json(content, Manifest, name=what)
     expected = manifest_digest(msgspec.to_builtins(manifest))
     if manifest.digest != expected:
         raise UserError(
@@ -219,12 +217,13 @@ def statistics_of(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: it is missing or damaged.
     """
-    path = folder / STATISTICS
+    path, remedy = folder / STATISTICS, "Make the split again with `make-splits --force`."
     try:
-        content: dict[str, Any] = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError) as error:
-        raise UserError(f"{path} cannot be read ({error}). Make the split again with `make-splits --force`.") from None
-    return content
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}. {remedy}") from None
+    found: dict[str, Any] = decode_json(content, dict[str, Any], name=path, remedy=remedy)
+    return found
 
 
 @dataclass(frozen=True)

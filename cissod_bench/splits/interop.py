@@ -4,6 +4,7 @@
 * `unbiased-teacher`: one JSON object, percentage -> seed -> positions of D_l in the list of training images, like
   Unbiased Teacher's `COCO_supervision.txt`. The list is detectron2's: by image id, only images with an annotation that
   is not a crowd. So the annotations are needed to count positions.
+* `coco` (import only): a COCO file of D_l, such as Soft Teacher's `instances_train2017.1@10.json`.
 * `yolo`: two text files of image paths, labelled and unlabelled. On import, paths are matched from their end.
 """
 
@@ -99,7 +100,8 @@ def read_ids(path: Path, columns: Columns, *, percentage: str | None = None, see
 
     Args:
         path: ids separated by white space or commas, a JSON list of ids, an object percentage -> seed -> positions as
-            Unbiased Teacher lists them, or paths of images, one a line.
+            Unbiased Teacher lists them, a COCO file of these images as Soft Teacher has it, or paths of images, one a
+            line.
         columns: the annotations that the images are of.
         percentage: which entry of the JSON object.
         seed: which entry within it.
@@ -108,11 +110,15 @@ def read_ids(path: Path, columns: Columns, *, percentage: str | None = None, see
         UserError: it is not such a list, or has an image twice or one that the annotations lack.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from None
     lines = text.split("\n")
-    if text.lstrip().startswith("{"):
+    if text.lstrip().startswith("{") and _has_images(text):
+        listed = read_columns(path)
+        ids = listed.image_ids
+        _check_same_images(path, listed, columns)
+    elif text.lstrip().startswith("{"):
         ids = _positions(path, text, detectron2_images(columns), percentage, seed)
     elif "." in next((line for line in lines if line.strip()), ""):
         ids = columns.image_ids[_rows_of_paths(path, lines, columns)]
@@ -130,6 +136,25 @@ def read_ids(path: Path, columns: Columns, *, percentage: str | None = None, see
         raise UserError(f"{path}: image {ids[~known][0]} is not in the annotations ({int((~known).sum())} such).")
     rows: Int64 = np.sort(np.searchsorted(columns.image_ids, ids))
     return rows
+
+
+def _has_images(text: str) -> bool:
+    """Whether a JSON object has a list `images`, as COCO files do."""
+    try:
+        return isinstance(msgspec.json.decode(text, type=dict[str, Any]).get("images"), list)
+    except msgspec.DecodeError:
+        return False
+
+
+def _check_same_images(path: Path, listed: Columns, columns: Columns) -> None:
+    """Refuse a COCO file whose ids stand for other images than those of the annotations."""
+    ids, here, there = np.intersect1d(listed.image_ids, columns.image_ids, return_indices=True)
+    names = zip(ids.tolist(), listed.file_names.take(here), columns.file_names.take(there), strict=True)
+    for image_id, name, other in names:
+        if name.rsplit("/", 1)[-1] != other.rsplit("/", 1)[-1]:
+            raise UserError(
+                f"{path}: image {image_id} is {name}, and {other} in the annotations: it belongs to other annotations."
+            )
 
 
 def _rows_of_paths(path: Path, lines: Sequence[str], columns: Columns) -> list[int]:
@@ -159,7 +184,10 @@ def _positions(path: Path, text: str, listed: Int64, percentage: str | None, see
     try:
         content = msgspec.json.decode(text, type=dict[str, dict[str, list[int]]])
     except msgspec.DecodeError as error:
-        raise UserError(f"{path} is not a JSON object percentage -> seed -> positions: {error}.") from None
+        raise UserError(
+            f"{path} is neither a COCO file nor a JSON object percentage -> seed -> positions ({error}). "
+            "Other forms: a list of ids, or of file names, one a line."
+        ) from None
     values: Any = content
     for option, key in (("--percentage", percentage), ("--list-seed", seed)):
         if key not in values:

@@ -65,12 +65,13 @@ def make_splits(
         UserError: the annotations cannot be used, lack a class of the task, images are missing, or a folder holds
             something else.
     """
-    sources, files = read_sources(task, annotations, majority_annotations, read)
+    sources, files = read_sources(task, annotations, majority_annotations, read, images=images)
     made = []
     for folder, variant in folders:
         plan = plan_split(task, sources, variant, given(sources.train) if given else None)
         if images is not None:
-            check_images(images, [*plan.labeled, plan.unlabeled, *([plan.validation] if plan.validation else [])])
+            parts = [*plan.labeled, plan.unlabeled, *([plan.validation] if plan.validation else [])]
+            check_images(images, parts, str(annotations))
         before = existing_digest(folder)
         with staged_split(folder, replace=force) as staging:
             sealed = write_plan(staging, plan, files, plot=plot)

@@ -8,6 +8,7 @@ import numpy as np
 
 from cissod_bench.coco import checks, objects365
 from cissod_bench.coco.columns import Bool, Columns, Int64
+from cissod_bench.coco.names import clean_name
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.splits.folder import SplitRecord
 from cissod_bench.splits.select import Pairs, Selection, SelectionKey, hold_out, pairs_of, select_labeled
@@ -89,7 +90,7 @@ def plan_split(task: Task, sources: Sources, variant: Variant, given: Selection 
         majority_ids = sources.majority.image_ids[majority.rows]
     if not selection.majority_drawn:
         raise UserError(
-            f"Task {task.name}: of {selection.majority_candidates} images none would be selection. Raise the fraction."
+            f"Task {task.name}: of {selection.majority_candidates} images none would be labelled. Raise the fraction."
         )
     unlabeled = np.setdiff1d(np.flatnonzero(available), np.concatenate([selection.majority, selection.minority]))
     labeled = [pairs_of(part.columns, part.trained_boxes()) for part in parts]
@@ -145,12 +146,13 @@ def minority_labels(task: Task, columns: Columns, pairs: Pairs) -> Bool:
     Raises:
         UserError: the data lacks a class that the task names, or a rule leaves no majority or no minority class.
     """
-    names = [category.name for category in columns.categories]
-    for name in task.minority:
+    names = [clean_name(category.name) for category in columns.categories]
+    wanted = [clean_name(name) for name in task.minority]
+    for name in wanted:
         if name not in names:
             raise unknown_name(f"class (minority of task {task.name})", name, names)
     ids = np.array([category.id for category in columns.categories])
-    minority: Bool = np.isin(names, task.minority) if task.minority else np.zeros(len(names), np.bool_)
+    minority: Bool = np.isin(names, wanted) if wanted else np.zeros(len(names), np.bool_)
     if task.dataset == "objects365":
         minority = ~np.isin(ids, list(objects365.FROM_COCO.values()))
     elif task.minority_rule and task.minority_rule.random:

@@ -16,6 +16,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from cissod_bench.io import write_bytes
+from cissod_bench.splits.fonts import literal, make_readable
 from cissod_bench.splits.statistics import GROUP_TITLES
 
 # Okabe and Ito's colours, distinct with every common colour blindness; the markers differ as well.
@@ -40,7 +41,7 @@ def plot_split(statistics: Mapping[str, Any], title: str) -> Figure:
     _panel(left, statistics, "train_boxes", "original data")
     _panel(right, statistics, "unlabeled_boxes", r"unlabelled images $D_u$")
     left.set_ylabel("boxes per class (log$_{10}$)")
-    figure.suptitle(title)
+    figure.suptitle(literal(title))
     return figure
 
 
@@ -54,13 +55,14 @@ def plot_figure_4(splits: Sequence[tuple[str, Mapping[str, Any]]]) -> Figure:
     panels = figure.subplots(1, len(splits), squeeze=False)[0]
     for axes, (title, statistics) in zip(panels, splits, strict=True):
         _panel(axes, statistics, "train_boxes", "original data")
-        axes.set_title(title)
+        axes.set_title(literal(title))
     panels[0].set_ylabel("boxes per class (log$_{10}$)")
     return figure
 
 
 def picture(figure: Figure, kind: str) -> bytes:
     """A figure as "png" or "svg": the same bytes for the same figure."""
+    make_readable(figure)
     content = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "cissod-bench"}):
         metadata = {"Date": None} if kind == "svg" else {"Software": None}

@@ -3,13 +3,16 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
-from cissod_bench.coco import objects365
+from cissod_bench.coco import checks, objects365
 from cissod_bench.coco.checks import Flag
 from cissod_bench.coco.columns import Bool, Columns
+from cissod_bench.coco.names import clean_name
 from cissod_bench.coco.reader import Read, SourceFile
 from cissod_bench.errors import UserError, unknown_name
+from cissod_bench.splits.images import filled_sizes, refuse_repeated_files
 from cissod_bench.tasks.records import Task
 
 COCO_ID_OFFSET = 1_000_000_000
@@ -71,7 +74,9 @@ def _found(task: Task, path: Path, option: str) -> Path:
     raise UserError(f"Task {task.name} needs {path}, which does not exist. {remedy}, or give the file with {option}.")
 
 
-def read_sources(task: Task, train: Path, majority: Path | None, read: Read) -> tuple[Sources, list[SourceFile]]:
+def read_sources(
+    task: Task, train: Path, majority: Path | None, read: Read, *, images: Path | None = None
+) -> tuple[Sources, list[SourceFile]]:
     """Read what the images of a task are selected from.
 
     Args:
@@ -79,11 +84,17 @@ def read_sources(task: Task, train: Path, majority: Path | None, read: Read) -> 
         train: its training annotations.
         majority: annotations that D_m comes from, where that is another data set.
         read: reads one file: `read_coco`, or a cache in front of it.
+        images: folder of the training images, from which sizes are read that the annotations lack.
 
     Raises:
         UserError: a file cannot be used, or is not of the data set that the task needs.
     """
     columns, file = read(train)
+    columns = filled_sizes(columns, images, train)
+    if task.dataset == "custom":
+        refuse_repeated_files(columns, train)
+        columns = with_clean_names(columns)
+    refuse_useless(columns, task.dataset, train)
     if task.dataset != "objects365":
         return Sources(columns, np.zeros(columns.num_images, np.bool_)), [file]
     if majority is None:
@@ -96,6 +107,43 @@ def read_sources(task: Task, train: Path, majority: Path | None, read: Read) -> 
         absent[located.find(_O365_FOLDER + name)] = True
     sources = Sources(replace(columns, file_names=located), absent, map_coco(coco, columns, str(majority)))
     return sources, [file, coco_file]
+
+
+def with_clean_names(columns: Columns) -> Columns:
+    """Columns with the names of their classes as they are compared (`names.clean_name`)."""
+    categories = tuple(
+        msgspec.structs.replace(category, name=clean_name(category.name)) for category in columns.categories
+    )
+    return replace(columns, categories=categories)
+
+
+def refuse_useless(columns: Columns, dataset: str, file: Path) -> None:
+    """Refuse annotations of which no box can be learned from, with what is wrong with them.
+
+    Raises:
+        UserError: every box is dropped, or is a crowd region.
+    """
+    if not columns.num_boxes:
+        raise UserError(f"{file} has no annotations, so there is nothing to learn from. Give the annotated file.")
+    usable = checks.usable(columns, dataset)
+    if not usable.any():
+        faults = [entry for entry in checks.report(columns, dataset) if entry["handled"] == "dropped"]
+        reasons = "; ".join(
+            f"{entry['what']}: {entry['boxes']}, such as annotation {entry['annotation_ids'][0]}" for entry in faults
+        )
+        boxes = columns.boxes
+        hint = "Each annotation needs `bbox`: x, y, width and height in pixels (not a polygon alone)."
+        if np.isfinite(boxes).all() and boxes.max() <= 1:
+            hint = "The coordinates look normalised to 0..1: multiply them by the width and height of the image."
+        elif (columns.flags & np.uint16(int(Flag.UNKNOWN_IMAGE | Flag.UNKNOWN_CLASS))).all():
+            hint = "Ids of annotations must be those of the file's images and classes."
+        raise UserError(f"{file}: none of the {columns.num_boxes} boxes can be used ({reasons}). {hint}")
+    if columns.crowd[usable].all():
+        raise UserError(
+            f"{file}: all {int(usable.sum())} boxes are crowd regions (`iscrowd` 1), which are ignored in training, so "
+            "nothing can be learned from them. Set `iscrowd` to 0 where an annotation is one object; some tools export "
+            "every brush mask as a crowd."
+        )
 
 
 def map_coco(coco: Columns, target: Columns, file: str) -> Columns:
@@ -111,7 +159,7 @@ def map_coco(coco: Columns, target: Columns, file: str) -> Columns:
             raise UserError(f"{file} is not COCO: {unknown_name('class', name, names)}")
     labels = np.array([label_of.get(objects365.FROM_COCO.get(name, -1), -1) for name in names], np.int16)
     box_label = np.where(coco.box_label >= 0, labels[coco.box_label], np.int16(-1))
-    unmapped = np.where((coco.box_label >= 0) & (box_label < 0), np.uint8(int(Flag.UNMAPPED)), np.uint8(0))
+    unmapped = np.where((coco.box_label >= 0) & (box_label < 0), np.uint16(int(Flag.UNMAPPED)), np.uint16(0))
     return replace(
         coco,
         image_ids=coco.image_ids + COCO_ID_OFFSET,

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from cissod_bench.coco import checks, objects365
 from cissod_bench.coco.columns import Bool, Columns
+from cissod_bench.coco.names import clean_name
 from cissod_bench.coco.reader import read_columns
+from cissod_bench.io import decode_json
 from cissod_bench.splits.folder import (
+    DATA,
     IMAGE_DIGESTS,
     Ids,
     Split,
@@ -20,7 +22,7 @@ from cissod_bench.splits.folder import (
     read_manifest,
     statistics_of,
 )
-from cissod_bench.splits.images import missing_images
+from cissod_bench.splits.images import missing_images, shared_images
 from cissod_bench.tasks.registry import dataset_of
 
 
@@ -33,7 +35,12 @@ class Check:
 
 
 def verify_split(
-    folder: Path, *, images: Path | None = None, validation: Path | None = None, annotations: Columns | None = None
+    folder: Path,
+    *,
+    images: Path | None = None,
+    validation: Path | None = None,
+    validation_images: Path | None = None,
+    annotations: Columns | None = None,
 ) -> list[Check]:
     """Check a split folder.
 
@@ -41,6 +48,8 @@ def verify_split(
         folder: the split.
         images: folder of the training images, to check that all of them exist.
         validation: validation annotations of the task, to check that none of their images is trained on.
+        validation_images: folder of the validation images; with `images`, files of one name in both folders are told
+            apart by their content. Without, one name is taken for one file.
         annotations: the training annotations, to check what the folder alone cannot tell. For `coco-o365` those of
             Objects365.
 
@@ -66,10 +75,16 @@ def verify_split(
     if held_out:
         results.append(Check("no held-out image is trained on", _trained_on(held_out, labeled, unlabeled)))
     if validation is not None:
-        found = _trained_on(read_columns(validation), labeled, unlabeled)
-        results.append(Check("no validation image is trained on", found))
+        results.append(
+            Check(
+                "no validation image is trained on",
+                _validated_on_training(
+                    folder, read_columns(validation), [labeled, unlabeled], images, validation_images
+                ),
+            )
+        )
     if annotations is not None:
-        results += _against_source(split, annotations, held_out, exhausted)
+        results += _against_source(split, _sized(annotations, parts), held_out, exhausted)
     for name, digest in IMAGE_DIGESTS.items():
         if (folder / name).is_file():
             problem = _changed_images(folder, name, digest)
@@ -104,7 +119,7 @@ def _hidden_labels(path: Path, part: Columns) -> str:
     if part.num_boxes:
         return f"{part.num_boxes} annotations"
     # All keys, including those that no reader looks at.
-    images: list[dict[str, Any]] = msgspec.json.decode(path.read_bytes())["images"]
+    images: list[dict[str, Any]] = decode_json(path.read_bytes(), dict[str, Any], name=path)["images"]
     fields = {key for image in images for key in image} - {"id", "file_name", "width", "height"}
     return f"fields of images that may tell classes: {', '.join(sorted(fields))}" if fields else ""
 
@@ -155,6 +170,20 @@ def _trained_on(held_out: Columns, *trained: Columns) -> str:
     return _listed(found)
 
 
+def _validated_on_training(
+    folder: Path, held_out: Columns, trained: Sequence[Columns], images: Path | None, validation_images: Path | None
+) -> str:
+    """Validation images that are trained on: by id and file, by file, or by content where both folders are given."""
+    names = [name for part in trained for name in part.file_names.tolist()]
+    held_out_names = held_out.file_names.tolist()
+    if images is not None and validation_images is not None:
+        return _listed(shared_images(images, names, validation_images, held_out_names))
+    if (folder / DATA).is_dir():  # the package made both parts, in two folders that number their files alike
+        return _trained_on(held_out, *trained)
+    known = set(names)
+    return _trained_on(held_out, *trained) or _listed([name for name in held_out_names if name in known])
+
+
 def _places(part: Columns) -> Iterator[tuple[int, str, str]]:
     """Id, folder and file name of every image: LVIS gives a URL, Objects365 other folders than its archives have."""
     for image_id, path in zip(part.image_ids.tolist(), part.file_names.tolist(), strict=True):
@@ -171,6 +200,19 @@ def _shared_files(parts: Sequence[Columns]) -> str:
             if seen.setdefault(name, number) != number:
                 shared.append(name)
     return _listed(shared)
+
+
+def _sized(columns: Columns, parts: Sequence[Columns]) -> Columns:
+    """Annotations with the sizes that the split has read from the images where the annotations lack them."""
+    if (columns.widths > 0).all() and (columns.heights > 0).all():
+        return columns
+    widths, heights = columns.widths.copy(), columns.heights.copy()
+    for part in parts:
+        rows = np.searchsorted(columns.image_ids, part.image_ids)
+        rows[rows == columns.num_images] = 0
+        lacking = (columns.image_ids[rows] == part.image_ids) & ((widths[rows] <= 0) | (heights[rows] <= 0))
+        widths[rows[lacking]], heights[rows[lacking]] = part.widths[lacking], part.heights[lacking]
+    return checks.with_sizes(columns, widths, heights)
 
 
 def _against_source(
@@ -191,11 +233,11 @@ def _against_source(
     available &= ~np.isin(columns.image_ids, held_out_ids)
     counted = checks.usable(columns, dataset) & ~columns.crowd & np.append(available, False)[columns.box_image]
     boxes = np.bincount(columns.box_label[counted], minlength=len(columns.categories))
-    total = {category.name: int(count) for category, count in zip(columns.categories, boxes, strict=True)}
+    total = {clean_name(category.name): int(count) for category, count in zip(columns.categories, boxes, strict=True)}
     wrong = [
-        f"{name} ({count} said, {total.get(name)} there)"
+        f"{name} ({count} said, {total.get(clean_name(name))} there)"
         for name, count in exhausted.items()
-        if total.get(name) != count
+        if total.get(clean_name(name)) != count
     ]
     return [
         Check("the annotations are those of the split", "" if found else "their content differs"),

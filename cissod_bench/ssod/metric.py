@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 from mmengine.evaluator import BaseMetric
 
+from cissod_bench.coco.names import clean_name
 from cissod_bench.evaluation.groups import evaluate, save_evaluation
 from cissod_bench.evaluation.inputs import read_ground_truth
 from cissod_bench.io import write_bytes
@@ -42,11 +43,11 @@ class GroupAP(BaseMetric):
         self.out_dir = Path(out_dir)
         self.groups = {name: tuple(members) for name, members in groups.items()}
         self.evaluator, self.max_detections = evaluator, max_detections
-        self.lvis = lvis
+        self.classes, self.lvis = tuple(classes), lvis
         self.truth = read_ground_truth(Path(ann_file), lvis=lvis)  # once for all evaluations of the run
         id_of = dict(zip(self.truth.class_names, self.truth.class_ids.tolist(), strict=True))
         # Match classes by name: the validation file may number them differently from the training file.
-        self.category_ids = np.array([id_of[name] for name in classes])
+        self.category_ids = np.array([id_of[clean_name(name)] for name in classes])
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Keep the detections of some images, in pixels of the original image."""
@@ -70,6 +71,7 @@ class GroupAP(BaseMetric):
             self.truth,
             detections,
             self.groups,
+            classes=self.classes,
             evaluator=self.evaluator,
             max_detections=self.max_detections,
             lvis=self.lvis,

@@ -42,9 +42,14 @@ class PlainConfig(Config):
 
     @property
     def pretty_text(self) -> str:
-        """One assignment for each top-level key, which `Config.fromfile` reads again."""
+        """One assignment for each top-level key, which `Config.fromfile` reads again.
+
+        mmengine replaces `{{...}}` in a file before it runs it, even by environment variables and inside of a class's
+        name; written with an escape, the braces are text and nothing else.
+        """
         settings = self.to_dict().items()
-        return "".join(f"{name} = {pprint.pformat(value, width=116, sort_dicts=False)}\n" for name, value in settings)
+        text = "".join(f"{name} = {pprint.pformat(value, width=116, sort_dicts=False)}\n" for name, value in settings)
+        return text.replace("{{", r"{\x7b")
 
 
 def build_config(job: Job) -> Config:

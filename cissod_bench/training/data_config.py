@@ -25,9 +25,19 @@ def _one_of(names: tuple[str, ...]) -> Config:
     return {"type": "RandAugment", "aug_space": [[{"type": name}] for name in names], "aug_num": 1}
 
 
-def _resize_and_flip(detector: Detector) -> list[Config]:
+def train_scales(detector: Detector) -> list[tuple[int, int]]:
+    """Long and short side that training images are resized to."""
     longest = detector.test_scale[0]
-    scales = [(max(longest, shortest), shortest) for shortest in detector.train_shortest]
+    return [(max(longest, shortest), shortest) for shortest in detector.train_shortest]
+
+
+def resize_scales(detector: Detector) -> list[tuple[int, int]]:
+    """All sizes that images are resized to, for training and for tests."""
+    return [*train_scales(detector), detector.test_scale]
+
+
+def _resize_and_flip(detector: Detector) -> list[Config]:
+    scales = train_scales(detector)
     chance = 1 / (1 + len(detector.flips))
     flip = {"type": "RandomFlip", "prob": [chance] * len(detector.flips), "direction": list(detector.flips)}
     return [

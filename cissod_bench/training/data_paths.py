@@ -1,5 +1,6 @@
 """Where a run finds its data, and whether what lies there fits its task."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -7,9 +8,11 @@ from typing import Any
 
 import msgspec
 
-from cissod_bench.errors import UserError, unknown_name
+from cissod_bench.coco.names import clean_name
+from cissod_bench.errors import Remark, UserError, unknown_name
+from cissod_bench.io import decode_json
 from cissod_bench.splits.folder import Split, load_split
-from cissod_bench.splits.images import missing_images
+from cissod_bench.splits.images import check_sizes, refuse_missing, shared_images
 from cissod_bench.tasks.registry import Task
 from cissod_bench.training.spec import validation_file
 
@@ -64,9 +67,10 @@ def check_draw(split: Split, task: Task) -> None:
                 f"{split.folder}: drawn with {name} = {split.options[name]}, task {task.name!r} says {wanted[name]}. "
                 "Make the split again, or raise the task's version."
             )
-    for name in task.minority:
-        if name not in split.groups.get("min", ()):
-            raise UserError(f"{split.folder}: {unknown_name('minority class', name, split.groups.get('min', ()))}")
+    minority = [clean_name(name) for name in split.groups.get("min", ())]
+    for name in map(clean_name, task.minority):
+        if name not in minority:
+            raise UserError(f"{split.folder}: {unknown_name('minority class', name, minority)}")
 
 
 def find_data(task: Task, split: Split, data_root: Path, hidden: Path | None = None) -> DataPaths:
@@ -111,39 +115,78 @@ def check_classes(split: Split, val_annotations: Path, known: Sequence[str]) -> 
         UserError: a class that the validation annotations lack.
     """
     for name in split.class_names:
-        if name not in known:
+        if clean_name(name) not in known:
             raise UserError(f"{val_annotations}: {unknown_name('class', name, known)} The split {split.folder} has it.")
+    own = set(map(clean_name, split.class_names))
+    more = [name for name in known if name not in own]
+    if more:
+        warnings.warn(
+            f"{val_annotations}: {', '.join(more[:5])}{', ...' if len(more) > 5 else ''} "
+            f"({len(more)} of {len(known)} classes) are not classes of the task and are left out of its scores.",
+            Remark,
+            stacklevel=2,
+        )
 
 
-def check_images(split: Split, paths: DataPaths, validation: list[dict[str, Any]]) -> None:
-    """Look for every image on disk before training starts.
+def check_images(
+    split: Split, paths: DataPaths, validation: list[dict[str, Any]], scales: Sequence[tuple[int, int]]
+) -> None:
+    """Look for every image on disk before training starts, at the sizes of a sample, and for images in two roles.
+
+    Args:
+        split: what is trained on.
+        paths: where the images are.
+        validation: the validation images.
+        scales: sizes to which images are resized.
 
     Raises:
-        UserError: images that do not exist: how many, and the first of them.
+        UserError: images that do not exist, have another size than the annotations say, become less than a pixel high
+            or wide, or are both trained and validated on: how many, and the first of them.
     """
-    for annotations, folder, names in (
-        (split.labeled_file, paths.train_images, _image_names(split.labeled_file)),
-        (split.unlabeled_file, paths.train_images, _image_names(split.unlabeled_file)),
-        (paths.val_annotations, paths.val_images, [image["file_name"] for image in validation]),
+    labeled, unlabeled = _images(split.labeled_file), _images(split.unlabeled_file)
+    held_out = [_NamedImage(image["file_name"], image["width"], image["height"]) for image in validation]
+    for annotations, folder, images in (
+        (split.labeled_file, paths.train_images, labeled),
+        (split.unlabeled_file, paths.train_images, unlabeled),
+        (paths.val_annotations, paths.val_images, held_out),
     ):
-        missing = missing_images(folder, names)
-        if missing:
+        names = [image.file_name for image in images]
+        refuse_missing(folder, names, str(annotations))
+        check_sizes(folder, names, [(image.width, image.height) for image in images], str(annotations))
+        for image in images:
+            _check_shape(image, folder, scales)
+    trained = [image.file_name for image in (*labeled, *unlabeled)]
+    shared = shared_images(paths.train_images, trained, paths.val_images, [image.file_name for image in held_out])
+    if shared:
+        raise UserError(
+            f"{paths.val_annotations}: {len(shared)} of {len(held_out)} validation images are training images too, the "
+            f"first is {shared[0]}. Take them out of one of the two."
+        )
+
+
+def _check_shape(image: "_NamedImage", folder: Path, scales: Sequence[tuple[int, int]]) -> None:
+    """Refuse an image that has no pixel left along one side when it is resized with its proportions kept."""
+    shortest, longest = sorted((image.width, image.height))
+    if shortest <= 0:
+        return
+    for scale in scales:
+        factor = min(max(scale) / longest, min(scale) / shortest)
+        if shortest * factor < 0.5:
             raise UserError(
-                f"{folder}: {len(missing)} of {len(names)} images of {annotations} do not exist, "
-                f"the first is {missing[0]}."
+                f"{folder / image.file_name}: {image.width} x {image.height} pixels; resized to at most "
+                f"{max(scale)} pixels, it would be less than one pixel across. Cut it up, or leave it out."
             )
 
 
 class _NamedImage(msgspec.Struct):
     file_name: str
+    width: int = 0
+    height: int = 0
 
 
 class _ImageList(msgspec.Struct):
     images: list[_NamedImage]
 
 
-def _image_names(annotations: Path) -> list[str]:
-    try:
-        return [image.file_name for image in msgspec.json.decode(annotations.read_bytes(), type=_ImageList).images]
-    except msgspec.DecodeError as error:
-        raise UserError(f"{annotations}: not an annotation file in COCO format ({error}).") from None
+def _images(annotations: Path) -> list[_NamedImage]:
+    return decode_json(annotations.read_bytes(), _ImageList, name=annotations).images

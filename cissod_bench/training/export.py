@@ -55,12 +55,13 @@ found = inference_detector(model, "image.jpg").pred_instances
 {needs}"""
 
 
-def export_bundle(run: Path, out: Path) -> tuple[Path, list[str]]:
+def export_bundle(run: Path, out: Path, *, trust: bool = False) -> tuple[Path, list[str]]:
     """Write a bundle.
 
     Args:
         run: folder of the finished run.
         out: folder for the bundle.
+        trust: as of `load_predictor`.
 
     Returns:
         The checkpoint that the weights are from, and the parts of this package that the configuration needs; without
@@ -71,7 +72,7 @@ def export_bundle(run: Path, out: Path) -> tuple[Path, list[str]]:
             be written.
     """
     check_free(out)
-    record, predictor = scored(run)
+    record, predictor = scored(run, trust=trust)
     evaluation = load_evaluation(run / record.files["per_class"])
     scores = evaluation.per_class()
     state = {name: value.contiguous().clone() for name, value in predictor.detector.state_dict().items()}
@@ -112,7 +113,7 @@ def export_bundle(run: Path, out: Path) -> tuple[Path, list[str]]:
     return predictor.checkpoint, own
 
 
-def scored(run: Path) -> tuple[Result, Predictor]:
+def scored(run: Path, *, trust: bool = False) -> tuple[Result, Predictor]:
     """The record of a finished run, and the teacher that its scores are of.
 
     Raises:
@@ -123,7 +124,7 @@ def scored(run: Path) -> tuple[Result, Predictor]:
         raise UserError(f"{run}: not finished, so there are no scores to publish. Run it to its end.")
     record = folder.result()
     last = folder.checkpoints / f"iter_{record.key.iterations}.pth"
-    predictor = load_predictor(run)
+    predictor = load_predictor(run, trust=trust)
     if predictor.checkpoint != last:
         raise UserError(
             f"{last}: damaged or gone, and the scores are of it. Move {folder.record} away, and the command of the run "

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from cissod_bench.errors import UserError, unknown_name
-from cissod_bench.evaluation.inputs import read_ground_truth
+from cissod_bench.evaluation.pseudo_labels import read_hidden_labels
 from cissod_bench.methods.base import Context, Method, MethodConfig
 from cissod_bench.results.run_folder import RunFolder
 from cissod_bench.results.run_key import RunKey
@@ -18,6 +18,7 @@ from cissod_bench.ssod.hooks.compiled import check_compiler
 from cissod_bench.ssod.precision import Precision, check_precision
 from cissod_bench.tasks.registry import Task, get_task
 from cissod_bench.training.backbone import backbone_prefix
+from cissod_bench.training.data_config import resize_scales
 from cissod_bench.training.data_paths import DataPaths, check_classes, check_images, find_data, read_split
 from cissod_bench.training.loggers import choose_loggers
 from cissod_bench.training.process.device import default_threads, pick_device
@@ -144,12 +145,12 @@ def resolve_job(spec: RunSpec, *, look_for_images: bool = True, device: str | No
     if spec.hidden is not None and not spec.hidden.is_file():
         raise UserError(f"--hidden {spec.hidden}: no such file. Give the full training annotations, or leave it out.")
     places = find_data(task, split, spec.data_root, spec.hidden)
-    images, classes = read_validation(task, places.val_annotations)
+    images, classes = read_validation(task, places.val_annotations, places.val_images)
     check_classes(split, places.val_annotations, classes)
     if look_for_images:
-        check_images(split, places, images)
+        check_images(split, places, images, resize_scales(detector))
     if places.hidden_annotations is not None:
-        read_ground_truth(places.hidden_annotations)
+        read_hidden_labels(places.hidden_annotations, split.class_names)
     key = run_key(spec)
     prefix = None
     if spec.backbone is not None:
@@ -201,8 +202,9 @@ def check_scale(detector: Detector, split: Split, processes: int) -> None:
     labeled, available = detector.per_gpu[0] * processes, split.counts["labeled_images"]
     if labeled > available:
         raise UserError(
-            f"{processes} processes take {labeled} labelled images a step, and {split.folder} has {available}. "
-            "Use fewer processes."
+            f"A step takes {labeled} labelled images, and {split.folder} has {available}. "
+            "Label more: raise fraction, count or floor of the task, and make the split again"
+            + ("; or use fewer processes." if processes > 1 else ".")
         )
 
 

@@ -1,7 +1,11 @@
 """A run's teacher outside of training: detections on any images, and a bundle to publish."""
 
+import colorsys
+import functools
 import importlib
+import io
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +19,22 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from cissod_bench.errors import UserError
 from cissod_bench.io import staged_folder, write_bytes
 from cissod_bench.results.run_folder import RunFolder, parse_config
+from cissod_bench.splits.fonts import as_codes, default_font, font_with, lacking
+from cissod_bench.ssod.checkpoint_reading import load_checkpoint
 from cissod_bench.ssod.data.damaged import DamagedImage
 from cissod_bench.ssod.hooks.checkpoints import is_whole, newest_readable, read_config
 from cissod_bench.ssod.randomness import preserved_randomness
 from cissod_bench.training.config_diff import differences, show
 from cissod_bench.training.earlier_configs import in_todays_terms
 from cissod_bench.training.process.isolation import own_instances
+
+FONT_SIZE = 11
+"""Pixels of the names in pictures."""
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Image files that a folder is searched for, whatever their case."""
@@ -81,6 +91,8 @@ class Predictor:
                 raise UserError(f"{error} Replace it, or take it out of the folder.") from error
             except OSError as error:
                 raise UserError(f"{file}: cannot be read: {error.strerror}.") from error
+            except cv2.error as error:  # no pixel left when it is resized
+                raise UserError(f"{file}: too long and thin to be resized. Cut it up, or take it out.") from error
             (sample,) = self.detector.test_step({"inputs": [item["inputs"]], "data_samples": [item["data_samples"]]})
         found = sample.pred_instances
         boxes = found.bboxes.cpu().numpy()
@@ -124,6 +136,9 @@ class Predictor:
             files = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
             if not files:
                 raise UserError(f"{images}: no images in it ({', '.join(SUFFIXES)}).")
+            for file in files:
+                if any("\ud800" <= letter <= "\udfff" for letter in str(file.relative_to(images))):
+                    raise UserError(f"{str(file)!a}: the name is not UTF-8, so no JSON can hold it. Rename the file.")
             listed, detections = [], []
             for number, file in enumerate(files, start=1):
                 name = file.relative_to(images).as_posix()
@@ -147,16 +162,17 @@ class Predictor:
         return len(files), len(detections)
 
 
-def load_predictor(run: Path, checkpoint: Path | None = None, device: str = "cpu") -> Predictor:
-    """The teacher of a run.
+def load_predictor(run: Path, checkpoint: Path | None = None, device: str = "cpu", *, trust: bool = False) -> Predictor:
+    """The teacher of a run. Nothing that the run folder holds is executed, unless it is trusted.
 
     Args:
         run: its folder.
         checkpoint: one of its checkpoints, None for the newest.
         device: "cpu" or "cuda".
+        trust: execute what the run brings along: the source of its own method, modules that it imports.
 
     Raises:
-        UserError: no run there, no checkpoint that can be used, or one of another run.
+        UserError: no run there, no checkpoint that can be used, one of another run, or a run that has to be trusted.
     """
     folder = RunFolder(run)
     if not folder.config.is_file() or not folder.validation_images.is_file():
@@ -166,7 +182,13 @@ def load_predictor(run: Path, checkpoint: Path | None = None, device: str = "cpu
     found = differences(text, folder.config.read_text())
     if found:
         raise UserError(f"{checkpoint}: a checkpoint of another run than {run}: {show(found)}. Give that run's folder.")
-    config = Config(in_todays_terms(parse_config(text)))
+    settings = in_todays_terms(parse_config(text))
+    if not trust and (code := foreign_code(settings)):
+        raise UserError(
+            f"{run}: the run needs {', '.join(code[:3])}{', ...' if len(code) > 3 else ''}, which would be executed "
+            "and is not of this package. If you know where the run comes from, add --trust (trust=True in Python)."
+        )
+    config = Config(settings)
     for module in config.get("custom_imports", {}).get("imports", ()):
         if not module.startswith("cissod_bench."):  # an installed method's; ours are here, whatever they were called
             importlib.import_module(module)
@@ -174,7 +196,7 @@ def load_predictor(run: Path, checkpoint: Path | None = None, device: str = "cpu
         config.model.method_file = str(folder.method)  # the run folder may have been moved
     with own_instances(), DefaultScope.overwrite_default_scope("mmdet"), preserved_randomness():
         frame = MODELS.build(config.model)
-    state = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)["state_dict"]
+    state = load_checkpoint(checkpoint)["state_dict"]
     try:
         frame.load_state_dict(state)
     except RuntimeError as error:
@@ -187,6 +209,46 @@ def load_predictor(run: Path, checkpoint: Path | None = None, device: str = "cpu
         )
     categories = msgspec.json.decode(folder.validation_images.read_bytes())["categories"]
     return Predictor(frame.teacher.to(device).eval(), config, categories, checkpoint)
+
+
+def foreign_code(settings: dict[str, Any]) -> list[str]:
+    """What would be executed if a configuration were built, and is neither of this package nor of mmdet.
+
+    A component's `type` may be the path of anything that can be imported, whose call gets the other entries.
+    """
+    imports = [str(name) for name in (settings.get("custom_imports") or {}).get("imports", ())]
+    found = [f"module {name}" for name in imports if not name.startswith("cissod_bench.")]
+    if settings["model"].get("method_file"):
+        found.append("its own method.py")
+    for part in _parts((settings["model"], settings["test_dataloader"]["dataset"]["pipeline"])):
+        kind = part.get("type")
+        if "_scope_" in part:
+            found.append(f"scope {part['_scope_']}")
+        if isinstance(kind, str) and "." in kind and not _own_class(kind):
+            found.append(kind)
+    return found
+
+
+def _parts(value: Any) -> Iterator[dict[str, Any]]:
+    """All dictionaries below."""
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for inner in value:
+            yield from _parts(inner)
+
+
+def _own_class(path: str) -> bool:
+    """Whether a path names a class that this package defines; a function of it might write files."""
+    module, _, name = path.rpartition(".")
+    if not module.startswith("cissod_bench."):
+        return False
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return False
+    return isinstance(found, type) and found.__module__.startswith("cissod_bench.")
 
 
 def newest_checkpoint(folder: RunFolder) -> Path:
@@ -233,14 +295,28 @@ def check_free(out: Path) -> None:
 
 def picture(file: Path, found: Detections, categories: list[dict[str, Any]], min_score: float) -> bytes:
     """PNG of an image with its detections from `min_score` on, each class in a colour of its own."""
-    image: Any = cv2.imread(str(file))
+    pixels: Any = cv2.imread(str(file))
+    image = Image.fromarray(np.ascontiguousarray(pixels[:, :, ::-1]))
+    draw = ImageDraw.Draw(image)
     for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True):
         if score < min_score:
             continue
-        hue = np.array([[[int(label) * 180 // len(categories), 255, 220]]], dtype=np.uint8)
-        color = cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0].tolist()
+        red, green, blue = colorsys.hsv_to_rgb(int(label) / len(categories), 1.0, 220 / 255)
+        color = round(255 * red), round(255 * green), round(255 * blue)
         left, top, width, height = (round(float(value)) for value in box)
-        cv2.rectangle(image, (left, top), (left + width, top + height), color, 2)
-        text = f"{categories[label]['name']} {score:.2f}"
-        cv2.putText(image, text, (left, max(top - 3, 10)), cv2.FONT_HERSHEY_SIMPLEX, 0.4, color, 1, cv2.LINE_AA)
-    return bytes(cv2.imencode(".png", image)[1])
+        draw.rectangle((left, top, left + width, top + height), outline=color, width=2)
+        name, font = _drawn_name(str(categories[label]["name"]))
+        draw.text((left, max(top - FONT_SIZE - 2, 0)), f"{name} {score:.2f}", fill=color, font=font)
+    content = io.BytesIO()
+    image.save(content, format="PNG")
+    return content.getvalue()
+
+
+@functools.cache
+def _drawn_name(name: str) -> tuple[str, ImageFont.FreeTypeFont]:
+    """A class's name as it is drawn, and a font that has its characters."""
+    letters = lacking(name)
+    file = font_with(frozenset(name.replace(" ", ""))) if letters else default_font()
+    if file is None:
+        name, file = as_codes(name, letters), default_font()
+    return name, ImageFont.truetype(file, FONT_SIZE)

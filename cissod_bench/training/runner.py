@@ -18,7 +18,7 @@ from cissod_bench.io import sha256_bytes, write_bytes, write_text
 from cissod_bench.results.data_sizes import data_sizes
 from cissod_bench.results.record import Result, describe_environment, git_state, make_result, write_result
 from cissod_bench.results.run_folder import BUSY, RunFolder
-from cissod_bench.ssod.data.damaged import DamagedImage
+from cissod_bench.ssod.data.damaged import DamagedImage, WrongSize
 from cissod_bench.ssod.hooks.checkpoints import newest_readable, read_config
 from cissod_bench.ssod.hooks.iteration import model_of, wrap_again
 from cissod_bench.ssod.hooks.progress import ProgressHook
@@ -173,6 +173,8 @@ def readable_errors(out: Path) -> Iterator[None]:
         # Out of a loader process it comes with a traceback before the message.
         message = str(error).strip().rpartition("\n")[2].rpartition("DamagedImage: ")[2]
         raise UserError(f"{message} Replace what is damaged and run again.") from error
+    except WrongSize as error:
+        raise UserError(str(error).strip().rpartition("\n")[2].rpartition("WrongSize: ")[2]) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(

@@ -140,7 +140,7 @@ CACHED = """
 import os, resource, signal, sys
 from pathlib import Path
 import numpy as np
-from cissod_bench.coco.cache import cached
+from cissod_bench.coco.cache import VERSION, cached
 from cissod_bench.coco.reader import read_coco
 if sys.argv[3] == "full":
     resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
@@ -203,5 +203,5 @@ def test_two_processes_at_once(annotations: Path, tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         found = pool.map(_read_in_process, [(str(annotations), str(tmp_path / "cache"))] * 4, chunksize=1)
     assert set(found) == {read_coco(annotations)[0].digest}
-    assert len(list((tmp_path / "cache").glob("v2-*"))) == 1
+    assert len(list((tmp_path / "cache").glob(f"v{cache.VERSION}-*"))) == 1
     assert not list((tmp_path / "cache").glob(".*"))

@@ -18,6 +18,7 @@ def columns_of(folder: Path, boxes: list[dict[str, Any]]) -> Any:
         "images": [
             {"id": 1, "file_name": "a.jpg", "width": 100, "height": 50},
             {"id": 2, "file_name": "b.jpg"},  # of unknown size
+            {"id": 3, "file_name": "c.jpg", "width": 100, "height": 50},
         ],
         "annotations": [{"image_id": 1, "category_id": 1, **box} for box in boxes],
         "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
@@ -33,7 +34,7 @@ def columns_of(folder: Path, boxes: list[dict[str, Any]]) -> Any:
         ({"bbox": [1, 2, 3, 4]}, 0),
         ({"bbox": [0, 0, 100, 50]}, 0),
         ({"bbox": [-0.5, -0.5, 101, 51]}, 0),  # within a pixel, as official boxes are by rounding
-        ({"bbox": [1e308, 10, 1e308, 10], "image_id": 2}, 0),  # without a warning that the sum overflows
+        ({"bbox": [1e308, 10, 1e308, 10], "image_id": 2}, Flag.NO_SIZE),  # without a warning that the sum overflows
         ({"bbox": [50, 10, 60, 10]}, Flag.CROSSES_BORDER),
         ({"bbox": [-5, 10, 60, 10]}, Flag.CROSSES_BORDER),
         ({"bbox": [100, 10, 5, 5]}, Flag.OUTSIDE),
@@ -43,7 +44,14 @@ def columns_of(folder: Path, boxes: list[dict[str, Any]]) -> Any:
         ({"bbox": None}, Flag.NOT_FINITE),
         ({"bbox": [1, 2, 3, 4], "image_id": 9}, Flag.UNKNOWN_IMAGE),
         ({"bbox": [1, 2, 3, 4], "category_id": 9}, Flag.UNKNOWN_CLASS),
-        ({"bbox": [900, 900, 3, 4], "image_id": 2}, 0),
+        ({"bbox": [900, 900, 3, 4], "image_id": 2}, Flag.NO_SIZE),
+        ({"bbox": [1, 2, 0.99, 4]}, Flag.THIN),
+        ({"bbox": [1, 2, 4, 0.5]}, Flag.THIN),
+        ({"bbox": [1, 2, 1, 1]}, 0),
+        ({"bbox": [1, 2, 3, 4], "ignore": 1}, Flag.IGNORED),
+        ({"bbox": [1, 2, 3, 4], "ignore": True, "iscrowd": True}, Flag.IGNORED),
+        ({"bbox": [1, 2, 3, 4], "ignore": None, "iscrowd": None}, 0),
+        ({"bbox": [1, 2, 3, 4], "ignore": False}, 0),
         ({"bbox": [1, 2, 0, 4], "image_id": 9}, Flag.UNKNOWN_IMAGE | Flag.NO_AREA),
     ],
 )
@@ -59,7 +67,7 @@ def test_of_equal_boxes_the_one_with_the_lowest_id_is_kept(tmp_path: Path) -> No
         {"id": 3, "bbox": box},
         {"id": 9, "bbox": box},
         {"id": 1, "bbox": box, "category_id": 2},
-        {"id": 2, "bbox": box, "image_id": 2},
+        {"id": 2, "bbox": box, "image_id": 3},
         {"id": 4, "bbox": [1, 2, 3, 4.001]},
     ]
     columns = columns_of(tmp_path, boxes)

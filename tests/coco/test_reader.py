@@ -239,7 +239,7 @@ def test_wrong_content_is_named(tmp_path: Path, content: dict[str, Any], message
         (b'{"info": tru, "images": []}', "expected a value"),
         (b'{"info": [}, "images": []}', "unbalanced"),
         (b'{"images": [{"id": 1,}]}', "damaged"),
-        (b'{"images": [{"id": 1, "file_name": "\xff"}]}', "damaged"),
+        (b'{"images": [{"id": 1, "file_name": "\xff"}]}', r"is not UTF-8: byte 36 is 0xff\. Save it as UTF-8"),
         (b'{"images": [{"id": 1, "file_name": "a"} {"id": 2}]}', "damaged"),
         (b'{"images": [], "images": []}', "'images' twice"),
         (b'{"images": ' + b"[" * 100_000, "damaged|Expected|cut off"),

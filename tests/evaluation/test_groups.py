@@ -223,3 +223,16 @@ def test_any_integer_may_be_an_id(write, offset):
     for image in dataset["images"]:
         image["id"] += offset
     assert evaluate(write("moved.json", dataset), found, {}).metrics() == plain
+
+
+def test_a_class_that_only_the_annotations_have_is_not_in_all(write):
+    truth, found = random_dataset(5)
+    names = [entry["name"] for entry in sorted(truth["categories"], key=lambda entry: entry["id"])]
+    path = write("gt.json", truth)
+    groups = {"maj": names[:1], "min": [f" {names[1]} "]}
+    scores = evaluate(path, found, groups, classes=names[:2])
+    assert scores.groups == {"all": tuple(names[:2]), "maj": (names[0],), "min": (names[1],)}
+    assert scores.outside_task == tuple(names[2:])
+    values = scores.per_class()["AP"][:2]
+    assert scores.metrics()["all"]["AP"] == pytest.approx(np.nanmean(values))
+    assert evaluate(path, found, groups).groups["all"] == tuple(names)

@@ -53,11 +53,25 @@ def test_entries_in_memory_that_are_not_detections(write):
         evaluate(write("gt.json", dataset()), [{"image_id": 1}], {})
 
 
-@pytest.mark.parametrize("text", ["", "  \n", "[{", "{}", "null", '[{"image_id": 1}'])
-def test_files_that_are_no_results(write, tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"dt\.json is empty instead of a JSON list"),
+        ("  \n", r"dt\.json is empty"),
+        ("{}", r"dt\.json starts with '{' instead of a JSON list"),
+        ("null", r"dt\.json starts with 'n'"),
+        ("[{", r"dt\.json is cut off: it ends after 2 bytes"),
+        ('[{"image_id": 1}', r"dt\.json(: not a list of detections| is cut off)"),
+        (json.dumps([FOUND]) + "x", r"dt\.json is damaged: data after the end"),
+        (json.dumps([FOUND | {"image_id": 2**63}]), r"dt\.json: detection 0: image_id .* is not a whole number below"),
+        (json.dumps([FOUND, FOUND | {"category_id": 1.5}]), r"dt\.json: detection 1: category_id 1.5 is not a whole"),
+        (json.dumps([FOUND | {"image_id": "1"}]), r"dt\.json: not a list of detections.*\$\[0\]\.image_id"),
+    ],
+)
+def test_files_that_are_no_results(write, tmp_path, text, message):
     path = tmp_path / "dt.json"
     path.write_text(text)
-    with pytest.raises(UserError, match=r"dt\.json: (the file is empty|not a list of detections)"):
+    with pytest.raises(UserError, match=message):
         evaluate(write("gt.json", dataset()), path, {})
     with pytest.raises(UserError, match=r"nowhere\.json: cannot be read"):
         evaluate(write("gt.json", dataset()), tmp_path / "nowhere.json", {})
@@ -71,7 +85,7 @@ def test_files_that_are_no_results(write, tmp_path, text):
         (dataset(images=[IMAGE, IMAGE]), "image id 1 occurs more than once"),
         (dataset(categories=[CLASS, CLASS]), "class id 3 occurs more than once"),
         (dataset(categories=[CLASS, {"id": 4, "name": "a"}]), "class name 'a' occurs more than once"),
-        (dataset(categories=[CLASS, {"id": 4, "name": "a "}]), "two classes have the name 'a'"),
+        (dataset(categories=[CLASS, {"id": 4, "name": "a "}]), "classes 'a' and 'a ' differ in white space"),
         (dataset(annotations=[BOX | {"image_id": 2}]), r"annotations\[0\] \(id 1\) is of an image"),
         (dataset(annotations=[BOX | {"category_id": 2}]), r"annotations\[0\] \(id 1\) is of a class"),
         (dataset(annotations=[BOX | {"bbox": [0, 0, 3, -3]}]), "negative width or height"),
@@ -121,8 +135,41 @@ def test_a_file_cut_short_is_refused_in_chunks_too(write, tmp_path, monkeypatch)
     truth_dict, found = random_dataset(2)
     path = tmp_path / "dt.json"
     path.write_text(json.dumps(found)[:-40])
-    with pytest.raises(UserError, match="not a list of detections"):
+    with pytest.raises(UserError, match="is cut off"):
         evaluate(write("gt.json", truth_dict), path, {})
+
+
+def test_an_entry_is_named_by_its_number_in_the_file_whatever_the_pieces(write, tmp_path, monkeypatch):
+    """Keys that no reader looks at may hold anything, also what looks like the end of an entry."""
+    monkeypatch.setattr(inputs, "CHUNK_BYTES", 500)
+    truth_dict, found = random_dataset(2)
+    found = [entry | {"extra": [{"a": "}, {"}, {}], "ümläut": None} for entry in found]
+    truth = write("gt.json", truth_dict)
+    bare = [{key: entry[key] for key in ("image_id", "category_id", "bbox", "score")} for entry in found]
+    assert evaluate(truth, write("dt.json", found), {}).metrics() == evaluate(truth, bare, {}).metrics()
+    wrong = len(found) - 3
+    for field, value in (("score", "0.5"), ("image_id", 10**20), ("bbox", [1, 2, 3, -4])):
+        damaged = [entry | {field: value} if number == wrong else entry for number, entry in enumerate(found)]
+        with pytest.raises(UserError, match=rf"dt\.json.*\b{wrong}\b"):
+            evaluate(truth, write("dt.json", damaged), {})
+
+
+def test_results_with_whole_float_ids_compressed_and_with_a_byte_order_mark(write, tmp_path):
+    truth_dict, found = random_dataset(3)
+    truth = write("gt.json", truth_dict)
+    expected = evaluate(truth, found, {}).metrics()
+    floats = [
+        entry | {"image_id": float(entry["image_id"]), "category_id": float(entry["category_id"])} for entry in found
+    ]
+    path = tmp_path / "dt.json.gz"
+    path.write_bytes(gzip.compress(b"\xef\xbb\xbf" + json.dumps(floats).encode()))
+    assert evaluate(truth, path, {}).metrics() == expected
+
+
+def test_an_area_below_zero_is_refused(write):
+    boxes = [BOX, BOX | {"id": 2, "area": -4.0}]
+    with pytest.raises(UserError, match=r"gt\.json: annotation 1 has a negative area: -4.0 \(1 such entries\)"):
+        inputs.read_ground_truth(write("gt.json", dataset(annotations=boxes)))
 
 
 def test_ground_truth_is_read_as_the_splits_read_annotations(write, tmp_path):

@@ -94,3 +94,21 @@ def test_groups_leave_out_classes_without_a_value() -> None:
     found = precision_recall_of_groups(counts, {"both": [0, 1], "none": [2]})
     assert found["both"] == (0.5, 0.125)
     assert np.isnan(found["none"]).all()
+
+
+def test_hidden_labels_are_read_as_the_splits_read_annotations(tmp_path: Path) -> None:
+    """Without sizes, with placeholders and names that differ in white space; none of it stops a run."""
+    boxes = [
+        {"id": 1, "image_id": 7, "category_id": 2, "bbox": [1, 2, 3, 4]},
+        {"id": 2, "image_id": 7, "category_id": 2, "bbox": None},
+        {"id": 3, "image_id": 7, "category_id": 2, "bbox": [1, 2, 0, 4]},
+        {"id": 4, "image_id": 8, "category_id": 2, "bbox": [1, 2, 3, 4]},
+        {"id": 5, "image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4]},
+        {"id": 6, "image_id": 7, "category_id": 2, "bbox": [5, 5, 5, 5], "iscrowd": True},
+    ]
+    classes = [{"id": 2, "name": "b "}, {"id": 9, "name": "c"}]
+    path = tmp_path / "hidden.json"
+    path.write_text(json.dumps({"images": [{"id": 7}], "annotations": boxes, "categories": classes}))
+    hidden = read_hidden_labels(path, ("a", "b"))
+    assert {image: found.tolist() for image, found in hidden.boxes.items()} == {7: [[1, 2, 4, 6]]}
+    assert hidden.labels[7].tolist() == [1]

@@ -73,6 +73,7 @@ def split(monkeypatch, tmp_path):
         task, protocol, seed, digest, validation_file = "coco-split1", 1, 0, "a" * 64, None
         source = {"images": 80, "boxes": 700}  # noqa: RUF012
         groups = {"maj": OTHERS, "min": VOC_CLASSES}  # noqa: RUF012
+        class_names = (*OTHERS, *VOC_CLASSES)
 
     monkeypatch.setattr(manifest, "load_split", lambda folder, verify: Drawn())
     return Drawn.folder

@@ -87,7 +87,7 @@ def test_mmdet_alone_builds_and_loads_the_finished_run(page_run: Path) -> None:
 def test_a_finished_run_predicts_where_it_was_moved_to(page_run: Path, tiny: Path, tmp_path: Path) -> None:
     (page_run / "run").rename(tmp_path / "moved")
     try:
-        command = ["predict", str(tmp_path / "moved"), str(tiny / "val"), "--out", str(tmp_path / "found")]
+        command = ["predict", str(tmp_path / "moved"), str(tiny / "val"), "--out", str(tmp_path / "found"), "--trust"]
         done = CliRunner().invoke(app, command, catch_exceptions=False)
     finally:
         (tmp_path / "moved").rename(page_run / "run")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from cissod_bench.cli.main import app
-from cissod_bench.coco.reader import read_coco
+from cissod_bench.coco.reader import read_coco, read_columns
 from cissod_bench.errors import UserError
 from cissod_bench.splits.folder import MANIFEST, load_split, manifest_digest
 from cissod_bench.splits.interop import detectron2_images, read_ids, supervision_percentage
@@ -305,3 +305,25 @@ def test_lists_that_are_none(split: Path, tmp_path: Path, text: str, message: st
     with pytest.raises(UserError, match=message):
         command("import", *arguments, "--percentage", "1", "--list-seed", "2", "--out", tmp_path / "back")
     assert not (tmp_path / "back").exists()
+
+
+def test_a_coco_file_of_the_labelled_images_is_a_list_of_them(tmp_path: Path) -> None:
+    """As Soft Teacher publishes D_l; and lists with a byte order mark."""
+    content = toy_data()
+    (tmp_path / "toy.json").write_text(json.dumps(content))
+    columns = read_columns(tmp_path / "toy.json")
+    chosen = content["images"][3:30:4]
+    wanted = sorted(image["id"] for image in chosen)
+    labeled = {"images": chosen, "annotations": content["annotations"][:2], "categories": content["categories"]}
+    for name, text in (
+        ("a.json", json.dumps(labeled)),
+        ("b.json", "\ufeff" + json.dumps(labeled)),
+        ("c.txt", "\ufeff" + "\n".join(image["file_name"] for image in chosen)),
+        ("d.txt", "\ufeff" + " ".join(map(str, wanted))),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        assert columns.image_ids[read_ids(tmp_path / name, columns)].tolist() == wanted, name
+    labeled["images"] = [image | {"file_name": "x" + image["file_name"]} for image in chosen]
+    (tmp_path / "a.json").write_text(json.dumps(labeled))
+    with pytest.raises(UserError, match=r"image 24 is x0003\.jpg, and 0003\.jpg in the annotations"):
+        read_ids(tmp_path / "a.json", columns)

@@ -71,8 +71,11 @@ def test_one_file_under_two_ids(tmp_path: Path) -> None:
     unlabeled = json.loads((split / "unlabeled.json").read_text())["images"][0]
     other = next(image for image in content["images"] if image["id"] == unlabeled["id"])
     other["file_name"] = labeled["file_name"]
+    # A task file's annotations are refused; those of a built-in task are taken as they are, and verify tells.
     (tmp_path / "again").mkdir()
-    assert broken(made(tmp_path / "again", content)) == ["no image file is in two parts"]
+    with pytest.raises(UserError, match=rf"{labeled['file_name']} is listed under two ids, \d+ and \d+ \(1 such\)"):
+        made(tmp_path / "again", content)
+    assert broken(made(tmp_path / "again", content, replace(TOY, dataset="coco"))) == ["no image file is in two parts"]
 
 
 def test_against_the_annotations(tmp_path: Path) -> None:
@@ -142,3 +145,24 @@ def test_statistics_that_are_gone(tmp_path: Path) -> None:
     (split / STATISTICS).unlink()
     with pytest.raises(UserError, match=r"statistics\.json cannot be read"):
         verify_split(split)
+
+
+def test_validation_on_training_files_under_other_ids_is_found(tmp_path: Path) -> None:
+    content = toy_data()
+    split = made(tmp_path, content)
+    shared = [image | {"id": image["id"] + 10**6} for image in content["images"][:4]]
+    own = [{"id": 5, "file_name": "elsewhere/0000.jpg", "width": 64, "height": 48}]
+    file = tmp_path / "val.json"
+    file.write_text(json.dumps({"images": shared + own, "annotations": [], "categories": content["categories"]}))
+    promise = "no validation image is trained on"
+    (check,) = (check for check in verify_split(split, validation=file) if check.promise == promise)
+    assert check.problem == "4: 0000.jpg, 0001.jpg, 0002.jpg, ..."
+    # With both folders, what counts is the files: two of the four are copies.
+    for folder, color in (("train", 0), ("val", 90)):
+        for number in range(4):
+            path = tmp_path / folder / f"{number:04}.jpg"
+            path.parent.mkdir(exist_ok=True)
+            Image.new("RGB", (64, 48), (0 if number < 2 else color, number, 9)).save(path)
+    found = verify_split(split, images=tmp_path / "train", validation=file, validation_images=tmp_path / "val")
+    (check,) = (check for check in found if check.promise == promise)
+    assert check.problem == "2: 0000.jpg, 0001.jpg"

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mmcv.image.geometric import rescale_size
+from PIL import Image
 
-from cissod_bench.errors import UserError
+from cissod_bench.errors import Remark, UserError
 from cissod_bench.tasks.registry import TASKS
 from cissod_bench.training.build_config import build_config
+from cissod_bench.training.data_paths import _check_shape, _NamedImage
 from cissod_bench.training.run_plan import plan, plan_lines
 from cissod_bench.training.validation import read_validation
 from tests.tiny import tiny_job
@@ -75,6 +78,8 @@ def test_images_of_several_sizes_are_evaluated_one_by_one(copy: Path, tmp_path: 
     file = copy / "val.json"
     content = json.loads(file.read_text())
     content["images"][0]["width"] = 96
+    image = copy / "val" / content["images"][0]["file_name"]
+    Image.new("RGB", (96, content["images"][0]["height"])).save(image)
     file.write_text(json.dumps(content))
     assert build_config(tiny_job(copy, tmp_path / "run")).val_dataloader.batch_size == 1
 
@@ -96,10 +101,10 @@ def test_another_protocol_version_is_refused(copy: Path, tmp_path: Path) -> None
 def test_missing_images_are_counted_and_named(copy: Path, tmp_path: Path) -> None:
     (copy / "train" / "000003.png").unlink()
     (copy / "val" / "000002.png").unlink()
-    with pytest.raises(UserError, match=r"train: 1 of \d+ images of .* do not exist, the first is 000003.png"):
+    with pytest.raises(UserError, match=r"train lacks 1 of \d+ images of .*labeled.json, such as 000003.png"):
         tiny_job(copy, tmp_path / "run")
     shutil.copy(copy / "train" / "000004.png", copy / "train" / "000003.png")
-    with pytest.raises(UserError, match=r"val: 1 of 6 images of .* do not exist, the first is 000002.png"):
+    with pytest.raises(UserError, match=r"val lacks 1 of 6 images of .*val.json, such as 000002.png"):
         tiny_job(copy, tmp_path / "run")
 
 
@@ -125,13 +130,20 @@ def test_blanks_around_class_names_do_not_matter(copy: Path, tmp_path: Path) -> 
 def test_lvis_validation_images_are_named_by_their_address(tmp_path: Path) -> None:
     """LVIS has `coco_url` instead of `file_name`; Objects365's names hold folders that the archives lack."""
     file = tmp_path / "val.json"
-    image = {"id": 3, "width": 4, "height": 5, "coco_url": "http://images.cocodataset.org/val2017/000000000003.jpg"}
+    image = {
+        "id": 3,
+        "width": 4,
+        "height": 5,
+        "coco_url": "http://images.cocodataset.org/val2017/000000000003.jpg",
+        "neg_category_ids": [],
+        "not_exhaustive_category_ids": [],
+    }
     file.write_text(json.dumps({"images": [image], "annotations": [], "categories": [{"id": 1, "name": "a"}]}))
-    ((found,), _) = read_validation(TASKS["lvis"], file)
+    ((found,), _) = read_validation(TASKS["lvis"], file, tmp_path)
     assert found == {"id": 3, "file_name": "val2017/000000000003.jpg", "width": 4, "height": 5}
     image |= {"file_name": "images/v2/patch16/objects365_v2_00908726.jpg"}
     file.write_text(json.dumps({"images": [image], "annotations": [], "categories": [{"id": 1, "name": "a"}]}))
-    ((found,), _) = read_validation(TASKS["coco-o365"], file)
+    ((found,), _) = read_validation(TASKS["coco-o365"], file, tmp_path)
     assert found["file_name"] == "patch16/objects365_v2_00908726.jpg"
 
 
@@ -161,3 +173,45 @@ def test_the_learning_rate_scales_with_the_images_of_a_step(tiny: Path, tmp_path
     assert job.batch == (1, 4)
     assert job.learning_rate == pytest.approx(0.01 / 8)
     assert "0.00125 for 5 images a step (0.01 for 40, scaled linearly)" in "\n".join(plan_lines(job))
+
+
+def test_validation_images_that_are_trained_on_are_refused(copy: Path, tmp_path: Path) -> None:
+    """The parts number their files alike; what counts is what is in them."""
+    shutil.copy(copy / "train" / "000002.png", copy / "val" / "000002.png")
+    with pytest.raises(UserError, match=r"val\.json: 1 of 6 validation images are training images too.* 000002\.png"):
+        tiny_job(copy, tmp_path / "run")
+
+
+def test_validation_annotations_that_evaluation_would_refuse_are_refused_by_the_plan(
+    copy: Path, tmp_path: Path
+) -> None:
+    file = copy / "val.json"
+    content = json.loads(file.read_text())
+    content["annotations"][3]["bbox"] = None
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"val\.json: annotation 3 has a box that is not finite"):
+        tiny_job(copy, tmp_path / "run")
+
+
+def test_a_class_of_the_validation_annotations_alone_is_a_remark(copy: Path, tmp_path: Path) -> None:
+    file = copy / "val.json"
+    content = json.loads(file.read_text())
+    content["categories"].append({"id": 77, "name": "teapot"})
+    file.write_text(json.dumps(content))
+    with pytest.warns(Remark, match=r"val\.json: teapot \(1 of \d+ classes\) are not classes of the task"):
+        tiny_job(copy, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("size", "refused"), [((64, 1), False), ((1, 300), True), ((600, 2), True)])
+def test_an_image_that_resizing_leaves_no_pixel_is_refused(size: tuple[int, int], refused: bool) -> None:
+    image = _NamedImage("strip.png", *size)
+    if refused:
+        with pytest.raises(
+            UserError, match=rf"strip\.png: {size[0]} x {size[1]} pixels; resized to at most 128 pixels"
+        ):
+            _check_shape(image, Path("images"), [(128, 128)])
+    else:
+        _check_shape(image, Path("images"), [(128, 128)])
+    # What mmcv makes of it.
+    width, height = rescale_size(size, (128, 128))
+    assert (min(width, height) == 0) == refused

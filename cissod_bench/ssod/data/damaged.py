@@ -9,52 +9,78 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import cv2
 import mmcv
 import numpy as np
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 
 from cissod_bench.errors import UserError
-from cissod_bench.ssod.data.jpeg import breaks_off
+from cissod_bench.ssod.data.jpeg import breaks_off, has_end, size_of
 
 TAIL = 65536
-"""Bytes before the end of a file in which its end mark has to be: some writers put something behind it."""
-_JPEG = b"\xff\xd8"
-_ENDS = {_JPEG: b"\xff\xd9", b"\x89P": b"IEND"}
+"""Bytes before the end of a file in which its end mark is looked for first."""
+_JPEG, _PNG = b"\xff\xd8", b"\x89P"
+_ENDS = {_JPEG: b"\xff\xd9", _PNG: b"IEND"}
+_PNG_END = b"IEND\xaeB`\x82"  # with its checksum
 
 
 class DamagedImage(Exception):
     """An image file that does not hold a whole image; the message names it and says why."""
 
 
+class WrongSize(Exception):
+    """An image that has another size than its annotations say; the message names it with both sizes."""
+
+
 class LoadWholeImage:
     """Reads `img_path` as a BGR uint8 array, (H, W, 3); JPEG and PNG files of which a part is missing are refused.
 
-    OpenCV fills up what is missing of a JPEG with grey and says nothing; of other formats it refuses it by itself.
+    OpenCV fills up what is missing of a JPEG with grey and says nothing; of other formats it refuses it by itself. What
+    follows the image in its file, such as the video of a phone's photograph, does not matter.
     """
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
         """Put the image and its shape into `results`.
 
         Raises:
-            DamagedImage: the file is empty, no image, cut off, or a JPEG of one scan whose data ends too early.
+            DamagedImage: the file is empty, no image, cut off, too large, or a JPEG of one scan whose data ends too
+                early.
+            WrongSize: `width` and `height` of the annotations, where `results` has them, are others.
         """
         path = results["img_path"]
         content = Path(path).read_bytes()
         end = _ENDS.get(content[:2])
         if end is not None and end not in content[-TAIL:]:
-            raise DamagedImage(f"{path}: the file is cut off.")
-        image = mmcv.imfrombytes(content, flag="color") if content else None
+            whole = has_end(content) if content[:2] == _JPEG else _PNG_END in content
+            if not whole:
+                raise DamagedImage(f"{path}: the file is cut off.")
+        try:
+            image = mmcv.imfrombytes(content, flag="color") if content else None
+        except cv2.error:  # OpenCV's limits
+            raise DamagedImage(f"{path}: {_too_large(content)}.") from None
         if image is None:
             raise DamagedImage(f"{path}: {'not an image' if content else 'an empty file'}.")
         if content[:2] == _JPEG and breaks_off(content, image):
             raise DamagedImage(f"{path}: a part of the image is missing.")
+        annotated = results.get("width") or 0, results.get("height") or 0
+        if min(annotated) > 0 and annotated != image.shape[1::-1]:
+            raise WrongSize(
+                f"{path}: {image.shape[1]} x {image.shape[0]} pixels, and {annotated[0]} x {annotated[1]} in the "
+                "annotations. Bring images and boxes to the same size and orientation."
+            )
         results["img"] = image
         results["img_shape"] = results["ori_shape"] = image.shape[:2]
         return results
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def _too_large(content: bytes) -> str:
+    """Why OpenCV refuses an image."""
+    width, height = size_of(content)
+    return f"{width} x {height} pixels are more than OpenCV's limit (2^20 a side, 2^30 in all)"
 
 
 class DamagedImagesHook(Hook):

@@ -15,12 +15,15 @@ import re
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
+HEADER = 65536
+"""Bytes of a file within which its header lies."""
 GREY = 128
 """Value of all channels where there is no data."""
 _MARKER = re.compile(rb"\xff+[^\x00\x01\xd0-\xd7\xff]")  # but those that stand within compressed data
 _START_OF_SCAN = 0xDA
+_END_OF_IMAGE = 0xD9
 _MORE = bytes(range(64))
 """Any bytes will do that blocks of pixels can be decoded from."""
 
@@ -54,6 +57,29 @@ def end_of_scan(content: bytes) -> int | None:
             following = _MARKER.search(content, position)
             return None if following is None else following.start()
     return None
+
+
+def has_end(content: bytes) -> bool:
+    """Whether a JPEG's segments and scans lead to its end mark, whatever follows it, such as a video or text."""
+    position = 2
+    while (marker := _MARKER.search(content, position)) is not None:
+        if content[marker.end() - 1] == _END_OF_IMAGE:
+            return True
+        position = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2])
+    return False
+
+
+def size_of(content: bytes) -> tuple[int, int]:
+    """Width and height of any image by its header, however large; zeros where Pillow does not know it."""
+    parser = ImageFile.Parser()
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # nothing is decoded
+    try:
+        parser.feed(content[:HEADER])
+    except (OSError, SyntaxError, ValueError):
+        pass
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+    return (0, 0) if parser.image is None else parser.image.size
 
 
 def _pixels(content: bytes) -> NDArray[np.uint8]:

@@ -3,22 +3,17 @@
 import os
 import re
 import signal
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 
 from cissod_bench.errors import Stopped, UserError
 from cissod_bench.io import atomic_path
-from cissod_bench.ssod.data import sampler
+from cissod_bench.ssod.checkpoint_reading import load_checkpoint, not_admitted
 from cissod_bench.ssod.stopping import noted_signal, stop_signal
-
-# Checkpoints of version 0.1 hold its `Segment` under this name.
-sys.modules.setdefault("cissod_bench.engine.sampler", sampler)
 
 _NAME = re.compile(r"iter_(\d+)\.pth")
 _FOLDER = 0x10
@@ -95,6 +90,11 @@ class AtomicCheckpointHook(Hook):
         try:
             with atomic_path(self.folder / f"iter_{done}.pth") as temporary:
                 runner.save_checkpoint(str(self.folder), temporary.name, by_epoch=False)
+                if found := not_admitted(temporary):
+                    raise UserError(
+                        f"The checkpoint of iteration {done} would hold {', '.join(found)}, which is not read back. "
+                        "Keep tensors, NumPy arrays, numbers and text in `before_save_checkpoint`."
+                    )
             _sync(self.folder)
         except (OSError, RuntimeError) as error:  # torch raises RuntimeError
             kept = checkpoints(self.folder)
@@ -148,7 +148,7 @@ def is_whole(path: Path) -> bool:
             # uninitialised.
             if archive.testzip() is not None or any(entry.external_attr & _FOLDER for entry in archive.infolist()):
                 return False
-        torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+        load_checkpoint(path)
     except Exception:
         return False
     return True
@@ -161,7 +161,7 @@ def read_config(path: Path) -> str:
         UserError: not a checkpoint of this program.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+        content = load_checkpoint(path)
         return str(content["meta"]["cfg"])
     except Exception as error:  # pickle and torch raise various types
         raise UserError(f"{path}: not a checkpoint of this program ({type(error).__name__}).") from error
