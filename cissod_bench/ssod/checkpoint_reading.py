@@ -46,10 +46,15 @@ ADMITTED: list[Any] = [
     *_ARRAYS,
     HistoryBuffer,
     Segment,
-    (Segment, "cissod_bench.engine.sampler.Segment"),  # its name in version 0.1
     ImageLabels,
     PromotedLabels,
     PseudoBoxes,
+    *(  # their names in version 0.1
+        (Segment, "cissod_bench.engine.sampler.Segment"),
+        (ImageLabels, "cissod_bench.methods.found_boxes.ImageLabels"),
+        (PromotedLabels, "cissod_bench.methods.found_boxes.JoiningLabels"),
+        (PseudoBoxes, "cissod_bench.methods.found_boxes.FoundBoxes"),
+    ),
     (_statistic, "builtins.getattr"),
     (_no_bytes, "builtins.bytes"),
 ]

@@ -1,18 +1,21 @@
 """Runs that version 0.1 of the program left (`stored/run_v1`) are read, compared and shown as today's."""
 
-import pickle
 import shutil
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from cissod_bench.errors import UserError
 from cissod_bench.launch.status import Member, RunState, state_of
 from cissod_bench.results.collection import collect_results
 from cissod_bench.results.run_folder import RunFolder
 from cissod_bench.results.run_key import key_differences
+from cissod_bench.ssod.checkpoint_reading import load_checkpoint
+from cissod_bench.ssod.data.pseudo_boxes import PromotedLabels, PseudoBoxes
 from cissod_bench.ssod.data.sampler import Segment
-from cissod_bench.ssod.hooks import checkpoints  # noqa: F401  what reads them knows the old name
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.config_diff import differences
 from cissod_bench.training.job import resolve_job
@@ -70,9 +73,31 @@ def test_the_configuration_says_it_in_other_names(out: Path, tiny: Path) -> None
     assert key_differences(held, {"iterations": 3, "compile": True}) == ["iterations: 2 there, 3 asked for"]
 
 
-def test_what_its_checkpoints_hold_is_found() -> None:
-    """Objects of a class that has moved since; PyTorch reads them by pickle."""
-    assert pickle.loads(b"ccissod_bench.engine.sampler\nSegment\n.") is Segment
+def test_what_its_checkpoints_hold_is_found(tmp_path: Path) -> None:
+    """Objects of classes that have moved since, under the names that they had then."""
+    boxes = PseudoBoxes.joined([])
+    held = {
+        "sampler": [Segment(0, np.zeros(3, dtype=np.int32))],
+        "labels": PromotedLabels(boxes, np.zeros(0, dtype=bool)),
+    }
+    torch.save(held, tmp_path / "now.pth")
+    names = {
+        b"cissod_bench.ssod.data.sampler\nSegment\n": b"cissod_bench.engine.sampler\nSegment\n",
+        b"cissod_bench.ssod.data.pseudo_boxes\nPromotedLabels\n": b"cissod_bench.methods.found_boxes\nJoiningLabels\n",
+        b"cissod_bench.ssod.data.pseudo_boxes\nPseudoBoxes\n": b"cissod_bench.methods.found_boxes\nFoundBoxes\n",
+    }
+    with zipfile.ZipFile(tmp_path / "now.pth") as now, zipfile.ZipFile(tmp_path / "then.pth", "w") as then:
+        for entry in now.infolist():
+            content = now.read(entry)
+            if entry.filename.endswith("data.pkl"):
+                for new, old in names.items():
+                    assert new in content
+                    content = content.replace(new, old)
+            then.writestr(entry, content)
+    found = load_checkpoint(tmp_path / "then.pth", mmap=False)
+    assert type(found["sampler"][0]) is Segment
+    assert type(found["labels"]) is PromotedLabels
+    assert type(found["labels"].boxes) is PseudoBoxes
 
 
 def test_a_run_of_today_is_the_same_run(out: Path, tiny: Path) -> None:

@@ -38,7 +38,7 @@ def test_a_checkpoint_is_never_executed(tmp_path: Path, field: str) -> None:
     marker, path = tmp_path / "marker", tmp_path / "iter_3.pth"
     torch.save({"meta": {"cfg": "a = 1"}, "state_dict": {}} | {field: {"a": Payload(marker)}}, path)
     assert not is_whole(path)
-    with pytest.raises(UserError, match="none of its 1 checkpoints can be read"):
+    with pytest.raises(UserError, match="none of the 1 checkpoints can be read"):
         newest_readable(tmp_path)
     with pytest.raises(UserError, match="not a checkpoint of this program"):
         read_config(path)

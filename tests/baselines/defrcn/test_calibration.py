@@ -163,7 +163,7 @@ def test_a_file_that_does_not_fit_is_refused_before_anything_runs(tmp_path: Path
     for wrong, message in (
         ({name: value for name, value in state.items() if not name.startswith("fc.")}, "fc.weight is missing. Give"),
         (state_of(50), "layer3.6.conv1.weight is missing"),
-        ({**state, "conv1.weight": torch.zeros(1)}, r"conv1.weight has shape \(1,\), \(64, 3, 7, 7\) is needed"),
+        ({**state, "conv1.weight": torch.zeros(1)}, r"conv1.weight has shape \(1,\) instead of \(64, 3, 7, 7\)"),
     ):
         torch.save(wrong, file)
         with pytest.raises(UserError, match=message):
