@@ -40,6 +40,7 @@ FIELDS = {"coco": "file_name", "objects365": "file_name", "lvis": "coco_url", "c
 def annotate(path: Path, root: Path, where: str, names: list[str], *, rare: set[str], kind: str, number: int) -> None:
     """An annotation file in the form of a data set, and its images; the first images hold the rare classes."""
     generator = np.random.default_rng(0)
+    pixels = np.random.default_rng(sum(where.encode()))  # no picture is both trained and validated on
     common = [index for index, name in enumerate(names) if name not in rare]
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -61,7 +62,7 @@ def annotate(path: Path, root: Path, where: str, names: list[str], *, rare: set[
             )  # fmt: skip
         placed = root / where / (f"patch8/{image}.jpg" if kind == "objects365" else f"{image:012d}.jpg")
         placed.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(generator.integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)).save(placed)
+        Image.fromarray(pixels.integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)).save(placed)
     categories = [{"id": index + 1, "name": name, "frequency": "f"} for index, name in enumerate(names)]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
