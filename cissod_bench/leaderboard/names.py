@@ -2,11 +2,11 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cissod_bench.io import canonical_json, sha256_text
-from cissod_bench.results.run_key import NOT_STATED
+from cissod_bench.results.run_key import NOT_STATED, flat
 
 Fields = Mapping[str, Any]
 """What the runs of a table have in common: field -> value."""
@@ -21,7 +21,7 @@ _LONGEST = 120
 
 def flat_texts(fields: Fields) -> dict[str, str]:
     """Dotted name -> text of every field; digests are shortened, nothing else is."""
-    return {name: _text(name, value) for name, value in _flat("", fields)}
+    return {name: _text(name, value) for name, value in flat("", fields)}
 
 
 def distinguish(all_fields: Sequence[Fields]) -> list[dict[str, str]]:
@@ -58,14 +58,6 @@ def unique_names(all_fields: Sequence[Fields], distinctions: Sequence[Mapping[st
         name if count[name] == 1 else f"{name}-{sha256_text(canonical_json(dict(fields)))[:8]}"
         for name, fields in zip(names, all_fields, strict=True)
     ]
-
-
-def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _flat(f"{name}.{key}" if name else str(key), inner)
-    else:
-        yield name, value
 
 
 def _text(name: str, value: Any) -> str:

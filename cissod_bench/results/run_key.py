@@ -101,8 +101,8 @@ def known_facts(content: Facts) -> dict[str, Any]:
 def key_differences(there: Facts, asked: Facts) -> list[str]:
     """How the run that is there differs from the requested one, in words; facts that only one has are skipped."""
     common = [name for name in asked if name in there]
-    old = dict(_flat("", {name: there[name] for name in common}))
-    new = dict(_flat("", {name: asked[name] for name in common}))
+    old = dict(flat("", {name: there[name] for name in common}))
+    new = dict(flat("", {name: asked[name] for name in common}))
     different = [
         name for name in dict.fromkeys([*new, *old]) if name not in old or name not in new or old[name] != new[name]
     ]
@@ -133,11 +133,11 @@ def replicate_key(key: RunKey) -> str:
     return canonical_json({name: value for name, value in msgspec.to_builtins(key).items() if name not in apart})
 
 
-def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+def flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Dotted name -> value, with lists for tuples, as JSON has them."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _flat(f"{name}.{key}" if name else str(key), inner)
+            yield from flat(f"{name}.{key}" if name else str(key), inner)
     else:
         yield name, _listed(value)
 
