@@ -106,14 +106,8 @@ class BatchedRPNHead(RPNHead):
             usable = (boxes[..., 2:] - boxes[..., :2] > cfg.min_bbox_size).all(dim=-1)
 
         # Boxes of different levels do not suppress each other: each level of each image is a list.
-        longest = max(counts)
-        lists = [
-            functional.pad(part, (0, 0) * (part.dim() - 2) + (0, longest - part.shape[1]))
-            for table in (boxes, usable)
-            for part in torch.split(table, counts, dim=1)
-        ]
-        stacked = [torch.stack(part, dim=1).flatten(0, 1) for part in (lists[: len(counts)], lists[len(counts) :])]
-        kept = greedy_nms(stacked[0], stacked[1], cfg.nms.iou_threshold).view(images, len(counts), -1)
+        kept = greedy_nms(_lists(boxes, counts), _lists(usable, counts), cfg.nms.iou_threshold)
+        kept = kept.view(images, len(counts), -1)
         kept = torch.cat([kept[:, level, :count] for level, count in enumerate(counts)], dim=1)
         scores, order = torch.where(kept, scores, -1.0).sort(dim=1, descending=True, stable=True)
         scores, order = scores[:, : cfg.max_per_img], order[:, : cfg.max_per_img]
@@ -165,3 +159,13 @@ def can_batch(head: Any) -> bool:
 def _flat(levels: list[Tensor], width: int) -> Tensor:
     """(B, A, width) values at the anchors of (B, K x width, H, W) maps, level by level and row by row."""
     return torch.cat([level.permute(0, 2, 3, 1).reshape(len(level), -1, width) for level in levels], dim=1)
+
+
+def _lists(table: Tensor, counts: list[int]) -> Tensor:
+    """(B x L, K, ...) lists of a (B, A, ...) table, one for each of L levels of each image, filled up with zeros."""
+    longest = max(counts)
+    parts = [
+        functional.pad(part, (0, 0) * (part.dim() - 2) + (0, longest - part.shape[1]))
+        for part in torch.split(table, counts, dim=1)
+    ]
+    return torch.stack(parts, dim=1).flatten(0, 1)
