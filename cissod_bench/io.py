@@ -13,8 +13,9 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -246,7 +247,7 @@ def _sync_files(folder: Path) -> None:
                 os.fsync(file.fileno())
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a file to read. Pipes, devices and sockets are refused, on which a program would wait, or read for ever.
 
     Raises:

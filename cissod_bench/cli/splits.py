@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cissod_bench.cli.console import say
 from cissod_bench.cli.make_splits import print_made
 
 app = typer.Typer(help="Show, verify, compare, export and import splits.", no_args_is_help=True)
@@ -45,7 +46,7 @@ def verify(
         _print_json([{"promise": check.promise, "problem": check.problem} for check in checks])
     else:
         for check in checks:
-            typer.echo(f"{'FAILED' if check.problem else 'ok':6}  {check.promise}" + f"  {check.problem}".rstrip())
+            say(f"{'FAILED' if check.problem else 'ok':6}  {check.promise}" + f"  {check.problem}".rstrip())
     broken = [check.promise for check in checks if check.problem]
     if broken:
         raise UserError(f"{folder}: {len(broken)} of {len(checks)} checks failed: {'; '.join(broken)}.")
@@ -64,8 +65,13 @@ def show(folder: Folder, as_json: AsJson = False) -> None:
         _print_json({"digest": split.digest, "counts": dict(split.counts), "co_occurrence": together, **statistics})
         return
     from cissod_bench.cli.show_split import print_split
+    from cissod_bench.errors import UserError
+    from cissod_bench.splits.folder import STATISTICS
 
-    print_split(split, statistics, together)
+    try:
+        print_split(split, statistics, together)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / STATISTICS} lacks something, or has it in another form ({error!r}).") from None
 
 
 @app.command()
@@ -79,20 +85,20 @@ def diff(first: Folder, second: Folder, as_json: AsJson = False) -> None:
         _print_json(found)
         return
     if found["same"]:
-        typer.echo("The same split.")
+        say("The same split.")
         return
     for name, (one, other) in found["fields"].items():
         if name.endswith("content"):
             one, other = (str(value)[:12] for value in (one, other))
-        typer.echo(f"{name:18} {one} -> {other}")
+        say(f"{name:18} {one} -> {other}")
     for part, count in found["images"].items():
-        typer.echo(
+        say(
             f"{part:18} {count['first']:,} only in the first, {count['both']:,} in both, "
             f"{count['second']:,} only in the second"
         )
     for title, changed in (("other group", found["groups"]), ("labelled images", found["labeled_images"])):
         for name, (one, other) in changed.items():
-            typer.echo(f"{title:18} {name}: {one} -> {other}")
+            say(f"{title:18} {name}: {one} -> {other}")
 
 
 @app.command()
@@ -111,7 +117,7 @@ def plot(
         raise UserError(f"{out} exists already. Choose another name.")
     splits = [load_split(folder, verify=False) for folder in folders]
     write_figure(plot_figure_4([(split.task, statistics_of(split.folder)) for split in splits]), out)
-    typer.echo(f"{out}: written")
+    say(f"{out}: written")
 
 
 @app.command()
@@ -143,14 +149,14 @@ def export(
             )
         columns = reader(dataset_of(splits[0].task), progress=True)(annotations)[0]
         for percentage, seed in exchange.export_unbiased_teacher(splits, out, columns):
-            typer.echo(f"DATALOADER.SUP_PERCENT {percentage} DATALOADER.RANDOM_DATA_SEED {seed}")
+            say(f"DATALOADER.SUP_PERCENT {percentage} DATALOADER.RANDOM_DATA_SEED {seed}")
     elif len(splits) > 1:
         raise UserError(f"--form {form} takes one split, but {len(splits)} are given.")
     elif form == "ids":
         exchange.export_ids(splits[0], out)
     else:
         exchange.export_yolo(splits[0], out, images)
-    typer.echo(f"{out}: written")
+    say(f"{out}: written")
 
 
 @app.command("import")
@@ -222,4 +228,4 @@ def import_split(
 def _print_json(value: Any) -> None:
     import json
 
-    typer.echo(json.dumps(value))
+    say(json.dumps(value))

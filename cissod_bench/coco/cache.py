@@ -192,7 +192,7 @@ def _arrays(columns: Columns) -> dict[str, npt.NDArray[Any]]:
 
 
 def _crc32(array: npt.NDArray[Any]) -> int:
-    return zlib.crc32(memoryview(np.ascontiguousarray(array)).cast("B")) if array.size else 0
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def _mapped(path: Path) -> npt.NDArray[Any]:

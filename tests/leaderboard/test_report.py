@@ -59,10 +59,11 @@ def test_the_distribution_of_the_split_is_plotted(runs, with_split, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"classes": [{"name": "a"}]}'])
-def test_damaged_statistics_are_named(runs, with_split, tmp_path, text):
+def test_damaged_statistics_are_left_out_and_named(runs, with_split, tmp_path, text):
     with_split.write_text(text)
-    with pytest.raises(UserError, match=r"split/statistics\.json"):
-        write_report(make_report([runs]), tmp_path / "out")
+    files = write_report(make_report([runs]), tmp_path / "out")
+    assert not [path for path in files if "distribution" in path.name]
+    assert re.search(r"## Left out\n\n- .*split/statistics\.json", (tmp_path / "out" / "report.md").read_text())
 
 
 def test_nothing_is_overwritten_unasked(runs, run_folder, tmp_path):
