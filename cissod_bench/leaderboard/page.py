@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Sequence
 from importlib.resources import files
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,7 +22,7 @@ import plotly.offline
 from cissod_bench.errors import one_line, printable
 from cissod_bench.leaderboard import plots
 from cissod_bench.leaderboard.comparable import Row, Run, RunSet
-from cissod_bench.leaderboard.series import OBSERVED, Charts, ClassSeries, RunCurve
+from cissod_bench.leaderboard.series import MOST_ROWS, OBSERVED, Charts, ClassSeries, RunCurve
 from cissod_bench.leaderboard.table import Table
 from cissod_bench.leaderboard.writers import html_table
 from cissod_bench.results.record import Rejected
@@ -36,6 +37,7 @@ def html_page(
     run_sets: Sequence[RunSet],
     tables: Sequence[Table],
     charts: Sequence[Charts],
+    not_drawn: str,
     more: Sequence[Table],
     rejected: Sequence[Rejected],
     out: Path,
@@ -45,7 +47,8 @@ def html_page(
     Args:
         run_sets: sets of comparable runs.
         tables: one for each set.
-        charts: the data of the charts of each set.
+        charts: the data of the charts of the first sets.
+        not_drawn: what has no charts, as a sentence.
         more: further tables: intervals over images, the paper's tables.
         rejected: files that were left out.
         out: folder of the page; links to configurations are relative to it.
@@ -59,20 +62,8 @@ def html_page(
     )
     bundle = files("itables") / "html"
     parts = []
-    for number, (run_set, table, data) in enumerate(zip(run_sets, tables, charts, strict=True)):
-        per_class, lines = data.classes, data.iterations
-        figures = {
-            "AP by group, with the 95 % t-interval over training seeds": bars(run_set),
-            "AP per class, mean over training seeds": classes(per_class, "AP in percent") if per_class else None,
-            "AP over iterations, one line a seed": curves(lines, "AP in percent", 100) if lines else None,
-        }
-        for word, found in zip(("precision", "recall"), data.pseudo_labels or (), strict=False):
-            title = f"{word.capitalize()} of pseudo labels per class, last third of the runs"
-            figures[title] = classes(found, f"{word} in percent")
-        for name, words in OBSERVED.items():
-            logged = data.observed[name]
-            title = f"{words[0].upper()}{words[1:]} over iterations, by group"
-            figures[title] = curves(logged, words) if logged else None
+    for number, (run_set, table, data) in enumerate(zip_longest(run_sets, tables, charts)):
+        figures = {} if data is None else _figures(run_set, data)
         shown = [
             {"id": f"chart-{number}-{index}", "title": title, "json": _json(figure)}
             for index, (title, figure) in enumerate(figures.items())
@@ -86,6 +77,7 @@ def html_page(
         })  # fmt: skip
     return environment.get_template("page.html").render(
         sections=parts,
+        not_drawn=not_drawn,
         more=[{"title": printable(table.title), "table": html_table(table)} for table in more],
         rejected=[printable(entry.reason) for entry in rejected],
         version=__version__,
@@ -95,10 +87,28 @@ def html_page(
     )
 
 
+def _figures(run_set: RunSet, data: Charts) -> dict[str, go.Figure | None]:
+    """The charts of a set by their titles; None for those that it has no data for."""
+    per_class, lines = data.classes, data.iterations
+    figures: dict[str, go.Figure | None] = {
+        "AP by group, with the 95 % t-interval over training seeds": bars(run_set),
+        "AP per class, mean over training seeds": classes(per_class, "AP in percent") if per_class else None,
+        "AP over iterations, one line a seed": curves(lines, "AP in percent", 100) if lines else None,
+    }
+    for word, found in zip(("precision", "recall"), data.pseudo_labels or (), strict=False):
+        title = f"{word.capitalize()} of pseudo labels per class, last third of the runs"
+        figures[title] = classes(found, f"{word} in percent")
+    for name, words in OBSERVED.items():
+        logged = data.observed[name]
+        title = f"{words[0].upper()}{words[1:]} over iterations, by group"
+        figures[title] = curves(logged, words) if logged else None
+    return figures
+
+
 def bars(run_set: RunSet) -> go.Figure:
     """AP by group of every row, with the 95 % t-interval over training seeds where there are several."""
     figure = go.Figure()
-    for index, row in enumerate(run_set.rows):
+    for index, row in enumerate(run_set.rows[:MOST_ROWS]):
         found = [row.spread(group, "AP") for group in run_set.groups]
         figure.add_bar(
             name=_label(row.label),

@@ -16,12 +16,15 @@ from cissod_bench.leaderboard.over_splits import over_splits
 from cissod_bench.leaderboard.page import html_page
 from cissod_bench.leaderboard.plots import class_ap, iterations, pseudo_labels, render
 from cissod_bench.leaderboard.run_files import RunFiles
-from cissod_bench.leaderboard.series import OBSERVED, Charts, charts_of
+from cissod_bench.leaderboard.series import MOST_ROWS, OBSERVED, Charts, charts_of
 from cissod_bench.leaderboard.table import Table
 from cissod_bench.leaderboard.tables import Variants, paper_table, run_set_table, tidy_table
 from cissod_bench.leaderboard.writers import comma_separated, json_text, latex, markdown, markdown_text
 from cissod_bench.results.record import Rejected, load_results
 from cissod_bench.splits.plot import plot_figure_4
+
+MOST_SETS = 10
+"""Sets of runs that have charts and plots, the first ones: hundreds of pictures would take minutes."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,16 @@ class Report:
 
     @functools.cached_property
     def charts(self) -> tuple[Charts, ...]:
-        """The data of the charts of each set. The first use reads the logs of all runs."""
-        return tuple(charts_of(run_set, self.files) for run_set in self.run_sets)
+        """The data of the charts of the first sets. The first use reads the logs of their runs."""
+        return tuple(charts_of(run_set, self.files) for run_set in self.run_sets[:MOST_SETS])
+
+    @property
+    def not_drawn(self) -> str:
+        """What has no charts, as a sentence; empty if everything has."""
+        rows = max(len(run_set.rows) for run_set in self.run_sets)
+        limits = [f"the first {MOST_SETS} of {len(self.run_sets)} tables"] * (len(self.run_sets) > MOST_SETS)
+        limits += [f"the first {MOST_ROWS} rows of a table"] * (rows > MOST_ROWS)
+        return f"Charts and plots are of {' and of '.join(limits)}." if limits else ""
 
     @property
     def left_out(self) -> tuple[Rejected, ...]:
@@ -138,6 +149,7 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
             report.run_sets,
             report.tables,
             report.charts,
+            report.not_drawn,
             (*report.splits, *report.images, *report.paper),
             report.left_out,
             out,
@@ -158,7 +170,8 @@ def _page(report: Report, plots: Mapping[str, str]) -> str:
     parts = ["# Leaderboard\n", *(markdown(table) for table in report.tables)]
     parts += [markdown(table) for table in (*report.splits, *report.images)]
     if plots:
-        parts += ["## Plots\n", *(f"![{markdown_text(title)}]({name})\n" for name, title in plots.items())]
+        pictures = [f"![{markdown_text(title)}]({name})\n" for name, title in plots.items()]
+        parts += ["## Plots\n", *([f"{report.not_drawn}\n"] if report.not_drawn else []), *pictures]
     parts += [markdown(table) for table in report.paper]
     parts.append(_provenance(report.run_sets))
     if report.left_out:
@@ -189,7 +202,7 @@ def _provenance(run_sets: Sequence[RunSet]) -> str:
 def _plots(report: Report) -> dict[str, tuple[str, dict[str, bytes]]]:
     """File name without extension -> (what it shows, pictures by extension)."""
     found: dict[str, tuple[str, dict[str, bytes]]] = {}
-    for run_set, charts in zip(report.run_sets, report.charts, strict=True):
+    for run_set, charts in zip(report.run_sets, report.charts, strict=False):
         digest = str(run_set.fields["split_digest"])
         split = file_name(f"{run_set.task}-{digest[:8]}")
         name = run_set.name

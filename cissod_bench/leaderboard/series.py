@@ -23,6 +23,10 @@ OBSERVED = {
 """What methods log, in words: values per class (`diagnostics.PER_CLASS`) and single numbers of the run."""
 
 
+MOST_ROWS = 20
+"""Rows of a table that charts show, the first ones: more cannot be told apart."""
+
+
 @dataclass(frozen=True)
 class ClassSeries:
     """One number per class, for the rows of a set of runs.
@@ -81,7 +85,7 @@ def charts_of(run_set: RunSet, files: RunFiles) -> Charts:
 
 def class_series(run_set: RunSet, files: RunFiles) -> ClassSeries | None:
     """AP per class, mean over training seeds; None if no row has its per-class arrays."""
-    means = {row.label: _class_means(row, files) for row in run_set.rows}
+    means = {row.label: _class_means(row, files) for row in run_set.rows[:MOST_ROWS]}
     known = {label: found for label, found in means.items() if found}
     if not known:
         return None
@@ -132,7 +136,7 @@ def _curves(run_set: RunSet, of_run: Callable[[Path], Mapping[str, Curve]]) -> l
     """The curves with more than one point that a function finds in the folder of each run, by group."""
     return [
         RunCurve(row.label, group, number, run is row.runs[0], curve)
-        for number, row in enumerate(run_set.rows)
+        for number, row in enumerate(run_set.rows[:MOST_ROWS])
         for run in row.runs
         for group, curve in of_run(run.path.parent).items()
         if len(curve[0]) > 1
@@ -150,7 +154,7 @@ def pseudo_label_series(run_set: RunSet, files: RunFiles) -> tuple[ClassSeries, 
     classes = statistics["classes"]
     order = sorted(range(len(classes)), key=lambda label: (classes[label]["group"], -classes[label]["labeled_boxes"]))
     qualities: tuple[dict[str, tuple[float | None, ...]], ...] = ({}, {})
-    for row in run_set.rows:
+    for row in run_set.rows[:MOST_ROWS]:
         observed = [files.observables(run.path.parent, len(classes)) for run in row.runs]
         found = [pseudo_label_quality(run) for run in observed if run is not None]
         known = [quality for quality in found if quality is not None]

@@ -4,6 +4,7 @@ One rule for units: AP and its like are percentages in what people read (termina
 fractions in what programs read (CSV, JSON, records).
 """
 
+import functools
 import html
 import json
 import re
@@ -155,8 +156,12 @@ def json_text(table: Table) -> str:
             if cell.std is not None:
                 row[f"{column.name}_std"] = cell.std
         rows.append(row)
-    content = {"name": table.name, "title": table.title, "notes": table.notes, "rows": rows}
-    return json.dumps(content, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+    dump = functools.partial(json.dumps, ensure_ascii=True, allow_nan=False)
+    about = {"name": table.name, "title": table.title, "notes": table.notes}
+    lines = [f'  "{name}": {dump(value)},' for name, value in about.items()]
+    # A row is a line: with a line for each value, a report of thousands of runs is half as large again.
+    body = ",\n".join(f"    {dump(row, separators=(',', ':'))}" for row in rows)
+    return "\n".join(["{", *lines, '  "rows": [', *([body] if body else []), "  ]", "}"]) + "\n"
 
 
 WRITERS: dict[str, Callable[[Table], str]] = {

@@ -146,3 +146,25 @@ def test_the_ablations_are_the_papers_tasks(runs):
     refused = CliRunner().invoke(app, ["report", str(runs), "--ablation"])
     assert isinstance(refused.exception, UserError)
     assert "No run of coco-split1" in str(refused.exception)
+
+
+def test_a_report_of_many_tables_and_rows_draws_the_first_of_them(run_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("cissod_bench.leaderboard.report.MOST_SETS", 2)
+    monkeypatch.setattr("cissod_bench.leaderboard.series.MOST_ROWS", 3)
+    monkeypatch.setattr("cissod_bench.leaderboard.report.MOST_ROWS", 3)
+    for index in range(12):
+        folder = run_folder(
+            str(index), {"all": 0.5 - index / 100}, method=f"m{index}", split_digest=f"{index % 3}" * 64
+        )
+        lines = [{"step": step, "all/AP": 0.1} for step in (10, 20)]
+        (folder / "scalars.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    report = make_report([folder.parent])
+    assert [sorted({curve.label for curve in charts.iterations}) for charts in report.charts] == [
+        ["m0", "m3", "m6"], ["m1", "m4", "m7"],
+    ]  # fmt: skip
+    files = write_report(report, tmp_path / "out")
+    assert len([path for path in files if path.suffix == ".png"]) == 2
+    said = "Charts and plots are of the first 2 of 3 tables and of the first 3 rows of a table."
+    assert said in (tmp_path / "out" / "report.md").read_text()
+    assert said in (tmp_path / "out" / "index.html").read_text()
+    assert (tmp_path / "out" / "index.html").read_text().count("<h2>shapes") == 3
