@@ -1,9 +1,12 @@
 """Sweeps: the folders and cost of many runs, and running them one by one or as cluster jobs."""
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -11,6 +14,7 @@ from typing import IO, Any
 import msgspec
 
 from cissod_bench.errors import Stopped, UserError
+from cissod_bench.io import lock
 from cissod_bench.launch.arguments import run_arguments
 from cissod_bench.launch.failure import reason_of
 from cissod_bench.launch.grid import Values, spec_of, varied
@@ -23,6 +27,7 @@ from cissod_bench.launch.status import (
     with_state,
     write_note,
 )
+from cissod_bench.launch.worker import end_with
 from cissod_bench.training.process.quiet import quiet_imports
 from cissod_bench.training.spec import RunSpec, default_out, run_key, safe_text
 
@@ -189,17 +194,24 @@ def run_all(waiting: Sequence[Member], starts: Callable[[int, Member], None], fa
         Stopped: the sweep received a signal; the current run has stopped too.
     """
     for position, member in enumerate(waiting):
-        starts(position, member)
-        member.log.parent.mkdir(parents=True, exist_ok=True)
-        with member.log.open("w") as log:
-            command = [sys.executable, "-m", "cissod_bench.cli.main", "run", *run_arguments(member.spec)]
-            code, received = watched(command, log)
-        if received is not None:
-            raise Stopped(f"Stopped in {member.name}. Run the same command again to resume there.", received)
-        failed = None if code == 0 else reason_of(member.log, code)
-        write_note(member, Note(failed=failed))
-        if failed:
-            fails(failed)
+        with contextlib.ExitStack() as held:
+            member.log.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                held.enter_context(lock(member.log.with_suffix(".lock")))
+            except BlockingIOError:
+                continue  # another sweep has it, with its log
+            if state_of(member).state not in LEFT:  # another sweep had it meanwhile
+                continue
+            starts(position, member)
+            with member.log.open("w") as log:
+                command = [sys.executable, "-m", "cissod_bench.cli.main", "run", *run_arguments(member.spec)]
+                code, received = watched(command, log)
+            if received is not None:
+                raise Stopped(f"Stopped in {member.name}. Run the same command again to resume there.", received)
+            failed = None if code == 0 else reason_of(member.log, code)
+            write_note(member, Note(failed=failed))
+            if failed:
+                fails(failed)
 
 
 def watched(command: Sequence[str], log: IO[str]) -> tuple[int, int | None]:
@@ -219,7 +231,9 @@ def watched(command: Sequence[str], log: IO[str]) -> tuple[int, int | None]:
     before = {number: signal.signal(number, note) for number in heeded}
     try:
         # Its own session, so that Ctrl-C reaches it only through this process.
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, start_new_session=True, preexec_fn=partial(end_with, os.getpid())
+        )
         if received:  # the signal came before the process existed
             process.terminate()
         return process.wait(), received[0] if received else None

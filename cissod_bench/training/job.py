@@ -10,6 +10,7 @@ import msgspec
 
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation.pseudo_labels import read_hidden_labels
+from cissod_bench.io import decode_json, read_regular
 from cissod_bench.methods.base import Context, Method, MethodConfig
 from cissod_bench.results.run_folder import RunFolder
 from cissod_bench.results.run_key import RunKey
@@ -210,7 +211,7 @@ def check_scale(detector: Detector, split: Split, processes: int) -> None:
 
 def labeled_boxes(split: Split) -> tuple[int, ...]:
     """Number of boxes of each class in D_l, in label order."""
-    content = msgspec.json.decode(split.labeled_file.read_bytes(), type=_Boxes)
+    content = decode_json(read_regular(split.labeled_file), _Boxes, name=split.labeled_file)
     counts = Counter(box.category_id for box in content.annotations)
     return tuple(counts[entry["id"]] for entry in split.classes)
 

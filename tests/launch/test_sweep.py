@@ -19,12 +19,14 @@ from cissod_bench.cli.main import app
 from cissod_bench.cli.options import cluster_options, slurm_options
 from cissod_bench.errors import UserError
 from cissod_bench.launch import slurm as cluster
+from cissod_bench.launch import sweep as sweeps
 from cissod_bench.launch.arguments import run_arguments
 from cissod_bench.launch.failure import reason_of
 from cissod_bench.launch.status import Member, Note, RunState, state_of, write_note
 from cissod_bench.launch.sweep import watched
 from cissod_bench.results.run_folder import RunFolder
 from cissod_bench.training.spec import RunSpec
+from tests.privileges import without_privileges
 
 PROGRAM = [sys.executable, "-m", "cissod_bench.cli.main"]
 
@@ -286,7 +288,7 @@ with RunFolder(Path({str(member.out)!r})).locked():
     assert state_of(member) == RunState("waiting"), "the lock went with the process"
     member.note.parent.mkdir()
     member.note.write_text("{")
-    with pytest.raises(UserError, match="not the note of a sweep"):
+    with pytest.raises(UserError, match=r"run\.json cannot be read"):
         state_of(member)
 
 
@@ -298,3 +300,92 @@ def test_the_reason_of_a_failure_is_what_was_said_last(tmp_path: Path) -> None:
     assert reason_of(log, 1) == f"MemoryError (exit code 1; {log})"
     log.write_text("")
     assert reason_of(log, -9) == f"no output (killed by signal 9; {log})"
+
+
+def test_a_sweep_that_is_killed_takes_its_run_with_it(tmp_path: Path) -> None:
+    sweep = f"""
+import sys
+from pathlib import Path
+from cissod_bench.launch.sweep import watched
+with Path({str(tmp_path / "log")!r}).open("w") as log:
+    watched([sys.executable, "-c", {RUN + "print('never')"!r}, "long"], log)
+"""
+    code = RUN.replace('print("ready", flush=True)', 'import os; print("ready", os.getpid(), flush=True)')
+    sweep = sweep.replace(repr(RUN + "print('never')"), repr(code))
+    process = subprocess.Popen([sys.executable, "-c", sweep])
+    while "ready" not in ((tmp_path / "log").read_text() if (tmp_path / "log").exists() else ""):
+        time.sleep(0.01)
+    run = int((tmp_path / "log").read_text().split()[1])
+    process.kill()
+    process.wait()
+    for _ in range(500):
+        if not Path(f"/proc/{run}").exists():
+            break
+        time.sleep(0.01)
+    assert not Path(f"/proc/{run}").exists()
+
+
+def test_two_sweeps_at_once_do_not_share_a_run_or_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = [Member(name, tmp_path, RunSpec(task="shapes", method="rfs", out=tmp_path / name)) for name in "ab"]
+    started: list[str] = []
+    commands: list[Any] = []
+    monkeypatch.setattr(sweeps, "watched", lambda command, log: commands.append(command) or (0, None))
+    members[0].log.parent.mkdir(parents=True)
+    members[0].log.write_text("of the other sweep")
+    hold = f"""
+import sys
+from pathlib import Path
+from cissod_bench.io import lock
+with lock(Path({str(members[0].log.with_suffix(".lock"))!r})):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        sweeps.run_all(members, lambda position, member: started.append(member.name), lambda reason: None)
+        assert started == ["b"]
+        assert members[0].log.read_text() == "of the other sweep"
+        other.kill()
+    done = {"a": RunState("waiting"), "b": RunState("done")}
+    monkeypatch.setattr(sweeps, "state_of", lambda member: done[member.name])
+    sweeps.run_all(members, lambda position, member: started.append(member.name), lambda reason: None)
+    assert started == ["b", "a"]
+    assert len(commands) == 2
+
+
+def test_the_states_of_a_sweep_need_no_permission_to_write(tmp_path: Path) -> None:
+    member = Member("run", tmp_path, RunSpec(task="shapes", method="rfs"))
+    member.out.mkdir()
+    (member.out / "in_use.lock").touch()
+    (tmp_path / "sweep.toml").write_text('[run]\ntask = "shapes"\nmethod = "rfs"\n')
+    command = [sys.executable, "-m", "cissod_bench.cli.main", "sweep", str(tmp_path / "sweep.toml"), "--status"]
+    found = subprocess.run([*command, "--out", str(tmp_path / "runs"), "--json"], capture_output=True, text=True)
+    run = Path(json.loads(found.stdout)[0]["out"])
+    run.mkdir(parents=True)
+    (run / "in_use.lock").touch()
+    before = {path: path.stat().st_mode for path in (run / "in_use.lock", run, run.parent, tmp_path / "runs")}
+    for path, mode in before.items():
+        path.chmod(mode & 0o555)
+    shown = subprocess.run(
+        [*command, "--out", str(tmp_path / "runs"), "--json"],
+        capture_output=True,
+        text=True,
+        preexec_fn=without_privileges,
+    )
+    for path, mode in before.items():
+        path.chmod(mode)
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)[0]["state"] == "waiting"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", '{"failed": 1}', '{"cluster": "slurm", "job": "../../x"}', "\xff", "[" * 5_000, '{"job": "-x y"}'],
+)
+def test_a_note_that_is_no_note_is_named(tmp_path: Path, text: str) -> None:
+    member = Member("run", tmp_path, RunSpec(task="shapes", method="rfs"))
+    member.note.parent.mkdir(parents=True)
+    member.note.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=r"run\.json cannot be read"):
+        state_of(member)

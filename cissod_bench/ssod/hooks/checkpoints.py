@@ -65,6 +65,11 @@ class AtomicCheckpointHook(Hook):
         if stop:
             self._stop(stop, done)
 
+    def after_train(self, runner: Any) -> None:
+        """Remove what a process left that died between writing the last checkpoint and removing the oldest."""
+        if is_main_process():
+            self._remove_old()
+
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Stop during an evaluation; its checkpoint exists, and the resumed run repeats the evaluation."""
         stop = noted_signal(runner)
@@ -103,6 +108,9 @@ class AtomicCheckpointHook(Hook):
                 + (f"{kept[0].name} is intact; " if kept else "")
                 + "free some disk space, then run the same command again to resume."
             ) from error
+        self._remove_old()
+
+    def _remove_old(self) -> None:
         for old in checkpoints(self.folder)[self.keep :]:
             old.unlink()
 
