@@ -150,6 +150,8 @@ def is_whole(path: Path) -> bool:
     The weights are read once, for the checksums; opening maps them into memory. A wrong bit can raise anything:
     UnicodeDecodeError in a name, RuntimeError in a flag, EOFError in a size, zlib.error, ...
     """
+    if not path.is_file():  # a pipe or a device, on which reading would wait
+        return False
     try:
         with zipfile.ZipFile(path) as archive:
             # The attributes have no checksum. PyTorch skips an entry marked as a folder and leaves its tensor
