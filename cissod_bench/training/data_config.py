@@ -8,7 +8,7 @@ from cissod_bench.ssod.data.damaged import LoadWholeImage
 from cissod_bench.ssod.data.dataset import SeededConcatDataset
 from cissod_bench.ssod.data.sampler import SemiSampler
 from cissod_bench.ssod.stopping import deaf_worker
-from cissod_bench.training.recipes.detectors import Detector
+from cissod_bench.training.recipes.detector import Detector
 
 Config = dict[str, Any]
 

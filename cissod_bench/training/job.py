@@ -23,7 +23,8 @@ from cissod_bench.training.data_paths import DataPaths, check_classes, check_ima
 from cissod_bench.training.loggers import choose_loggers
 from cissod_bench.training.process.device import default_threads, pick_device
 from cissod_bench.training.process.distributed import place_in_group
-from cissod_bench.training.recipes.detectors import Detector, get_detector
+from cissod_bench.training.recipes.detector import Detector
+from cissod_bench.training.recipes.detectors import get_detector
 from cissod_bench.training.recipes.scaling import scaled_optimizer
 from cissod_bench.training.recipes.schedules import Schedule, get_schedule
 from cissod_bench.training.spec import RunSpec, choose_method, default_out, run_key, split_folder
