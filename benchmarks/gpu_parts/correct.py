@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from cissod_bench.methods.registry import METHODS
 from cissod_bench.ssod.precision import FrameOptimWrapper, products_in
-from tests.methods.plain import config_of, frame_of
+from tests.methods.plain import SEMI_SUPERVISED, config_of, frame_of
 from tests.methods.test_every_method import EVERYTHING, low_threshold
 from tests.ssod.frames import batch
 
@@ -35,7 +34,7 @@ def run(report: Any, device: str) -> None:
 
 def model_of(name: str, device: str) -> nn.Module:
     """The small detector with a method in it, whose untrained teacher has pseudo labels; the same on every device."""
-    method = METHODS[name]
+    method = SEMI_SUPERVISED[name]
     model = frame_of(config_of(method, **low_threshold(method)), semi=EVERYTHING)
     fc_cls = model.student.roi_head.bbox_head.fc_cls
     if fc_cls.bias is not None:  # a prior against foreground leaves an untrained teacher without a detection
@@ -80,7 +79,7 @@ def furthest(one: Logs, other: Logs, only: str = "loss") -> float:
 
 def every_method(report: Any, device: str) -> None:
     """Losses and state of three steps on the device against the CPU's."""
-    for name in METHODS:
+    for name in SEMI_SUPERVISED:
         here, there = model_of(name, "cpu"), model_of(name, device)
         expected, actual = train(here, "cpu"), train(there, device)
         state = 0.0

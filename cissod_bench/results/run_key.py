@@ -38,7 +38,8 @@ class RunKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             not known: in records before schema 3, and for methods of other programs.
         schedule: name of the schedule; `iterations` its length.
         shortened: trained for less than the protocol asks; such rows are marked. None where it is not known.
-        batch: labelled and unlabelled images in a step over all GPUs; None where it is not known.
+        batch: labelled and unlabelled images in a step over all GPUs; None where it is not known. It is the setting's,
+            so that methods without unlabelled images are comparable; they leave out the second number.
         detector: name of the detector. `detector_digest` is the SHA-256 of what a user's own detector file says, None
             for a preset: two files of one name are two detectors.
         backbone: SHA-256 of the file with the backbone's first weights, None for training from scratch, `NOT_STATED`

@@ -102,21 +102,24 @@ def validation_list(job: Job) -> bytes:
 
 def resolved(job: Job) -> dict[str, Any]:
     """What the presets, the task and the method make of a run, before overrides."""
-    loaders = data.loaders(
-        data.dataset(
-            job.split.labeled_file,
-            job.places.train_images,
-            job.split.class_names,
-            data.labeled_pipeline(job.detector),
-            test=False,
-        ),
-        data.dataset(
+    unlabeled = None
+    if job.method_config.unlabeled:
+        unlabeled = data.dataset(
             job.split.unlabeled_file,
             job.places.train_images,
             job.split.class_names,
             data.unlabeled_pipeline(job.detector),
             test=False,
+        )
+    loaders = data.loaders(
+        data.dataset(
+            job.split.labeled_file,
+            job.places.train_images,
+            job.split.class_names,
+            data.labeled_pipeline(job.detector, alone=unlabeled is None),
+            test=False,
         ),
+        unlabeled,
         data.dataset(
             job.folder.validation_images,
             job.places.val_images,
@@ -124,7 +127,7 @@ def resolved(job: Job) -> dict[str, Any]:
             data.test_pipeline(job.detector),
             test=True,
         ),
-        per_gpu=job.detector.per_gpu,
+        per_gpu=job.per_gpu,
         seed=job.seed,
         workers=job.workers,
         labeled_repeat=job.method_config.labeled_repeat,
