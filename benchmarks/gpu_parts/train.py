@@ -18,7 +18,7 @@ def run(report: Any, device: str) -> None:
     sweep, jobs = os.environ["GPU_SWEEP"], os.environ.get("GPU_JOBS", "8")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     program = [sys.executable, "-m", "cissod_bench.cli.main", "sweep", sweep]
-    command = [*program, "--jobs", jobs, "--device", device, "--workers", "1", "--logger", "none"]
+    command = [*program, "--jobs", jobs, "--device", device, "--workers", "2", "--logger", "none"]
     process = subprocess.Popen(command, env=environment)
     try:
         process.wait(timeout=max(5.0, report.seconds_left() - SECONDS_TO_STOP))

@@ -238,8 +238,9 @@ def model(job: Job) -> dict[str, Any]:
     detector["roi_head"]["bbox_head"] |= {**method.bbox_head, "loss_cls": dict(method.loss_cls)}
     detector["data_preprocessor"]["non_blocking"] = job.device == "cuda"  # from the loader's pinned memory
     detector["data_preprocessor"]["pad_size_divisor"] = job.detector.padding
-    if job.spec.backbone is not None:
-        weights = {"type": "Pretrained", "checkpoint": str(job.spec.backbone), "prefix": job.backbone_prefix}
+    backbone = job.spec.backbone or job.detector.weights
+    if backbone is not None:
+        weights = {"type": "Pretrained", "checkpoint": str(backbone), "prefix": job.backbone_prefix}
         detector["backbone"]["init_cfg"] = weights
     elif job.detector.file is None and detector["backbone"].get("norm_cfg", {}).get("type") == "BN":
         # Frozen statistics only make sense for the weights they were measured on: from scratch the same network has

@@ -104,6 +104,8 @@ def _machinery(job: Job) -> str:
 
 
 def _from_scratch(job: Job) -> str:
+    if job.detector.weights is not None:
+        return "from the package"
     if job.detector.reference_gpus == 1:
         return "from scratch"
     return "from scratch, with group normalisation; the paper starts from ImageNet weights (--backbone)"

@@ -50,7 +50,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         schedule: length of the run; `iterations`, its exact length, instead of it.
         evaluations: how often to evaluate, evenly spaced; the schedule's number by default. The last one is the result.
         detector: a detector preset, or a file that describes one (.py); the task's by default.
-        backbone: file with backbone weights, None for training from scratch.
+        backbone: file with backbone weights; by default the detector's own, or none, for training from scratch.
         seed: seed of the training.
         evaluator: "hotcoco" or "pycocotools".
         hidden: all training annotations, for the quality of pseudo labels alone; training never sees them.
@@ -246,6 +246,7 @@ def run_key(spec: RunSpec) -> RunKey:
             f"--backbone {spec.backbone}: no such file. Give {detector.backbone_file}, or leave it out to train from "
             "scratch; weights are never downloaded."
         )
+    backbone = spec.backbone or detector.weights
     return RunKey(
         task=task.name,
         protocol=task.version,
@@ -261,7 +262,7 @@ def run_key(spec: RunSpec) -> RunKey:
         schedule=schedule.name,
         iterations=iterations,
         shortened=iterations * sum(batch) < full_length_images(task, detector),
-        backbone=None if spec.backbone is None else _digest(spec.backbone),
+        backbone=None if backbone is None else _digest(backbone),
         detector=detector.name,
         detector_digest=None if own is None else own.digest,
         batch=batch,

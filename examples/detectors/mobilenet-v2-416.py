@@ -44,7 +44,7 @@ recipe = dict(
     train_shortest=(192, 320),
     flips=("horizontal",),
     geometric=False,
-    padding=64,
+    padding=448,
     per_gpu=(4, 2),
     reference_gpus=1,
     optimizer=dict(type="AdamW", lr=4e-4, weight_decay=1e-4),

@@ -37,6 +37,7 @@ class Detector:
         step_seconds: seconds of one iteration by device, for the estimate in the plan: "cuda" from the 288 V100-hours
             of a paper-length run on 8 GPUs, "cpu" as measured on two cores.
         backbone_file: what a file given by --backbone has to hold, for messages.
+        weights: file in the package that the backbone starts from unless --backbone names another; None for none.
         file: the user's file that describes it, None for a preset.
     """
 
@@ -60,6 +61,7 @@ class Detector:
     semi: Mapping[str, Any]
     step_seconds: Mapping[str, float]
     backbone_file: str
+    weights: Path | None = None
     file: "DetectorFile | None" = None
 
 

@@ -87,8 +87,14 @@ DETECTORS: dict[str, Detector] = {
             **{**_SMALL, "test_scale": (128, 128), "train_shortest": (128, 128), "step_seconds": {"cpu": 0.18}},
         ),
         Detector(
+            name="r18-small-pretrained",
+            title="the same from a backbone that comes with the package and has seen twelve other shapes",
+            **{**_SMALL, "test_scale": (128, 128), "train_shortest": (128, 128), "step_seconds": {"cpu": 0.18}},
+            weights=Path(__file__).with_name("shapes_backbone.safetensors"),
+        ),
+        Detector(
             name="r18-medium",
-            title="the same for images of 256 px",
+            title="from scratch, for images of 256 px",
             **{**_SMALL, "test_scale": (256, 256), "train_shortest": (224, 256), "step_seconds": {"cpu": 0.7}},
         ),
     )
@@ -116,7 +122,7 @@ def names() -> list[str]:
     return list(DETECTORS)
 
 
-_NO_SETTINGS = ("model", "file")
+_NO_SETTINGS = ("model", "weights", "file")
 
 
 def describe(name: str) -> dict[str, Any]:
