@@ -112,7 +112,7 @@ def run_job(job: Job, *, progress: bool = True) -> Result:
 
 
 def start_folder(job: Job, config: str) -> str | None:
-    """Get the run folder ready for training; the checkpoint to go on from, see `prepare_folder`."""
+    """Get the run folder ready for training; the checkpoint to resume from, see `prepare_folder`."""
     if job.folder.in_use:
         raise UserError(BUSY.format(job.out))
     source = method_source(job)
@@ -178,8 +178,8 @@ def readable_errors(out: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(
-                f"{error.filename or out}: {error.strerror}. Make room on the disk, and the same command goes on from "
-                "the last checkpoint."
+                f"{error.filename or out}: {error.strerror}. Free some disk space, then run the same command again to "
+                "resume from the last checkpoint."
             ) from error
         raise
 
@@ -205,9 +205,9 @@ def prepare_folder(folder: RunFolder, config: str) -> str | None:
         if checkpoint is not None:
             found = differences(read_config(checkpoint), config)
             if found:
-                raise UserError(f"{checkpoint}: a checkpoint of another run: {show(found)}. Remove it.")
+                raise UserError(f"{checkpoint} belongs to another run: {show(found)}. Remove it.")
         for path in damaged:
-            warnings.warn(f"{path} is damaged; going on from {checkpoint}.", stacklevel=2)
+            warnings.warn(f"{path} is damaged; resuming from {checkpoint}.", stacklevel=2)
     write_text(folder.config, config)
     return None if checkpoint is None else str(checkpoint)
 

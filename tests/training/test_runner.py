@@ -19,6 +19,7 @@ from cissod_bench.methods.registry import METHODS
 from cissod_bench.results.record import Result, load_result
 from cissod_bench.splits.make import make_splits
 from cissod_bench.splits.plan import Variant
+from cissod_bench.ssod.checkpoint_reading import load_checkpoint
 from cissod_bench.ssod.metric import GroupAP
 from cissod_bench.ssod.model.teacher_student import TeacherStudent
 from cissod_bench.tasks.registry import get_task
@@ -93,7 +94,7 @@ def test_a_run_goes_on_and_is_shown_wherever_its_files_lie(
     assert [path.name for path in here.rglob("*")] == ["runs"], "nothing is written where it was"
     assert "'runs/s" not in (there / "s" / "config.py").read_text()
     assert run_job(tiny_job(Path("there/data"), Path("there/s"), method="defrcn")) == resumed
-    with pytest.raises(UserError, match=r"there/s holds another run: train_seed: 0 there, 1 asked for"):
+    with pytest.raises(UserError, match=r"there/s holds another run: train_seed is 0, not 1"):
         run_job(tiny_job(Path("there/data"), Path("there/s"), method="defrcn", seed=1))
 
 
@@ -155,6 +156,12 @@ def test_the_state_of_gbs_is_logged_with_the_quality_of_its_pseudo_labels(gbs_ru
     pseudo = lines[-1]["pseudo_labels"]
     assert all(right <= given for right, given in zip(pseudo["right"], pseudo["given"], strict=True))
     assert sum(pseudo["annotated"]) > 0
+
+
+def test_weights_are_laid_out_for_the_device(gbs_run: Path) -> None:
+    """By the runner alone; a checkpoint keeps the layout."""
+    state = load_checkpoint(gbs_run / "checkpoints" / "iter_4.pth")["state_dict"]
+    assert state["student.backbone.conv1.weight"].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_hidden_annotations_change_nothing_in_training(gbs_run: Path, tiny: Path, tmp_path: Path) -> None:
@@ -252,7 +259,7 @@ def test_a_finished_run_is_left_as_it_is(tiny: Path, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in job.out.rglob("*") if path.is_file()}
     assert run_job(job) == result
     assert before == {path: path.stat().st_mtime_ns for path in job.out.rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match=r"holds another run: train_seed: 0 there, 1 asked for"):
+    with pytest.raises(UserError, match=r"holds another run: train_seed is 0, not 1"):
         run_job(tiny_job(tiny, tmp_path / "run", iterations=1, seed=1))
 
 
@@ -263,7 +270,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     interrupted(job, monkeypatch, after=3)
     newest = job.out / "checkpoints" / "iter_3.pth"
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
-    with pytest.warns(UserWarning, match=r"iter_3.pth is damaged; going on from .*iter_2.pth"):
+    with pytest.warns(UserWarning, match=r"iter_3.pth is damaged; resuming from .*iter_2.pth"):
         resumed = run_job(job)
     expected, actual = final_state(whole[0].out, 4), final_state(job.out, 4)
     assert all(torch.equal(actual[name], value) for name, value in expected.items())

@@ -1,4 +1,4 @@
-"""The frame: Soft Teacher for two-stage detectors, with seams for everything in which the methods differ.
+"""The framework: Soft Teacher for two-stage detectors, with seams for everything in which the methods differ.
 
 The arithmetic is that of mmdet's `SoftTeacher` (Xu et al., ICCV 2021; design facts in mmdet 3.x), and a test holds the
 two equal. What differs is what a method needs and a GPU likes:
@@ -112,14 +112,6 @@ class TeacherStudent(SemiBaseDetector):
         """The student's RoI classification loss."""
         loss: nn.Module = self.student.roi_head.bbox_head.loss_cls
         return loss
-
-    def init_weights(self) -> None:
-        """Initialise, then lay out weights with channels last: convolutions and features take the weights' format.
-
-        Not before: random numbers fill a tensor in the order of its memory.
-        """
-        super().init_weights()
-        self.to(memory_format=torch.channels_last)
 
     def train(self, mode: bool = True) -> "TeacherStudent":
         """Set the training mode of all but the teacher, which only ever predicts."""

@@ -1,4 +1,4 @@
-"""Small frames, stock detectors and batches for the tests of methods."""
+"""Small `TeacherStudent`s, stock detectors and batches for the tests of methods."""
 
 from typing import Any
 
@@ -12,6 +12,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from cissod_bench.ssod.component import component
+from cissod_bench.ssod.model.layout import lay_out
 from cissod_bench.ssod.model.teacher_student import TeacherStudent
 from cissod_bench.ssod.thresholds import FixedThreshold
 from cissod_bench.training.recipes.detectors import SOFT_TEACHER, get_detector
@@ -43,12 +44,15 @@ def build(kind: dict[str, Any], detector: dict[str, Any], semi: dict[str, Any], 
     return model
 
 
-def frame(detector: dict[str, Any] | None = None, semi: dict[str, Any] | None = None, **parts: Any) -> nn.Module:
-    """A frame whose untrained teacher finds something: its class logits are spread out."""
+def teacher_student(
+    detector: dict[str, Any] | None = None, semi: dict[str, Any] | None = None, **parts: Any
+) -> nn.Module:
+    """A `TeacherStudent` whose untrained teacher finds something: its class logits are spread out."""
     torch.manual_seed(0)
     parts = {"threshold": component(FixedThreshold, value=0.13), **parts}
     model = build(component(TeacherStudent), detector or detector_config(), {**LOW, **(semi or {})}, **parts)
     model.init_weights()
+    lay_out(model, "fp32")
     with torch.no_grad():
         model.student.roi_head.bbox_head.fc_cls.weight.mul_(12)
     model.teacher.load_state_dict(model.student.state_dict())
