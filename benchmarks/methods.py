@@ -37,7 +37,6 @@ from PIL import Image
 from cissod_bench.methods.registry import METHODS
 from cissod_bench.splits.make import make_splits
 from cissod_bench.splits.plan import Variant
-from cissod_bench.ssod.model.layout import lay_out
 from cissod_bench.ssod.precision import products_in
 from cissod_bench.tasks.registry import get_task
 from cissod_bench.training.build_config import build_config
@@ -123,7 +122,7 @@ def stepper(job: Job, batches: list[Any]) -> tuple[Step, Callable[[], int]]:
     model = MODELS.build(config.model)
     model.init_weights()
     model.teacher.load_state_dict(model.student.state_dict())
-    model = lay_out(model.to(job.device), job.precision).train()
+    model = model.to(job.device).train()
     wrapper = build_optim_wrapper(model, config.optim_wrapper)
 
     def step(number: int) -> None:

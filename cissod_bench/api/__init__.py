@@ -6,8 +6,9 @@ sentence that the command line shows. A path is a text or a `Path`; for a run fo
 """
 
 from cissod_bench.api.exchange import export_split, import_split
-from cissod_bench.api.results import compare, evaluate, load_results, report
+from cissod_bench.api.results import compare, error_types, load_results, report
 from cissod_bench.api.runs import PreparedRun, export, load_detector, prepare, run, submit, sweep
+from cissod_bench.api.scoring import evaluate, score, state_training
 from cissod_bench.api.splits import compare_splits, describe_split, load_split, make_splits, plot_splits, verify_split
 from cissod_bench.launch.nodes import Nodes
 from cissod_bench.training.spec import RunSpec
@@ -19,6 +20,7 @@ __all__ = [
     "compare",
     "compare_splits",
     "describe_split",
+    "error_types",
     "evaluate",
     "export",
     "export_split",
@@ -31,6 +33,8 @@ __all__ = [
     "prepare",
     "report",
     "run",
+    "score",
+    "state_training",
     "submit",
     "sweep",
     "verify_split",

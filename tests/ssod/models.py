@@ -12,7 +12,6 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from cissod_bench.ssod.component import component
-from cissod_bench.ssod.model.layout import lay_out
 from cissod_bench.ssod.model.teacher_student import TeacherStudent
 from cissod_bench.ssod.thresholds import FixedThreshold
 from cissod_bench.training.recipes.detectors import SOFT_TEACHER, get_detector
@@ -52,7 +51,6 @@ def teacher_student(
     parts = {"threshold": component(FixedThreshold, value=0.13), **parts}
     model = build(component(TeacherStudent), detector or detector_config(), {**LOW, **(semi or {})}, **parts)
     model.init_weights()
-    lay_out(model, "fp32")
     with torch.no_grad():
         model.student.roi_head.bbox_head.fc_cls.weight.mul_(12)
     model.teacher.load_state_dict(model.student.state_dict())

@@ -50,7 +50,7 @@ def test_an_override_reaches_one_place_of_the_configuration(tiny: Path, tmp_path
     assert changed.test_dataloader.batch_size == plain.test_dataloader.batch_size
     found = differences(plain.pretty_text, changed.pretty_text)
     # The overrides themselves, which are part of what the run is, and the four settings.
-    assert [line.partition(":")[0] for line in found if not line.startswith("overrides")] == sorted(overrides)
+    assert [line.partition(" is ")[0] for line in found if not line.startswith("overrides")] == sorted(overrides)
 
 
 def test_a_component_can_be_set_where_there_was_none() -> None:

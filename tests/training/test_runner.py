@@ -114,7 +114,7 @@ def test_what_lies_at_the_places_is_what_a_run_is(tiny: Path, tmp_path: Path) ->
 
     def changed(**changes: Any) -> list[str]:
         found = differences(before, build_config(tiny_job(data, out, **changes)).pretty_text)
-        return [line.partition(":")[0] for line in found]
+        return [line.partition(" is ")[0] for line in found]
 
     assert changed() == []
     assert changed(seed=1)[0] == "train_seed"

@@ -113,6 +113,15 @@ class TeacherStudent(SemiBaseDetector):
         loss: nn.Module = self.student.roi_head.bbox_head.loss_cls
         return loss
 
+    def init_weights(self) -> None:
+        """Initialise, then lay out weights with channels last, for mmengine's own Runner on an exported configuration.
+
+        The project's runner lays them out as its device likes them (`layout.py`). Not before: random numbers fill a
+        tensor in the order of its memory.
+        """
+        super().init_weights()
+        self.to(memory_format=torch.channels_last)
+
     def train(self, mode: bool = True) -> "TeacherStudent":
         """Set the training mode of all but the teacher, which only ever predicts."""
         super().train(mode)
