@@ -17,7 +17,7 @@ from cissod_bench.evaluation.inputs import read_ground_truth
 from cissod_bench.io import sha256_bytes, write_bytes, write_text
 from cissod_bench.results.data_sizes import data_sizes
 from cissod_bench.results.record import Result, describe_environment, git_state, make_result, write_result
-from cissod_bench.results.run_folder import BUSY, RunFolder
+from cissod_bench.results.run_folder import BUSY, NOT_RESUMABLE, RunFolder, begun_by_version_0_1
 from cissod_bench.ssod.data.damaged import DamagedImage, WrongSize
 from cissod_bench.ssod.hooks.checkpoints import newest_readable, read_config
 from cissod_bench.ssod.hooks.iteration import model_of, wrap_again
@@ -195,7 +195,8 @@ def prepare_folder(folder: RunFolder, config: str) -> str | None:
         The checkpoint to resume from, None to start from the beginning.
 
     Raises:
-        UserError: the folder holds something else, a run with another configuration, or another run's checkpoint.
+        UserError: the folder holds something else, a run with another configuration, an unfinished one of version 0.1,
+            or another run's checkpoint.
     """
     checkpoint = None
     if folder.path.exists() and any(folder.path.iterdir()):
@@ -203,6 +204,8 @@ def prepare_folder(folder: RunFolder, config: str) -> str | None:
         if checkpoint is not None or not folder.config.is_file():
             check_same(folder, config)
         if checkpoint is not None:
+            if begun_by_version_0_1(folder.configured()):
+                raise UserError(f"{folder.path} {NOT_RESUMABLE}. Give another --out.")
             found = differences(read_config(checkpoint), config)
             if found:
                 raise UserError(f"{checkpoint} belongs to another run: {show(found)}. Remove it.")

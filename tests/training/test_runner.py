@@ -4,9 +4,12 @@ import dataclasses
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -15,15 +18,17 @@ from mmdet.registry import MODELS
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation.groups import evaluate
 from cissod_bench.io import sha256_file
+from cissod_bench.launch.arguments import run_arguments
 from cissod_bench.methods.registry import METHODS
 from cissod_bench.results.record import Result, load_result
+from cissod_bench.results.run_folder import parse_config
 from cissod_bench.splits.make import make_splits
 from cissod_bench.splits.plan import Variant
 from cissod_bench.ssod.checkpoint_reading import load_checkpoint
 from cissod_bench.ssod.metric import GroupAP
 from cissod_bench.ssod.model.teacher_student import TeacherStudent
 from cissod_bench.tasks.registry import get_task
-from cissod_bench.training.build_config import build_config
+from cissod_bench.training.build_config import PlainConfig, build_config
 from cissod_bench.training.config_diff import differences, is_path
 from cissod_bench.training.job import Job
 from cissod_bench.training.preflight import check_parts
@@ -138,6 +143,27 @@ def test_a_run_of_a_version_that_did_not_note_validation_digests_goes_on(tiny: P
     before = re.sub(r",\n 'validation_digest': '\w+'", "", now)
     assert before != now
     assert differences(before, now) == []
+
+
+def test_an_unfinished_run_of_version_0_1_is_not_continued(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its methods sampled boxes in another way, so its second half would be another method's."""
+    job = tiny_job(tiny, tmp_path / "run")
+    interrupted(job, monkeypatch, after=2)
+    settings = PlainConfig(parse_config(job.folder.config.read_text()))
+    for name in ("method_version", "resolved_options"):  # which it did not note
+        settings.run.pop(name)
+    job.folder.config.write_text(settings.pretty_text)
+    arguments = run_arguments(msgspec.structs.replace(job.spec, out=job.out))
+    with pytest.raises(UserError, match=r"run holds an unfinished run of version 0\.1, .*\. Give another --out\.$"):
+        run_job(job)
+    done = subprocess.run(
+        [sys.executable, "-m", "cissod_bench.cli.main", "run", *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].endswith("sampled boxes in another way. Give another --out.")
+    run_job(tiny_job(tiny, tmp_path / "other"))  # there it can run
 
 
 def test_places_are_told_by_their_names() -> None:
