@@ -276,7 +276,7 @@ def test_a_run_of_another_split_is_refused_with_the_difference(tiny: Path, tmp_p
     assert run_until(job, 1) == -signal.SIGKILL
     config = job.out / "config.py"
     config.write_text(config.read_text().replace(job.split.digest, "0" * 64))
-    with pytest.raises(UserError, match=r"holds another run: split_digest: '0000"):
+    with pytest.raises(UserError, match=r"holds another run: split_digest is '0000"):
         run_job(job)
 
 
