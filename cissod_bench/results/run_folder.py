@@ -10,6 +10,7 @@
     detections.json         detections on the validation images, COCO's results format
     per_class.npz           unrounded precision and recall arrays of every class
     method.py               the source of a user's own method
+    detector.py             the file of a user's own detector
     observables.jsonl       weights, thresholds and quality of pseudo labels over time (`diagnostics.py`)
     validation_images.json  image list that the validation data set reads; annotations are for the evaluator alone
     in_use.lock             locked by the main process as long as the run is under way
@@ -76,6 +77,11 @@ class RunFolder:
     def method(self) -> Path:
         """Copy of a user's own method."""
         return self.path / "method.py"
+
+    @property
+    def detector(self) -> Path:
+        """Copy of the file of a user's own detector."""
+        return self.path / "detector.py"
 
     @property
     def validation_images(self) -> Path:

@@ -38,8 +38,10 @@ class RunKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             not known: in records before schema 3, and for methods of other programs.
         schedule: name of the schedule; `iterations` its length.
         shortened: trained for less than the protocol asks; such rows are marked. None where it is not known.
-        batch: labelled and unlabelled images in a step over all GPUs; None where it is not known.
-        detector: name of the detector preset.
+        batch: labelled and unlabelled images in a step over all GPUs; None where it is not known. It is the setting's,
+            so that methods without unlabelled images are comparable; they leave out the second number.
+        detector: name of the detector. `detector_digest` is the SHA-256 of what a user's own detector file says, None
+            for a preset: two files of one name are two detectors.
         backbone: SHA-256 of the file with the backbone's first weights, None for training from scratch, `NOT_STATED`
             where it is not known.
         precision: of the training (`ssod/precision.py`); None where it is not known. Version 0.1 noted `amp` alone.
@@ -69,6 +71,7 @@ class RunKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     batch: tuple[int, int] | None = None
     backbone: str | None = None
     method_digest: str | None = None
+    detector_digest: str | None = None
     precision: Precision | None = None
     padding: int | None = None
     compile: bool = False

@@ -102,21 +102,24 @@ def validation_list(job: Job) -> bytes:
 
 def resolved(job: Job) -> dict[str, Any]:
     """What the presets, the task and the method make of a run, before overrides."""
-    loaders = data.loaders(
-        data.dataset(
-            job.split.labeled_file,
-            job.places.train_images,
-            job.split.class_names,
-            data.labeled_pipeline(job.detector),
-            test=False,
-        ),
-        data.dataset(
+    unlabeled = None
+    if job.method_config.unlabeled:
+        unlabeled = data.dataset(
             job.split.unlabeled_file,
             job.places.train_images,
             job.split.class_names,
             data.unlabeled_pipeline(job.detector),
             test=False,
+        )
+    loaders = data.loaders(
+        data.dataset(
+            job.split.labeled_file,
+            job.places.train_images,
+            job.split.class_names,
+            data.labeled_pipeline(job.detector, alone=unlabeled is None),
+            test=False,
         ),
+        unlabeled,
         data.dataset(
             job.folder.validation_images,
             job.places.val_images,
@@ -124,7 +127,7 @@ def resolved(job: Job) -> dict[str, Any]:
             data.test_pipeline(job.detector),
             test=True,
         ),
-        per_gpu=job.detector.per_gpu,
+        per_gpu=job.per_gpu,
         seed=job.seed,
         workers=job.workers,
         labeled_repeat=job.method_config.labeled_repeat,
@@ -238,10 +241,11 @@ def model(job: Job) -> dict[str, Any]:
     if job.spec.backbone is not None:
         weights = {"type": "Pretrained", "checkpoint": str(job.spec.backbone), "prefix": job.backbone_prefix}
         detector["backbone"]["init_cfg"] = weights
-    elif detector["backbone"]["norm_cfg"]["type"] == "BN":
+    elif job.detector.file is None and detector["backbone"].get("norm_cfg", {}).get("type") == "BN":
         # Frozen statistics only make sense for the weights they were measured on: from scratch the same network has
         # group normalisation, and nothing is frozen.
-        norm = {"type": "GN", "num_groups": 32, "requires_grad": True}
+        groups = 8 if detector["backbone"]["type"] == "MobileNetV2" else 32  # divide the channels of all layers
+        norm = {"type": "GN", "num_groups": groups, "requires_grad": True}
         detector["backbone"] |= {"norm_cfg": norm, "norm_eval": False, "frozen_stages": -1}
     by_path = job.method.file is not None and job.method.package is None
     return component(
@@ -270,7 +274,7 @@ def merged(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
 
 def schedule(job: Job) -> dict[str, Any]:
     """Optimiser, learning rate steps at 75 % and 90 % of the run (paper sec. 4.2), warm-up, evaluation interval."""
-    length = job.iterations
+    length, evaluations = job.iterations, job.spec.evaluations or job.schedule.evaluations
     fused = {"fused": True} if job.device == "cuda" else {}
     wrapper = component(
         MixedPrecisionOptimWrapper, optimizer={**job.optimizer, **fused}, precision=job.precision, device=job.device
@@ -292,5 +296,5 @@ def schedule(job: Job) -> dict[str, Any]:
                 "gamma": 0.1,
             },
         ],
-        "train_cfg": component(TrainLoop, max_iters=length, val_interval=-(-length // job.schedule.evaluations)),
+        "train_cfg": component(TrainLoop, max_iters=length, val_interval=-(-length // evaluations)),
     }

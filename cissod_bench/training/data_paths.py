@@ -129,7 +129,12 @@ def check_classes(split: Split, val_annotations: Path, known: Sequence[str]) -> 
 
 
 def check_images(
-    split: Split, paths: DataPaths, validation: list[dict[str, Any]], scales: Sequence[tuple[int, int]]
+    split: Split,
+    paths: DataPaths,
+    validation: list[dict[str, Any]],
+    scales: Sequence[tuple[int, int]],
+    *,
+    unlabeled: bool = True,
 ) -> None:
     """Look for every image on disk before training starts, at the sizes of a sample, and for images in two roles.
 
@@ -138,25 +143,23 @@ def check_images(
         paths: where the images are.
         validation: the validation images.
         scales: sizes to which images are resized.
+        unlabeled: whether the unlabelled images are trained on.
 
     Raises:
         UserError: images that do not exist, have another size than the annotations say, become less than a pixel high
             or wide, or are both trained and validated on: how many, and the first of them.
     """
-    labeled, unlabeled = _images(split.labeled_file), _images(split.unlabeled_file)
+    files = [split.labeled_file, *([split.unlabeled_file] if unlabeled else [])]
+    trained = [(file, paths.train_images, _images(file)) for file in files]
     held_out = [_NamedImage(image["file_name"], image["width"], image["height"]) for image in validation]
-    for annotations, folder, images in (
-        (split.labeled_file, paths.train_images, labeled),
-        (split.unlabeled_file, paths.train_images, unlabeled),
-        (paths.val_annotations, paths.val_images, held_out),
-    ):
+    for annotations, folder, images in (*trained, (paths.val_annotations, paths.val_images, held_out)):
         names = [image.file_name for image in images]
         refuse_missing(folder, names, str(annotations))
         check_sizes(folder, names, [(image.width, image.height) for image in images], str(annotations))
         for image in images:
             _check_shape(image, folder, scales)
-    trained = [image.file_name for image in (*labeled, *unlabeled)]
-    shared = shared_images(paths.train_images, trained, paths.val_images, [image.file_name for image in held_out])
+    names = [image.file_name for _, _, images in trained for image in images]
+    shared = shared_images(paths.train_images, names, paths.val_images, [image.file_name for image in held_out])
     if shared:
         raise UserError(
             f"{paths.val_annotations}: {len(shared)} of {len(held_out)} validation images are training images too, the "

@@ -24,7 +24,8 @@ from cissod_bench.training.data_paths import DataPaths, check_classes, check_ima
 from cissod_bench.training.loggers import choose_loggers
 from cissod_bench.training.process.device import default_threads, pick_device
 from cissod_bench.training.process.distributed import place_in_group
-from cissod_bench.training.recipes.detectors import Detector, get_detector
+from cissod_bench.training.recipes.detector import Detector
+from cissod_bench.training.recipes.detectors import get_detector
 from cissod_bench.training.recipes.scaling import scaled_optimizer
 from cissod_bench.training.recipes.schedules import Schedule, get_schedule
 from cissod_bench.training.spec import RunSpec, choose_method, default_out, run_key, split_folder
@@ -98,9 +99,15 @@ class Job:
         return round(self.detector.burn_in * self.iterations)
 
     @property
+    def per_gpu(self) -> tuple[int, int]:
+        """Labelled and unlabelled images in one step of a process."""
+        labeled, unlabeled = self.detector.per_gpu
+        return labeled, unlabeled if self.method_config.unlabeled else 0
+
+    @property
     def batch(self) -> tuple[int, int]:
         """Labelled and unlabelled images in one step over all processes."""
-        labeled, unlabeled = self.detector.per_gpu
+        labeled, unlabeled = self.per_gpu
         return labeled * self.processes, unlabeled * self.processes
 
     @property
@@ -148,8 +155,6 @@ def resolve_job(spec: RunSpec, *, look_for_images: bool = True, device: str | No
     places = find_data(task, split, spec.data_root, spec.hidden)
     images, classes = read_validation(task, places.val_annotations, places.val_images)
     check_classes(split, places.val_annotations, classes)
-    if look_for_images:
-        check_images(split, places, images, resize_scales(detector))
     if places.hidden_annotations is not None:
         read_hidden_labels(places.hidden_annotations, split.class_names)
     key = run_key(spec)
@@ -171,6 +176,9 @@ def resolve_job(spec: RunSpec, *, look_for_images: bool = True, device: str | No
         minority_images=split.folder / ID_FILES["minority"],
     )
     options = chosen.method.options(chosen.options)
+    config = chosen.method.configure(context, options)
+    if look_for_images:
+        check_images(split, places, images, resize_scales(detector), unlabeled=config.unlabeled)
     return Job(
         spec=spec,
         key=key,
@@ -179,7 +187,7 @@ def resolve_job(spec: RunSpec, *, look_for_images: bool = True, device: str | No
         schedule=schedule,
         detector=detector,
         options=options,
-        method_config=chosen.method.configure(context, options),
+        method_config=config,
         split=split,
         places=places,
         out=out,

@@ -119,6 +119,8 @@ def start_folder(job: Job, config: str) -> str | None:
     checkpoint = prepare_folder(job.folder, config)
     if source is not None:
         write_bytes(job.folder.method, source)
+    if job.detector.file is not None:
+        write_bytes(job.folder.detector, job.detector.file.source)
     write_bytes(job.folder.validation_images, validation_list(job))
     return checkpoint
 
@@ -134,7 +136,8 @@ def end_loader_workers(runner: Runner) -> None:
 def record(job: Job, runner: Runner) -> Result:
     """The record of a run whose last evaluation is in its folder."""
     folder = job.folder
-    roles = ("config", "detections", "per_class", *([] if job.method.file is None else ["method"]))
+    own = {"method": job.method.file, "detector": job.detector.file}
+    roles = ("config", "detections", "per_class", *(role for role, file in own.items() if file is not None))
     return make_result(
         job.key,
         load_evaluation(folder.per_class),

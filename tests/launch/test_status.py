@@ -50,7 +50,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cissod_bench.launch.here.launch", lambda spec, *_, **__: finish(resolve_job(spec)))
     monkeypatch.setattr("cissod_bench.training.job.backbone_prefix", lambda *_: None)
     monkeypatch.setattr("cissod_bench.training.preflight.check_backbone", lambda *_: None)
-    monkeypatch.setattr("cissod_bench.launch.sweep.watched", fail)
+    monkeypatch.setattr("cissod_bench.launch.side_by_side.command_of", fail)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A plain context, and the small framework with a method's components in it."""
+"""A plain context, the small framework with a method's components in it, and the methods that use all of it."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from cissod_bench.methods.base import Context, Method, MethodConfig
+from cissod_bench.methods.registry import METHODS
 from cissod_bench.training.build_config import merged
 from tests.ssod.models import NUM_CLASSES, detector_config, teacher_student
 
@@ -36,3 +37,7 @@ def teacher_student_of(config: MethodConfig, **changes: Any) -> nn.Module:
 def config_of(method: Method, **options: Any) -> MethodConfig:
     """The method's configuration in the plain context."""
     return method.configure(CONTEXT, method.options(options))
+
+
+SEMI_SUPERVISED = {name: method for name, method in METHODS.items() if config_of(method).unlabeled}
+"""The methods that train on unlabelled images."""

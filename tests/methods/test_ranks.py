@@ -18,8 +18,7 @@ from cissod_bench.baselines.daso import SemanticBlend
 from cissod_bench.baselines.eqlv2 import EqualizationLossV2
 from cissod_bench.baselines.seesaw import CountingSeesawLoss
 from cissod_bench.methods.rank_threshold import RankThreshold
-from cissod_bench.methods.registry import METHODS
-from tests.methods.plain import config_of, teacher_student_of
+from tests.methods.plain import SEMI_SUPERVISED, config_of, teacher_student_of
 from tests.methods.samples import Rois, feed, steps
 from tests.ssod.models import Batch, batch
 
@@ -97,7 +96,7 @@ def run_frames(ranks: list[int]) -> State:
     All candidates are sampled as RoIs: which ones a sampler draws at random would differ between one process and two.
     """
     states = {}
-    for name, method in METHODS.items():
+    for name, method in SEMI_SUPERVISED.items():
         # Thresholds that an untrained detector passes; DASO's and the ranks' windows end within the two iterations.
         wanted = {"theta": 0.5 if name == "gbs" else 0.08, "warmup": 0.0, "window": 2, "gbr_warmup": 0.0}
         wanted |= {"interval": 1, "threshold_warmup": 0.0}
@@ -160,7 +159,7 @@ def one_process() -> State:
     return run_frames([0, 1])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SEMI_SUPERVISED)
 def test_every_method_has_one_state_on_both_ranks(
     method: str, two_ranks: list[tuple[State, State]], one_process: State
 ) -> None:

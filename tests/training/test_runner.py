@@ -62,7 +62,7 @@ def test_every_method_trains_evaluates_records_and_resumes_exactly(
     assert load_result(job.out / "result.json") == result
     assert (result.key.method, result.key.split_digest, result.key.shortened) == (method, job.split.digest, True)
     assert set(result.metrics) == {"all", "maj", "min"}
-    assert result.key.batch == (4, 2)
+    assert result.key.batch == (4, 2), "also where the method leaves out the unlabelled images"
 
     # Both halves have an iteration with pseudo labels: the burn-in is two of four iterations.
     other = tiny_job(tiny, tmp_path / "resumed", method=method)

@@ -22,7 +22,7 @@ class SeededConcatDataset(ConcatDataset):
     with labels goes through the labelled images' pipeline with these labels.
 
     Args:
-        datasets: the labelled and the unlabelled images.
+        datasets: the labelled and the unlabelled images, or the labelled ones alone.
         seed: the run's seed.
         damaged_limit: number of damaged images in a row that is tolerated, see `damaged.py`.
     """

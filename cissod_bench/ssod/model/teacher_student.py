@@ -139,7 +139,7 @@ class TeacherStudent(SemiBaseDetector):
     def loss(
         self, multi_batch_inputs: dict[str, Tensor], multi_batch_data_samples: dict[str, list[DetDataSample]]
     ) -> Losses:
-        """Losses of one iteration on the branches `sup`, `unsup_teacher` and `unsup_student`.
+        """Losses of one iteration on the branches `sup`, `unsup_teacher` and `unsup_student`, or on `sup` alone.
 
         Args:
             multi_batch_inputs: for each branch (B, 3, H, W) normalised images.
@@ -153,7 +153,7 @@ class TeacherStudent(SemiBaseDetector):
             self.refinement.observe(self.teacher, multi_batch_inputs["sup"], labels)
         losses: Losses = self.loss_by_gt_instances(multi_batch_inputs["sup"], multi_batch_data_samples["sup"])
         self.view = None
-        if self.iteration >= self.semi_train_cfg.get("burn_in", 0):
+        if "unsup_teacher" in multi_batch_inputs and self.iteration >= self.semi_train_cfg.get("burn_in", 0):
             self.view = self.teacher_view(
                 multi_batch_inputs["unsup_teacher"], multi_batch_data_samples["unsup_teacher"]
             )
