@@ -127,7 +127,7 @@ def state_training(
 
     Args:
         method: name of the method.
-        detector: name of the detector.
+        detector: name of the detector, or a file that describes one, as of `run --detector`.
         iterations: length of the training.
         schedule: name of the schedule.
         options: of the method, as NAME=VALUE; numbers, booleans and null as in JSON.
@@ -152,15 +152,16 @@ def state_training(
     from cissod_bench.results.external import Training
     from cissod_bench.results.run_key import NOT_STATED, PRECISIONS
     from cissod_bench.training.overrides import parse_overrides
-    from cissod_bench.training.recipes.detectors import DETECTORS
+    from cissod_bench.training.recipes.detectors import DETECTORS, get_detector
     from cissod_bench.training.spec import parse_options
 
-    preset = DETECTORS.get(detector)
+    known = get_detector(detector) if detector in DETECTORS or detector.endswith(".py") else None
     if precision is not None and precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
     return Training(
         method=method,
-        detector=detector,
+        detector=detector if known is None else known.name,
+        detector_digest=None if known is None or known.file is None else known.file.digest,
         iterations=iterations,
         schedule=schedule,
         options={name: _value(text) for name, text in parse_options(options).items()},
@@ -172,7 +173,7 @@ def state_training(
         precision=precision,  # type: ignore[arg-type]  # checked above
         padding=padding,
         compile=compile,
-        full_batch=None if preset is None else sum(preset.per_gpu) * preset.reference_gpus,
+        full_batch=None if known is None else sum(known.per_gpu) * known.reference_gpus,
     )
 
 

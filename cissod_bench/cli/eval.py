@@ -38,7 +38,7 @@ def evaluate_predictions(
         ),
     ] = None,
     method: Annotated[str | None, typer.Option(help="With --out: name of the method.")] = None,
-    detector: Annotated[str | None, typer.Option(help="With --out: name of the detector, such as r50-fpn.")] = None,
+    detector: Annotated[str | None, typer.Option(help="With --out: detector, such as r50-fpn, or its file.")] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="With --out: iterations of the training.")] = None,
     schedule: Annotated[str, typer.Option(help="With --out: name of the training schedule.")] = "external",
     seed: Annotated[

@@ -46,7 +46,7 @@ class Training:
         seed: None where it is not stated, like all that follows.
         batch: labelled and unlabelled images in a step.
         backbone: SHA-256 of the file with the backbone's first weights, None for training from scratch.
-        precision, padding, method_version: see `RunKey`.
+        precision, padding, method_version, detector_digest: see `RunKey`.
         overrides: settings in which the training differs from the detector's preset; none where nothing is stated.
         compile: whether the backbone was compiled.
         full_batch: images in a step of the full schedule with this detector.
@@ -65,6 +65,7 @@ class Training:
     method_version: int | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     compile: bool = False
+    detector_digest: str | None = None
     full_batch: int | None = None
 
     def shortened_on(self, task: Task) -> bool | None:
@@ -128,6 +129,7 @@ def record_scores(scored: Scored, out: Path, training: Training) -> None:
         iterations=training.iterations,
         shortened=training.shortened_on(task),
         detector=training.detector,
+        detector_digest=training.detector_digest,
         batch=training.batch,
         backbone=training.backbone,
         precision=training.precision,
