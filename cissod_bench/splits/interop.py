@@ -21,7 +21,7 @@ import numpy as np
 from cissod_bench.coco.columns import Columns, Int64
 from cissod_bench.coco.reader import Read, read_columns
 from cissod_bench.errors import UserError
-from cissod_bench.splits.export import LIST, MINORITY, detectron2_images, position_folder
+from cissod_bench.splits.export import LIST, MINORITY, POSITIONS, detectron2_images, position_folder
 from cissod_bench.splits.folder import MANIFEST, Manifest, read_manifest
 from cissod_bench.splits.make import Made, make_embedded_split, make_splits
 from cissod_bench.splits.plan import Variant
@@ -64,7 +64,9 @@ def find_lists(ids: Path, minority: Path | None, percentage: str | None, seed: s
         raise UserError(f"{folder} has its own list of D_s, {MINORITY}. Leave out --minority-ids.")
     labeled = folder / LIST if ids.is_dir() else ids
     if not labeled.is_file():
-        raise UserError(f"{folder}: there is no {LIST}. Give {folder.parent / 'supervision.json'} instead.")
+        raise UserError(f"{folder}: there is no {LIST}. Give the folder of an export, or {POSITIONS} within it.")
+    if not (folder / MINORITY).is_file():
+        raise UserError(f"{folder}: there is no {MINORITY}, the list of D_s. Export the split again.")
     return Lists(labeled, folder / MINORITY, read_manifest(folder))
 
 
@@ -115,7 +117,7 @@ def import_split(
                 f"{task.name!r}, protocol {task.version}."
             )
         fold, folds = manifest.options.get("fold", (0, 0))
-        variant, keep = Variant(manifest.seed, folds, fold), manifest.options["minority_objects"] == "keep"
+        variant, keep = Variant(manifest.seed, folds, fold), manifest.options.get("minority_objects") == "keep"
     if keep:
         task = replace(task, selection=replace(task.selection, minority_objects="keep"))
 

@@ -22,6 +22,8 @@ TASKS = {
     "no floor": TOY_TASK + "[labeled]\nfloor = 0\n",
     "no validation": TOY_TASK.replace("validation_fraction = 0.1", 'val_annotations = "v.json"\nval_images = "."'),
     "stratified": TOY_TASK + "[labeled]\nstratify = true\n",
+    "coverage": TOY_TASK.replace('minority = ["rare", "scarce"]', "frequency = [4, 12]")
+    + "[labeled]\ncoverage = true\n",
     "scarce classes": TOY_TASK.replace('minority = ["rare", "scarce"]', "max_images = 40"),
 }
 
@@ -221,6 +223,11 @@ def test_an_export_of_other_data_is_refused(tmp_path: Path) -> None:
         back(tmp_path, tmp_path / "lists", minority_ids=tmp_path / "lists" / "minority.txt")
     with pytest.raises(UserError, match="not an export of a split"):
         back(tmp_path, tmp_path)
+    for name in ("minority.txt", "labeled.txt"):
+        shutil.copytree(tmp_path / "lists", tmp_path / name)
+        (tmp_path / name / name).unlink()
+        with pytest.raises(UserError, match=f"there is no {name}"):
+            back(tmp_path, tmp_path / name)
     other = toy_data()
     other["annotations"][0]["bbox"][0] += 1
     (tmp_path / "toy.json").write_text(json.dumps(other))
