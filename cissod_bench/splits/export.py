@@ -15,7 +15,7 @@ and, by form:
 * `unbiased-teacher`: `supervision.json`, percentage -> seed -> positions of D_l in the list of training images, like
   Unbiased Teacher's `COCO_supervision.txt`; and a folder PERCENTAGE-seedSEED with the files above for each split. The
   list is detectron2's: by image id, only images with an annotation that is not a crowd. So the annotations are needed
-  to count positions, and a labelled image with crowds alone has none. Positions carry no labels.
+  to count positions, and a labelled image without objects has none. Positions carry no labels.
 * `yolo`: see `yolo.py`.
 """
 

@@ -22,8 +22,7 @@ TASKS = {
     "no floor": TOY_TASK + "[labeled]\nfloor = 0\n",
     "no validation": TOY_TASK.replace("validation_fraction = 0.1", 'val_annotations = "v.json"\nval_images = "."'),
     "stratified": TOY_TASK + "[labeled]\nstratify = true\n",
-    "coverage": TOY_TASK.replace('minority = ["rare", "scarce"]', "frequency = [4, 12]")
-    + "[labeled]\ncoverage = true\n",
+    "frequency": TOY_TASK.replace('minority = ["rare", "scarce"]', "frequency = [4, 12]"),
     "scarce classes": TOY_TASK.replace('minority = ["rare", "scarce"]', "max_images = 40"),
 }
 
@@ -59,7 +58,9 @@ def test_an_export_is_imported_as_the_very_split(form: str, toy: Path) -> None:
 def test_positions_of_several_splits_are_imported_as_the_very_splits(toy: Path) -> None:
     content = json.loads((toy / "toy.json").read_text())
     for box in content["annotations"]:
-        box["iscrowd"] = 0  # the list has no place for an image whose objects are all crowds
+        box["iscrowd"] = 0  # the list has no place for an image without objects, or with crowds alone
+    held = {box["image_id"] for box in content["annotations"]}
+    content["images"] = [image for image in content["images"] if image["id"] in held]
     (toy / "toy.json").write_text(json.dumps(content))
     splits = [made(toy, toy / f"split{seed}", seeds=seed) for seed in (0, 5)]
     annotations = toy / "toy.json"
@@ -84,6 +85,24 @@ def test_folds_and_imported_splits_are_imported_as_they_are(tmp_path: Path) -> N
     for number, folder in enumerate([tmp_path / "folds" / "fold1", tmp_path / "given"]):
         cb.export_split(folder, tmp_path / f"lists{number}")
         assert back(tmp_path, tmp_path / f"lists{number}").digest == cb.load_split(folder).digest
+
+
+@pytest.mark.parametrize("form", FORMS_OF_ONE)
+def test_a_long_tailed_split_of_lvis_goes_out_and_comes_back(form: str, tmp_path: Path) -> None:
+    """Every class is covered, and labels say which classes were looked for in an image."""
+    content = toy_data(images=400)
+    for image in content["images"]:
+        image["coco_url"] = f"http://images/train2017/{image.pop('file_name')}"
+        image |= {"neg_category_ids": [9], "not_exhaustive_category_ids": [2]}
+    for category in content["categories"]:
+        category |= {"frequency": "f", "image_count": 1, "instance_count": 1}
+    (tmp_path / "lvis.json").write_text(json.dumps(content))
+    (split,) = cb.make_splits("lvis", tmp_path / "split", annotations=tmp_path / "lvis.json", seeds=3, plot=False)
+    cb.export_split(split.folder, tmp_path / "lists", form=form)
+    options = {"annotations": tmp_path / "lvis.json", "plot": False}
+    again = cb.import_split("lvis", tmp_path / "lists", tmp_path / "again", **options)
+    assert again.manifest == split.manifest
+    assert "neg_category_ids" in (again.folder / "labeled.json").read_text()
 
 
 @pytest.mark.parametrize("form", FORMS_OF_ONE)
