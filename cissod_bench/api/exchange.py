@@ -48,7 +48,7 @@ def export_split(
 
     splits = [load_split(folder) for folder in paths(folders)]
     columns = None
-    if annotations is not None:
+    if annotations is not None and form == "unbiased-teacher":
         columns = reader(dataset_of(splits[0].task), progress=progress)(Path(annotations))[0]
     return export_splits(splits, Path(out), form, columns=columns, images=optional(images))
 
