@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from cissod_bench.ssod.precision import FrameOptimWrapper, products_in
-from tests.methods.plain import SEMI_SUPERVISED, config_of, frame_of
+from cissod_bench.ssod.precision import MixedPrecisionOptimWrapper, products_in
+from tests.methods.plain import SEMI_SUPERVISED, config_of, teacher_student_of
 from tests.methods.test_every_method import EVERYTHING, low_threshold
-from tests.ssod.frames import batch
+from tests.ssod.models import batch
 
 STEPS = 3
 Logs = list[dict[str, float]]
@@ -35,7 +35,7 @@ def run(report: Any, device: str) -> None:
 def model_of(name: str, device: str) -> nn.Module:
     """The small detector with a method in it, whose untrained teacher has pseudo labels; the same on every device."""
     method = SEMI_SUPERVISED[name]
-    model = frame_of(config_of(method, **low_threshold(method)), semi=EVERYTHING)
+    model = teacher_student_of(config_of(method, **low_threshold(method)), semi=EVERYTHING)
     fc_cls = model.student.roi_head.bbox_head.fc_cls
     if fc_cls.bias is not None:  # a prior against foreground leaves an untrained teacher without a detection
         for detector in (model.student, model.teacher):
@@ -47,8 +47,8 @@ def train(model: nn.Module, device: str, precision: str = "fp32", steps: int = S
     """Losses of real steps with a moving teacher."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     fast = {"fused": True} if device == "cuda" else {}
-    wrapper = FrameOptimWrapper(precision, device, optimizer=torch.optim.SGD(trained, lr=0.01, momentum=0.9, **fast),
-                                clip_grad={"max_norm": 5.0})  # fmt: skip
+    optimizer = torch.optim.SGD(trained, lr=0.01, momentum=0.9, **fast)
+    wrapper = MixedPrecisionOptimWrapper(precision, device, optimizer=optimizer, clip_grad={"max_norm": 5.0})
     wrapper.initialize_count_status(model, 0, 10**9)
     history = []
     with products_in(precision):  # type: ignore[arg-type]

@@ -49,7 +49,7 @@ class PreparedRun:
         """Write the resolved configuration for mmdet's own Runner.
 
         Raises:
-            UserError: the name does not end in .py, or the file exists with another content.
+            UserError: the name does not end in .py, or the file exists with other content.
         """
         from cissod_bench.training.build_config import export_config
 

@@ -38,7 +38,7 @@ def evaluate_predictions(
         ),
     ] = None,
     method: Annotated[str | None, typer.Option(help="With --out: name of the method.")] = None,
-    detector: Annotated[str | None, typer.Option(help="With --out: name of the detector, such as r50-fpn.")] = None,
+    detector: Annotated[str | None, typer.Option(help="With --out: detector, such as r50-fpn, or its file.")] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="With --out: iterations of the training.")] = None,
     schedule: Annotated[str, typer.Option(help="With --out: name of the training schedule.")] = "external",
     seed: Annotated[
@@ -47,6 +47,17 @@ def evaluate_predictions(
     option: Annotated[
         list[str] | None,
         typer.Option("--option", "-o", metavar="NAME=VALUE", help="With --out: an option of the method; repeatable."),
+    ] = None,
+    method_version: Annotated[
+        int | None, typer.Option(min=1, help="With --out: version of a method of this package (`list methods NAME`).")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="With --out: a setting changed from the preset's, as of `run --set`.",
+        ),
     ] = None,
     batch: Annotated[
         str | None,
@@ -63,6 +74,7 @@ def evaluate_predictions(
     padding: Annotated[
         int | None, typer.Option(min=1, help="With --out: sides of padded images are multiples of so many pixels.")
     ] = None,
+    compile: Annotated[bool, typer.Option("--compile", help="With --out: the backbone was compiled.")] = False,
     as_json: Json = False,
 ) -> None:
     """Score any detector's results on a task: AP over all classes and per class group.
@@ -73,8 +85,7 @@ def evaluate_predictions(
 
     Example: cissod-bench eval --predictions results.json --task coco-split1 --annotations instances_val2017.json
     """
-    from cissod_bench.api.results import state_training
-    from cissod_bench.results import external
+    from cissod_bench import api
 
     training = None
     if out is not None:
@@ -82,39 +93,38 @@ def evaluate_predictions(
             raise UserError(
                 "--out writes a record for the leaderboard. Give --split, --method, --iterations and --detector too."
             )
-        if out.exists() and any(out.iterdir()):
-            raise UserError(f"{out}: the folder is not empty. Give another --out, or remove it first.")
-        training = state_training(
+        training = api.state_training(
             method,
             detector,
             iterations,
             schedule=schedule,
             options=option or (),
+            method_version=method_version,
+            overrides=settings or (),
             seed=seed,
             batch=batch,
             backbone=backbone,
             precision=precision,
             padding=padding,
+            compile=compile,
         )
-    scored = external.score(
+    scored = api.score(
         predictions,
-        task,
-        split,
+        task=task,
+        split=split,
         annotations=annotations,
         data_root=data_root,
         evaluator=evaluator,
         max_detections=max_detections,
+        out=out,
+        training=training,
     )
-    if out is not None and training is not None:
-        external.record_scores(scored, out, training)
     _show(scored, as_json)
     if out is not None and not as_json:
         typer.echo(f"Written: {out}")
 
 
 def _show(scored: "Scored", as_json: bool) -> None:
-    from cissod_bench.evaluation import METRICS
-
     evaluation, task = scored.evaluation, scored.task.name
     metrics = evaluation.metrics()
     if as_json:
@@ -128,7 +138,7 @@ def _show(scored: "Scored", as_json: bool) -> None:
     columns = (
         Column("group", "Group"),
         Column("classes", "Classes", kind="count"),
-        *(Column(m, m, kind="reference") for m in METRICS),
+        *(Column(name, name, kind="reference") for name in metrics["all"]),
     )
     rows = []
     for group, row in metrics.items():

@@ -46,7 +46,9 @@ class Training:
         seed: None where it is not stated, like all that follows.
         batch: labelled and unlabelled images in a step.
         backbone: SHA-256 of the file with the backbone's first weights, None for training from scratch.
-        precision, padding: see `RunKey`.
+        precision, padding, method_version, detector_digest: see `RunKey`.
+        overrides: settings in which the training differs from the detector's preset; none where nothing is stated.
+        compile: whether the backbone was compiled.
         full_batch: images in a step of the full schedule with this detector.
     """
 
@@ -60,6 +62,10 @@ class Training:
     backbone: str | None = NOT_STATED
     precision: Precision | None = None
     padding: int | None = None
+    method_version: int | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    compile: bool = False
+    detector_digest: str | None = None
     full_batch: int | None = None
 
     def shortened_on(self, task: Task) -> bool | None:
@@ -123,10 +129,14 @@ def record_scores(scored: Scored, out: Path, training: Training) -> None:
         iterations=training.iterations,
         shortened=training.shortened_on(task),
         detector=training.detector,
+        detector_digest=training.detector_digest,
         batch=training.batch,
         backbone=training.backbone,
         precision=training.precision,
         padding=training.padding,
+        compile=training.compile,
+        overrides=dict(training.overrides),
+        method_version=training.method_version,
         evaluator=evaluation.evaluator,
         max_detections=evaluation.max_detections,
         rules="lvis" if evaluation.lvis else "coco",

@@ -31,6 +31,7 @@ from cissod_bench.results.record import RESULT_FILE, Result, load_result
 from cissod_bench.results.run_key import facts_of, known_facts
 
 BUSY = "{}: a run is under way in this folder. Wait for it, or stop it."
+NOT_RESUMABLE = "holds an unfinished run of version 0.1, whose methods sampled boxes in another way"
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,14 @@ def configured_facts(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     digest = {"method_digest": config["method_digest"]} if "method_digest" in config else {}  # as in version 0.1
     return known_facts({**digest, **config["run"]})
+
+
+def begun_by_version_0_1(facts: Mapping[str, Any]) -> bool:
+    """Whether a run's configuration was written by version 0.1, which noted only options that were changed.
+
+    Such a run can be read when it is finished. It cannot be continued: the methods are at another version.
+    """
+    return "resolved_options" not in facts
 
 
 def parse_config(text: str) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def key_differences(there: Facts, asked: Facts) -> list[str]:
     # An option that was given differs twice: as a changed one, and among all of them.
     twice = {name.replace("method_options.", "resolved_options.", 1) for name in different} - {*common}
     return [
-        f"{name}: {_shown(old, name)} there, {_shown(new, name)} asked for"
+        f"{name} is {_shown(old, name)}, not {_shown(new, name)}"
         for name in different
         if not (name.startswith("resolved_options.") and name in twice)
     ]
@@ -151,6 +151,6 @@ def _listed(value: Any) -> Any:
 
 def _shown(facts: Facts, name: str) -> str:
     if name not in facts:
-        return "nothing"
+        return "unset"
     value = facts[name]
     return repr(f"{value[:12]}..." if isinstance(value, str) and len(value) == 64 else value)  # a digest is long

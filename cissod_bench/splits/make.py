@@ -45,6 +45,7 @@ def make_splits(
     images: Path | None = None,
     read: Read = read_coco,
     given: Callable[[Columns], Selection] | None = None,
+    expected: Manifest | None = None,
     force: bool = False,
     plot: bool = False,
 ) -> list[Made]:
@@ -58,6 +59,7 @@ def make_splits(
         images: folder of the training images; if given, every image must be there.
         read: reads an annotation file.
         given: returns labelled images that were selected elsewhere, given the annotations; default: select them.
+        expected: the split that these images are expected to make, which takes the place of one of given images.
         force: replace other splits that lie in these folders.
         plot: also plot the distribution of the classes.
 
@@ -74,7 +76,7 @@ def make_splits(
             check_images(images, parts, str(annotations))
         before = existing_digest(folder)
         with staged_split(folder, replace=force) as staging:
-            sealed = write_plan(staging, plan, files, plot=plot)
+            sealed = write_plan(staging, plan, files, expected=expected, plot=plot)
         made.append(Made(folder, sealed, plan.statistics, unchanged=before == sealed.digest and not force))
     return made
 
@@ -84,6 +86,8 @@ def make_embedded_split(
     folder: Path,
     variant: Variant,
     *,
+    given: Callable[[Columns], Selection] | None = None,
+    expected: Manifest | None = None,
     progress: Callable[[int, int], None] | None = None,
     force: bool = False,
     plot: bool = False,
@@ -94,6 +98,7 @@ def make_embedded_split(
         task: `shapes` or `shapes-lt`.
         folder: folder to make.
         variant: which split; the data is the same for every seed.
+        given, expected: see `make_splits`.
         progress: called with the number of images made so far and the total.
         force: replace another split.
         plot: also plot the distribution of the classes.
@@ -103,13 +108,13 @@ def make_embedded_split(
     """
     from cissod_bench.synthetic.shapes import generate
 
-    if not force and (same := _same_embedded(task, folder, variant)):
+    if not force and given is None and (same := _same_embedded(task, folder, variant)):
         return Made(folder, same, statistics_of(folder), unchanged=True)
     with staged_split(folder, replace=force) as staging:
         generate(task.name, staging / manifest.DATA, 0, progress=progress)
         sources, files = read_sources(task, staging / manifest.DATA / "train.json", None, read_coco)
-        plan = plan_split(task, sources, variant)
-        sealed = write_plan(staging, plan, files, plot=plot)
+        plan = plan_split(task, sources, variant, given(sources.train) if given else None)
+        sealed = write_plan(staging, plan, files, expected=expected, plot=plot)
     return Made(folder, sealed, plan.statistics, unchanged=False)
 
 
@@ -124,8 +129,14 @@ def _same_embedded(task: Task, folder: Path, variant: Variant) -> Manifest | Non
     return found
 
 
-def write_plan(folder: Path, plan: Plan, files: Sequence[SourceFile], *, plot: bool = False) -> Manifest:
-    """Write all files of a split into an empty folder, the manifest last."""
+def write_plan(
+    folder: Path, plan: Plan, files: Sequence[SourceFile], *, expected: Manifest | None = None, plot: bool = False
+) -> Manifest:
+    """Write all files of a split into an empty folder, the manifest last.
+
+    Raises:
+        UserError: it is not the expected split.
+    """
     categories = plan.labeled[0].columns.categories
     with no_garbage_collection():
         write_labeled(folder / manifest.LABELED, plan.labeled, categories)
@@ -144,4 +155,5 @@ def write_plan(folder: Path, plan: Plan, files: Sequence[SourceFile], *, plot: b
             write_figure(figure, folder / name)
     read = [{"name": file.name, "size": file.size, "sha256": file.sha256} for file in files]
     write_json(folder / manifest.SOURCE, read)
-    return manifest.seal_split(folder, plan.record)
+    sealed = manifest.seal_split(folder, plan.record)
+    return sealed if expected is None else manifest.restore_manifest(folder, sealed, expected)

@@ -23,7 +23,7 @@ from cissod_bench.ssod.hooks.scalars import ScalarsHook
 from cissod_bench.ssod.loop import TrainLoop
 from cissod_bench.ssod.metric import GroupAP
 from cissod_bench.ssod.model.teacher_student import TeacherStudent
-from cissod_bench.ssod.precision import FrameOptimWrapper
+from cissod_bench.ssod.precision import MixedPrecisionOptimWrapper
 from cissod_bench.ssod.randomness import IterationSeedHook
 from cissod_bench.training import data_config as data
 from cissod_bench.training.config_diff import is_path
@@ -67,10 +67,10 @@ def export_config(job: Job, file: Path) -> None:
     """Write a run's configuration and, next to it, the list of its validation images, for mmdet's own Runner.
 
     Raises:
-        UserError: the name is none that mmengine reads, or one of the files exists with another content.
+        UserError: mmengine does not read files of this name, or one of the files exists with other content.
     """
     if file.suffix != ".py":
-        raise UserError(f"--export-config {file}: mmengine reads such a file by the name NAME.py alone. Give one.")
+        raise UserError(f"--export-config {file}: mmengine only reads configurations called NAME.py. Give such a name.")
     config = build_config(job)
     images = file.with_suffix(".validation_images.json")
     for loader in (config.val_dataloader, config.test_dataloader):
@@ -80,7 +80,7 @@ def export_config(job: Job, file: Path) -> None:
     text = PlainConfig(from_anywhere(config.to_dict())).pretty_text
     for path, content in ((images, validation_list(job)), (file, text.encode())):
         if path.exists() and not (path.is_file() and path.read_bytes() == content):
-            raise UserError(f"{path}: exists with another content. Give another name, or remove it.")
+            raise UserError(f"{path}: exists with other content. Give another name, or remove it.")
     write_bytes(images, validation_list(job))
     write_text(file, text)
 
@@ -278,7 +278,7 @@ def schedule(job: Job) -> dict[str, Any]:
     length, evaluations = job.iterations, job.spec.evaluations or job.schedule.evaluations
     fused = {"fused": True} if job.device == "cuda" else {}
     wrapper = component(
-        FrameOptimWrapper, optimizer={**job.optimizer, **fused}, precision=job.precision, device=job.device
+        MixedPrecisionOptimWrapper, optimizer={**job.optimizer, **fused}, precision=job.precision, device=job.device
     )
     if job.detector.clip is not None:
         wrapper["clip_grad"] = {"max_norm": job.detector.clip, "norm_type": 2}

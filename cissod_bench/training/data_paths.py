@@ -50,22 +50,22 @@ def read_split(folder: Path, task: Task) -> Split:
         )
     if len(split.unlabeled_ids) == 0:
         raise UserError(f"{folder}: the split has no unlabelled image. Label a smaller fraction.")
-    check_draw(split, task)
+    check_selection(split, task)
     return split
 
 
-def check_draw(split: Split, task: Task) -> None:
+def check_selection(split: Split, task: Task) -> None:
     """Check the options of a split against the task, whose file may have been edited since.
 
     Raises:
-        UserError: an option of the draw, or the minority classes, differ.
+        UserError: an option of the selection, or the minority classes, differ.
     """
     wanted = asdict(task.selection)
     for name in () if split.options.get("imported") else wanted:
         if name in split.options and split.options[name] != wanted[name]:
             raise UserError(
-                f"{split.folder}: drawn with {name} = {split.options[name]}, task {task.name!r} says {wanted[name]}. "
-                "Make the split again, or raise the task's version."
+                f"{split.folder}: selected with {name} = {split.options[name]}, but task {task.name!r} has "
+                f"{wanted[name]}. Make the split again, or raise the task's version."
             )
     minority = [clean_name(name) for name in split.groups.get("min", ())]
     for name in map(clean_name, task.minority):

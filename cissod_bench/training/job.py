@@ -1,13 +1,14 @@
 """A run before it runs: everything it needs looked up, read and checked."""
 
 import os
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
+from cissod_bench.coco.reader import read_columns
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation.pseudo_labels import read_hidden_labels
 from cissod_bench.methods.base import Context, Method, MethodConfig
@@ -210,7 +211,7 @@ def check_scale(detector: Detector, split: Split, processes: int) -> None:
     labeled, available = detector.per_gpu[0] * processes, split.counts["labeled_images"]
     if labeled > available:
         raise UserError(
-            f"A step takes {labeled} labelled images, and {split.folder} has {available}. "
+            f"A step takes {labeled} labelled images, but {split.folder} has {available}. "
             "Label more: raise fraction, count or floor of the task, and make the split again"
             + ("; or use fewer processes." if processes > 1 else ".")
         )
@@ -218,20 +219,11 @@ def check_scale(detector: Detector, split: Split, processes: int) -> None:
 
 def labeled_boxes(split: Split) -> tuple[int, ...]:
     """Number of boxes of each class in D_l, in label order."""
-    content = msgspec.json.decode(split.labeled_file.read_bytes(), type=_Boxes)
-    counts = Counter(box.category_id for box in content.annotations)
-    return tuple(counts[entry["id"]] for entry in split.classes)
+    labels = read_columns(split.labeled_file).box_label
+    return tuple(np.bincount(labels, minlength=len(split.classes)).tolist())
 
 
 def minority_labels(split: Split) -> tuple[int, ...]:
     """Labels of the classes outside group maj, or outside f where groups go by frequency."""
     majority = {*split.groups.get("maj", ()), *split.groups.get("f", ())}
     return tuple(label for label, name in enumerate(split.class_names) if name not in majority)
-
-
-class _Box(msgspec.Struct):
-    category_id: int
-
-
-class _Boxes(msgspec.Struct):
-    annotations: list[_Box]

@@ -17,7 +17,7 @@ from cissod_bench.evaluation.inputs import read_ground_truth
 from cissod_bench.io import sha256_bytes, write_bytes, write_text
 from cissod_bench.results.data_sizes import data_sizes
 from cissod_bench.results.record import Result, describe_environment, git_state, make_result, write_result
-from cissod_bench.results.run_folder import BUSY, RunFolder
+from cissod_bench.results.run_folder import BUSY, NOT_RESUMABLE, RunFolder, begun_by_version_0_1
 from cissod_bench.ssod.data.damaged import DamagedImage, WrongSize
 from cissod_bench.ssod.hooks.checkpoints import newest_readable, read_config
 from cissod_bench.ssod.hooks.iteration import model_of, wrap_again
@@ -112,7 +112,7 @@ def run_job(job: Job, *, progress: bool = True) -> Result:
 
 
 def start_folder(job: Job, config: str) -> str | None:
-    """Get the run folder ready for training; the checkpoint to go on from, see `prepare_folder`."""
+    """Get the run folder ready for training; the checkpoint to resume from, see `prepare_folder`."""
     if job.folder.in_use:
         raise UserError(BUSY.format(job.out))
     source = method_source(job)
@@ -181,8 +181,8 @@ def readable_errors(out: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(
-                f"{error.filename or out}: {error.strerror}. Make room on the disk, and the same command goes on from "
-                "the last checkpoint."
+                f"{error.filename or out}: {error.strerror}. Free some disk space, then run the same command again to "
+                "resume from the last checkpoint."
             ) from error
         raise
 
@@ -198,7 +198,8 @@ def prepare_folder(folder: RunFolder, config: str) -> str | None:
         The checkpoint to resume from, None to start from the beginning.
 
     Raises:
-        UserError: the folder holds something else, a run with another configuration, or another run's checkpoint.
+        UserError: the folder holds something else, a run with another configuration, an unfinished one of version 0.1,
+            or another run's checkpoint.
     """
     checkpoint = None
     if folder.path.exists() and any(folder.path.iterdir()):
@@ -206,11 +207,13 @@ def prepare_folder(folder: RunFolder, config: str) -> str | None:
         if checkpoint is not None or not folder.config.is_file():
             check_same(folder, config)
         if checkpoint is not None:
+            if begun_by_version_0_1(folder.configured()):
+                raise UserError(f"{folder.path} {NOT_RESUMABLE}. Give another --out.")
             found = differences(read_config(checkpoint), config)
             if found:
-                raise UserError(f"{checkpoint}: a checkpoint of another run: {show(found)}. Remove it.")
+                raise UserError(f"{checkpoint} belongs to another run: {show(found)}. Remove it.")
         for path in damaged:
-            warnings.warn(f"{path} is damaged; going on from {checkpoint}.", stacklevel=2)
+            warnings.warn(f"{path} is damaged; resuming from {checkpoint}.", stacklevel=2)
     write_text(folder.config, config)
     return None if checkpoint is None else str(checkpoint)
 

@@ -156,7 +156,7 @@ class SemiSampler(Sampler[Any]):
         self._place()
 
     def state(self, done: int) -> dict[str, list[Any]]:
-        """What a run that goes on after `done` iterations has to `restore`."""
+        """What a run that resumes after `done` iterations has to `restore`."""
         segments = [self._since(source, done) for source in range(len(self._segments))]
         return {"segments": segments, "wide_parts": list(self._wide_parts)}
 

@@ -1,4 +1,4 @@
-"""The frame: Soft Teacher for two-stage detectors, with seams for everything in which the methods differ.
+"""The framework: Soft Teacher for two-stage detectors, with seams for everything in which the methods differ.
 
 The arithmetic is that of mmdet's `SoftTeacher` (Xu et al., ICCV 2021; design facts in mmdet 3.x), and a test holds the
 two equal. What differs is what a method needs and a GPU likes:
@@ -114,9 +114,10 @@ class TeacherStudent(SemiBaseDetector):
         return loss
 
     def init_weights(self) -> None:
-        """Initialise, then lay out weights with channels last: convolutions and features take the weights' format.
+        """Initialise, then lay out weights with channels last, for mmengine's own Runner on an exported configuration.
 
-        Not before: random numbers fill a tensor in the order of its memory.
+        The project's runner lays them out as its device likes them (`layout.py`). Not before: random numbers fill a
+        tensor in the order of its memory.
         """
         super().init_weights()
         self.to(memory_format=torch.channels_last)
