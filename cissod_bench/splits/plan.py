@@ -104,7 +104,7 @@ def plan_split(task: Task, sources: Sources, variant: Variant, given: Selection 
             protocol=task.version,
             seed=variant.seed,
             options=_options(task, variant, given),
-            source=_source(sources),
+            source=source_facts(sources),
             classes=[{"id": category.id, "name": category.name} for category in train.categories],
             groups=groups,
             counts={
@@ -260,7 +260,8 @@ def _options(task: Task, variant: Variant, given: Selection | None) -> dict[str,
     return {**rule, **{name: value for name, value in optional.items() if value}}
 
 
-def _source(sources: Sources) -> dict[str, Any]:
+def source_facts(sources: Sources) -> dict[str, Any]:
+    """`Split.source`: what the annotations of a split are known by."""
     source: dict[str, Any] = {
         "content": sources.train.digest,
         "images": sources.train.num_images,
