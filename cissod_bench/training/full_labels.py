@@ -42,7 +42,7 @@ def write_full_labels(path: Path, task: Task, split: Split, files: tuple[Path, P
         UserError: the annotations are not those that the split was made from.
     """
     sources, _ = read_sources(task, *files, read_coco, images=images)
-    if source_facts(sources) != split.source:
+    if any(split.source.get(name) != value for name, value in source_facts(sources).items()):
         raise UserError(
             f"{files[0]}: not the annotations that {split.folder} was made from. Give those as --hidden, or make the "
             "split again."
