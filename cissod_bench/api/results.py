@@ -25,6 +25,7 @@ def evaluate(
     data_root: AnyPath = "data",
     evaluator: str = "hotcoco",
     max_detections: int | None = None,
+    fixed_ap: bool = False,
 ) -> "Evaluation":
     """Score any detector's results on a task: AP over all classes and per class group. Needs no torch.
 
@@ -36,6 +37,7 @@ def evaluate(
         data_root: folder that the task's paths are relative to.
         evaluator: "hotcoco", "pycocotools" (COCO tasks) or "lvis" (LVIS tasks).
         max_detections: detections that count per image. Default: the task's.
+        fixed_ap: LVIS's AP Fixed: 10,000 detections of each class count over all images, and all of them in an image.
 
     Raises:
         UserError: a detection with an unknown image or class or a value that is not finite, or no ground truth.
@@ -56,6 +58,7 @@ def evaluate(
         data_root=Path(data_root),
         evaluator=evaluator,
         max_detections=max_detections,
+        fixed_ap=fixed_ap,
     ).evaluation
 
 
