@@ -8,7 +8,7 @@ sentence that the command line shows. A path is a text or a `Path`; for a run fo
 from cissod_bench.api.exchange import export_split, import_split
 from cissod_bench.api.results import compare, error_types, load_results, report
 from cissod_bench.api.runs import PreparedRun, export, load_detector, prepare, run, submit, sweep
-from cissod_bench.api.scoring import evaluate, score, state_training
+from cissod_bench.api.scoring import evaluate, plot_calibration, score, state_training
 from cissod_bench.api.splits import compare_splits, describe_split, load_split, make_splits, plot_splits, verify_split
 from cissod_bench.launch.nodes import Nodes
 from cissod_bench.training.spec import RunSpec
@@ -29,6 +29,7 @@ __all__ = [
     "load_results",
     "load_split",
     "make_splits",
+    "plot_calibration",
     "plot_splits",
     "prepare",
     "report",

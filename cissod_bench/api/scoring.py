@@ -21,6 +21,7 @@ def evaluate(
     data_root: AnyPath = "data",
     evaluator: str = "hotcoco",
     max_detections: int | None = None,
+    fixed_ap: bool = False,
 ) -> "Evaluation":
     """Score any detector's results on a task: AP over all classes and per class group.
 
@@ -32,6 +33,7 @@ def evaluate(
         data_root: folder that the task's paths are relative to.
         evaluator: "hotcoco", "pycocotools" (COCO tasks) or "lvis" (LVIS tasks).
         max_detections: detections that count per image. Default: the task's.
+        fixed_ap: LVIS's AP Fixed: 10,000 detections of each class count over all images, and all of them in an image.
 
     Raises:
         UserError: a detection with an unknown image or class or a value that is not finite, or no ground truth.
@@ -50,6 +52,7 @@ def evaluate(
         data_root=data_root,
         evaluator=evaluator,
         max_detections=max_detections,
+        fixed_ap=fixed_ap,
     ).evaluation
 
 
@@ -64,11 +67,12 @@ def score(
     max_detections: int | None = None,
     out: AnyPath | None = None,
     training: "Training | None" = None,
+    fixed_ap: bool = False,
 ) -> "Scored":
     """Score as `evaluate` does, and record the scores for `report`.
 
     Args:
-        predictions, task, split, annotations, data_root, evaluator, max_detections: see `evaluate`.
+        predictions, task, split, annotations, data_root, evaluator, max_detections, fixed_ap: see `evaluate`.
         out: run folder to create; needs `split` and `training`. None to write nothing.
         training: what is known of the training, see `state_training`.
 
@@ -101,10 +105,24 @@ def score(
         data_root=Path(data_root),
         evaluator=evaluator,
         max_detections=max_detections,
+        fixed_ap=fixed_ap,
     )
     if out is not None and training is not None:
         external.record_scores(scored, Path(out), training)
     return scored
+
+
+def plot_calibration(scored: "Scored", file: AnyPath) -> None:
+    """Plot how reliable scores are, by class group.
+
+    Args:
+        scored: what `score` returned.
+        file: .png or .svg.
+    """
+    from cissod_bench.leaderboard.plots import calibration
+    from cissod_bench.splits.plot import write_figure
+
+    write_figure(calibration(scored.reliability(), f"{scored.task.name}: calibration of scores"), Path(file))
 
 
 def state_training(

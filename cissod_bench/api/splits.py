@@ -71,16 +71,18 @@ def make_splits(
             ]
     if images is None and annotations is None and chosen.dataset == "custom" and chosen.files is not None:
         images = chosen.files.train_images
-    return make.make_splits(
-        chosen,
-        sources.annotation_file(chosen, optional(annotations), root),
-        folders,
-        majority_annotations=sources.majority_file(chosen, optional(majority_annotations), root),
-        images=optional(images),
-        read=reader(chosen.dataset, cache, progress=progress),
-        force=force,
-        plot=plot,
-    )
+    with image_bar(progress, "Reading sizes") as update:
+        return make.make_splits(
+            chosen,
+            sources.annotation_file(chosen, optional(annotations), root),
+            folders,
+            majority_annotations=sources.majority_file(chosen, optional(majority_annotations), root),
+            images=optional(images),
+            read=reader(chosen.dataset, cache, progress=progress),
+            force=force,
+            plot=plot,
+            progress=update,
+        )
 
 
 def _variants(seeds: Sequence[int], folds: int) -> "list[tuple[str, Variant]]":
@@ -123,11 +125,11 @@ def reader(dataset: str, cache: AnyPath | bool = True, *, progress: bool = False
 
 
 @contextlib.contextmanager
-def image_bar(progress: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """What shows how many images are made, where `progress` is wanted."""
+def image_bar(progress: bool, title: str = "Making images") -> Iterator[Callable[[int, int], None] | None]:
+    """What shows how many images are done, where `progress` is wanted."""
     from cissod_bench.coco.reading_progress import counting_bar
 
-    with counting_bar("Making images") if progress else contextlib.nullcontext() as update:
+    with counting_bar(title) if progress else contextlib.nullcontext() as update:
         yield update
 
 

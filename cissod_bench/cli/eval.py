@@ -10,6 +10,9 @@ from cissod_bench.cli.options import DataRoot, Json
 from cissod_bench.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cissod_bench.evaluation.calibration import Reliability
     from cissod_bench.results.external import Scored
 
 
@@ -30,6 +33,19 @@ def evaluate_predictions(
     evaluator: Annotated[str, typer.Option(help="hotcoco, pycocotools (COCO tasks) or lvis (LVIS tasks).")] = "hotcoco",
     max_detections: Annotated[
         int | None, typer.Option(min=1, help="Detections per image to score. Default: the task's.")
+    ] = None,
+    fixed_ap: Annotated[
+        bool,
+        typer.Option(
+            "--fixed-ap",
+            help="LVIS's AP Fixed: 10,000 detections of each class count over all images, and all of them in an image.",
+        ),
+    ] = False,
+    calibration: Annotated[
+        bool, typer.Option("--calibration", help="How reliable the scores are, by class group.")
+    ] = False,
+    calibration_plot: Annotated[
+        Path | None, typer.Option(help="Plot it into this file (.png or .svg).", show_default=False)
     ] = None,
     out: Annotated[
         Path | None,
@@ -88,6 +104,10 @@ def evaluate_predictions(
     from cissod_bench import api
 
     training = None
+    if calibration_plot is not None and calibration_plot.suffix not in (".png", ".svg"):
+        raise UserError(f"--calibration-plot {calibration_plot}: give a name that ends in .png or .svg.")
+    if out is not None and fixed_ap:
+        raise UserError("A record for the leaderboard has the task's own rules: leave out --out or --fixed-ap.")
     if out is not None:
         if split is None or method is None or iterations is None or detector is None:
             raise UserError(
@@ -118,20 +138,27 @@ def evaluate_predictions(
         max_detections=max_detections,
         out=out,
         training=training,
+        fixed_ap=fixed_ap,
     )
-    _show(scored, as_json)
+    reliable = scored.reliability() if calibration or calibration_plot is not None else {}
+    if calibration_plot is not None:
+        api.plot_calibration(scored, calibration_plot)
+    _show(scored, reliable, as_json)
     if out is not None and not as_json:
         typer.echo(f"Written: {out}")
 
 
-def _show(scored: "Scored", as_json: bool) -> None:
+def _show(scored: "Scored", reliable: "Mapping[str, Reliability]", as_json: bool) -> None:
     evaluation, task = scored.evaluation, scored.task.name
     metrics = evaluation.metrics()
     if as_json:
         sizes = {group: len(names) for group, names in evaluation.groups.items()}
         content = {"task": task, "metrics": metrics, "classes": sizes, "evaluator": evaluation.evaluator}
         without = {"without_ground_truth": evaluation.without_ground_truth}
-        print_json(content | without | {"max_detections": evaluation.max_detections})
+        cap = {"max_detections": None if scored.fixed_ap else evaluation.max_detections}
+        fixed = {"max_detections_per_class": scored.per_class} if scored.fixed_ap else {}
+        found = {"calibration": {group: _plain(each) for group, each in reliable.items()}} if reliable else {}
+        print_json(content | without | cap | fixed | found)
         return
     from cissod_bench.leaderboard.table import Cell, Column, Table
 
@@ -152,5 +179,56 @@ def _show(scored: "Scored", as_json: bool) -> None:
         notes.append(scored.remark)
     if evaluation.outside_task:
         notes.append(f"Left out, since the split has no such class: {', '.join(evaluation.outside_task)}.")
-    caption = f"In percent; {rules} rules, {evaluation.max_detections} detections per image, {evaluation.evaluator}."
+    limit = f"{evaluation.max_detections} detections per image"
+    if scored.fixed_ap:
+        limit = f"AP Fixed: {scored.per_class:,} detections per class over all images"
+        if evaluation.max_detections <= scored.task.max_detections:
+            notes.append(
+                f"No image has more than {evaluation.max_detections} detections here; AP Fixed is meant for lists that "
+                "are not cut for each image."
+            )
+    caption = f"In percent; {rules} rules, {limit}, {evaluation.evaluator}."
     print_table(Table("eval", task, caption, columns, tuple(rows), ranked=0, notes=tuple(notes)))
+    if reliable:
+        _show_reliability(reliable)
+
+
+def _show_reliability(reliable: "Mapping[str, Reliability]") -> None:
+    """Print for each group its calibration error, and mean score and precision of the detections in every bin."""
+    from cissod_bench.leaderboard.table import Cell, Column, Table
+
+    columns = [Column("score", "Score")]
+    for group in reliable:
+        columns += [
+            Column(f"{group}_count", "boxes", group, "count"),
+            Column(f"{group}_mean", "score", group, "reference"),
+        ]
+        columns += [Column(f"{group}_precision", "right", group, "reference")]
+    rows = []
+    bins = len(next(iter(reliable.values())).count)
+    for place in range(bins):
+        cells = [Cell(f"{place / bins:.1f}–{(place + 1) / bins:.1f}")]
+        for each in reliable.values():
+            known = bool(each.count[place])
+            cells.append(Cell(int(each.count[place])))
+            cells += [Cell(float(values[place]) if known else None) for values in (each.score, each.precision)]
+        rows.append(tuple(cells))
+    errors = ", ".join(
+        f"{group} {'-' if each.error is None else format(100 * each.error, '.1f')}" for group, each in reliable.items()
+    )
+    caption = "Mean score of the detections and the part of them that is right (IoU 0.5), in percent, by score."
+    notes = (f"Expected calibration error in percent: {errors}.",)
+    print_table(
+        Table("calibration", "Calibration of scores", caption, tuple(columns), tuple(rows), ranked=0, notes=notes)
+    )
+
+
+def _plain(found: "Reliability") -> dict[str, object]:
+    """A group's calibration as JSON has it; bins without detections have null."""
+    known = found.count > 0
+    return {
+        "expected_calibration_error": found.error,
+        "count": found.count.tolist(),
+        "score": [value if there else None for value, there in zip(found.score.tolist(), known, strict=True)],
+        "precision": [value if there else None for value, there in zip(found.precision.tolist(), known, strict=True)],
+    }

@@ -70,7 +70,8 @@ def run(
         Path | None,
         typer.Option(
             rich_help_panel=DATA,
-            help="All training annotations, to log precision and recall of pseudo labels; training never sees them.",
+            help="All training annotations, to log precision and recall of pseudo labels. Only full-labels trains on "
+            "them.",
             show_default=False,
         ),
     ] = None,

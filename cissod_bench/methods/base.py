@@ -74,6 +74,8 @@ class MethodConfig:
         labeled_repeat: oversampling threshold t of repeat factor sampling on D_l, None for uniform sampling.
         unlabeled: whether the run trains on D_u too. Otherwise no image of D_u is loaded, and a step has labelled
             images alone, as many as with D_u.
+        all_labels: whether the labelled images are all training images with all their labels, instead of D_l. Only a
+            reference may have them: it is not semi-supervised.
         hooks: configurations of mmengine hooks that run around the iterations.
     """
 
@@ -84,6 +86,7 @@ class MethodConfig:
     refinement: Mapping[str, Any] | None = None
     labeled_repeat: float | None = None
     unlabeled: bool = True
+    all_labels: bool = False
     hooks: Sequence[Mapping[str, Any]] = ()
 
 
@@ -93,7 +96,8 @@ class Method:
 
     Attributes:
         name: what the command line calls it.
-        family: where it comes from: supervised (no unlabelled image), SSOD, LTOD (long-tailed detection), FSOD
+        family: where it comes from: supervised (no unlabelled image), reference (all
+            labels), SSOD, LTOD (long-tailed detection), FSOD
             (few-shot), CI-SSL (classification), CI-SSOD (the task itself).
         title: one line for lists and tables.
         citation: the paper.

@@ -28,6 +28,14 @@ METHODS: dict[str, Method] = {
             module="cissod_bench.baselines.supervised",
         ),
         Method(
+            name="full-labels",
+            family="reference",
+            title="Supervised training on all training labels: not semi-supervised, never ranked",
+            citation="Ren et al., Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks, "
+            "NeurIPS 2015",
+            module="cissod_bench.baselines.full_labels",
+        ),
+        Method(
             name="soft-teacher",
             family="SSOD",
             title="Soft Teacher, the framework itself",

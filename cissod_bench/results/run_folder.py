@@ -12,6 +12,7 @@
     method.py               the source of a user's own method
     detector.py             the file of a user's own detector
     observables.jsonl       weights, thresholds and quality of pseudo labels over time (`diagnostics.py`)
+    full_labels.json        all training labels, for the reference `full-labels` alone
     validation_images.json  image list that the validation data set reads; annotations are for the evaluator alone
     in_use.lock             locked by the main process as long as the run is under way
     result.json             the record that `report` reads; written last, so a folder with it is a finished run
@@ -82,6 +83,11 @@ class RunFolder:
     def detector(self) -> Path:
         """Copy of the file of a user's own detector."""
         return self.path / "detector.py"
+
+    @property
+    def full_labels(self) -> Path:
+        """All training labels, which only the reference `full-labels` trains on."""
+        return self.path / "full_labels.json"
 
     @property
     def validation_images(self) -> Path:

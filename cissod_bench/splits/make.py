@@ -1,7 +1,7 @@
 """From a task and its annotations to split folders: read the sources, plan, write."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from cissod_bench.splits.images import check_images
 from cissod_bench.splits.plan import Plan, Variant, plan_split
 from cissod_bench.splits.select import Selection
 from cissod_bench.splits.sources import read_sources
+from cissod_bench.splits.unlabeled_folder import Progress, read_unlabeled
 from cissod_bench.splits.write import write_labeled, write_unlabeled
 from cissod_bench.tasks.records import Task
 
@@ -48,6 +49,7 @@ def make_splits(
     expected: Manifest | None = None,
     force: bool = False,
     plot: bool = False,
+    progress: Progress | None = None,
 ) -> list[Made]:
     """Make splits of a task from annotation files that are read once, and write their folders.
 
@@ -62,12 +64,14 @@ def make_splits(
         expected: the split that these images are expected to make, which takes the place of one of given images.
         force: replace other splits that lie in these folders.
         plot: also plot the distribution of the classes.
+        progress: called with the number of images read so far from folders without annotations, and the total.
 
     Raises:
         UserError: the annotations cannot be used, lack a class of the task, images are missing, or a folder holds
             something else.
     """
     sources, files = read_sources(task, annotations, majority_annotations, read, images=images)
+    sources = replace(sources, folder=read_unlabeled(task, sources.train, progress))
     made = []
     for folder, variant in folders:
         plan = plan_split(task, sources, variant, given(sources.train) if given else None)
@@ -140,7 +144,7 @@ def write_plan(
     categories = plan.labeled[0].columns.categories
     with no_garbage_collection():
         write_labeled(folder / manifest.LABELED, plan.labeled, categories)
-        write_unlabeled(folder / manifest.UNLABELED, [plan.unlabeled], categories)
+        write_unlabeled(folder / manifest.UNLABELED, plan.all_unlabeled, categories)
         if plan.validation is not None:
             write_labeled(folder / manifest.VALIDATION, [plan.validation], categories)
         for role, name in manifest.ID_FILES.items():

@@ -72,6 +72,10 @@ def export_config(job: Job, file: Path) -> None:
     if file.suffix != ".py":
         raise UserError(f"--export-config {file}: mmengine only reads configurations called NAME.py. Give such a name.")
     config = build_config(job)
+    if job.method_config.all_labels:
+        labels = file.with_suffix(".full_labels.json")
+        job.write_full_labels(labels)
+        config.train_dataloader.dataset.datasets[0].ann_file = str(labels)
     images = file.with_suffix(".validation_images.json")
     for loader in (config.val_dataloader, config.test_dataloader):
         loader.dataset.ann_file = str(images)
@@ -113,7 +117,7 @@ def resolved(job: Job) -> dict[str, Any]:
         )
     loaders = data.loaders(
         data.dataset(
-            job.split.labeled_file,
+            job.labeled_file,
             job.places.train_images,
             job.split.class_names,
             data.labeled_pipeline(job.detector, alone=unlabeled is None),

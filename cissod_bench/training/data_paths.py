@@ -25,7 +25,8 @@ class DataPaths:
         train_images: folder of the training images.
         val_annotations: annotations of the validation images.
         val_images: their folder.
-        hidden_annotations: all training annotations, for the diagnosis of pseudo labels only; None to go without.
+        hidden_annotations: all training annotations, for the diagnosis of pseudo labels and `full-labels` only; None
+            where they are not given.
     """
 
     train_images: Path

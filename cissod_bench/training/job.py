@@ -21,6 +21,7 @@ from cissod_bench.tasks.registry import Task, get_task
 from cissod_bench.training.backbone import backbone_prefix
 from cissod_bench.training.data_config import resize_scales
 from cissod_bench.training.data_paths import DataPaths, check_classes, check_images, find_data, read_split
+from cissod_bench.training.full_labels import find_labels, write_full_labels
 from cissod_bench.training.loggers import choose_loggers
 from cissod_bench.training.process.device import default_threads, pick_device
 from cissod_bench.training.process.distributed import place_in_group
@@ -77,6 +78,20 @@ class Job:
     def folder(self) -> RunFolder:
         """The run folder."""
         return RunFolder(self.out)
+
+    @property
+    def labeled_file(self) -> Path:
+        """The images that are trained on with their labels: D_l, or all of them."""
+        return self.folder.full_labels if self.method_config.all_labels else self.split.labeled_file
+
+    def write_full_labels(self, file: Path) -> None:
+        """Write all training labels as COCO JSON.
+
+        Raises:
+            UserError: the training annotations are not there, or not those of the split.
+        """
+        labels = find_labels(self.task, self.places.hidden_annotations, self.spec.data_root)
+        write_full_labels(file, self.task, self.split, labels, self.places.train_images)
 
     @property
     def seed(self) -> int:
@@ -177,8 +192,11 @@ def resolve_job(spec: RunSpec, *, look_for_images: bool = True, device: str | No
     )
     options = chosen.method.options(chosen.options)
     config = chosen.method.configure(context, options)
+    if config.all_labels:
+        find_labels(task, places.hidden_annotations, spec.data_root)
     if look_for_images:
-        check_images(split, places, images, resize_scales(detector), unlabeled=config.unlabeled)
+        trained = config.unlabeled or config.all_labels
+        check_images(split, places, images, resize_scales(detector), unlabeled=trained)
     return Job(
         spec=spec,
         key=key,

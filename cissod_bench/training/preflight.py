@@ -134,6 +134,8 @@ def _loader(name: str, job: Job, config: Config) -> None:
             images = Path(folder) / job.folder.validation_images.name  # the run folder does not exist yet
             write_bytes(images, validation_list(job))
             loader["dataset"]["ann_file"] = str(images)
+        elif job.method_config.all_labels:  # neither do they
+            loader["dataset"]["datasets"][0]["ann_file"] = str(job.split.labeled_file)
         Runner.build_dataloader(loader, seed=job.seed)
 
 

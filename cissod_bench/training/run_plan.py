@@ -74,6 +74,7 @@ def plan_lines(job: Job) -> list[str]:
         f"  detector   {facts['detector']}, backbone {facts['backbone'] or _from_scratch(job)}",
         f"  split      {facts['split']} (digest {facts['split_digest'][:12]}): {facts['labeled_images']:,} labelled "
         f"and {facts['unlabeled_images']:,} unlabelled images",
+        *(["  labels     of all these images: not semi-supervised"] if job.method_config.all_labels else []),
         f"  batch      {images} images a step: {batch['labeled']} labelled + {batch['unlabeled']} unlabelled, "
         + _machinery(job),
         f"  precision  {job.precision}" + (", backbone and neck compiled" if job.spec.compile else ""),

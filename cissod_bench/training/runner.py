@@ -121,6 +121,8 @@ def start_folder(job: Job, config: str) -> str | None:
         write_bytes(job.folder.method, source)
     if job.detector.file is not None:
         write_bytes(job.folder.detector, job.detector.file.source)
+    if job.method_config.all_labels and (checkpoint is None or not job.folder.full_labels.is_file()):
+        job.write_full_labels(job.folder.full_labels)
     write_bytes(job.folder.validation_images, validation_list(job))
     return checkpoint
 

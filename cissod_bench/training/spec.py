@@ -53,7 +53,8 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         backbone: file with backbone weights; by default the detector's own, or none, for training from scratch.
         seed: seed of the training.
         evaluator: "hotcoco" or "pycocotools".
-        hidden: all training annotations, for the quality of pseudo labels alone; training never sees them.
+        hidden: all training annotations, for the quality of pseudo labels alone; no method but `full-labels` trains on
+            them.
         device: "auto", "cuda" or "cpu".
         workers: loader processes for each training process; by default 4 on a GPU, 0 on a CPU.
         threads: CPU threads of PyTorch; by default OMP_NUM_THREADS, or all cores.

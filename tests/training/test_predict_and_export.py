@@ -218,7 +218,7 @@ def test_the_detector_of_every_method_is_exported(method: str, tiny: Path, tmp_p
     missing, surplus = plain.load_state_dict(teacher.state_dict(), strict=False)
     assert not missing
     assert all(".loss_cls." in name for name in surplus)
-    if method in ("supervised", "soft-teacher", "rfs"):
+    if method in ("supervised", "full-labels", "soft-teacher", "rfs"):
         assert own == [], "mmdet has all that these need at test time"
     image = torch.randn(1, 3, 128, 128)
     sides = torch.rand(50, 2) * 60
