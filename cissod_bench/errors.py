@@ -2,9 +2,24 @@
 
 import contextlib
 import difflib
+import re
 import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+_CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """A text that may come from a file, safe to print: control characters, which could move the cursor or change the
+    direction of writing, and halves of characters are shown as escapes. Tabs and line ends stay.
+    """
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+def one_line(text: str) -> str:
+    """The same with a space for each tab and line end."""
+    return printable(re.sub(r"\r\n|[\t\n\v\f\r\x85\u2028\u2029]", " ", text))
 
 
 class UserError(Exception):

@@ -3,12 +3,17 @@
 import codecs
 import contextlib
 import ctypes
+import errno
 import fcntl
+import glob
 import hashlib
 import json
 import os
 import shutil
+import stat
+import tempfile
 from collections.abc import Callable, Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +22,9 @@ import msgspec
 from cissod_bench.errors import UserError
 
 Decoded = TypeVar("Decoded")
+
+MARKER = ".cissod-bench-partial"
+"""File by which a temporary folder is known to be of this program."""
 
 
 @contextlib.contextmanager
@@ -53,19 +61,47 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 def _lock_file(path: Path) -> int:
-    """Open an empty file under a lock that lasts until it is closed; waits for other writers."""
+    """Open an empty file under a lock that lasts until it is closed; waits for other writers.
+
+    What is there is never emptied, since a link may lead to a file of somebody else: it is removed and made anew.
+    """
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = _opened_lock(path)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            # If the previous holder of the lock has renamed or removed the file, what we hold is not the file any more.
-            if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
-                os.ftruncate(handle, 0)
-                return handle
+            if _is_at(handle, path):  # the previous holder may have renamed or removed the file
+                status = os.fstat(handle)
+                if status.st_size == 0 and status.st_nlink == 1:
+                    return handle
+                path.unlink()
         except BaseException:
             os.close(handle)
             raise
         os.close(handle)
+
+
+def _opened_lock(path: Path) -> int:
+    """Open a file of ours, made if need be; anything else under its name is removed."""
+    while True:
+        handle = None
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENXIO):  # a symbolic link, or a pipe or socket
+                raise
+        if handle is not None and stat.S_ISREG(os.fstat(handle).st_mode):
+            return handle
+        if handle is not None:
+            os.close(handle)
+        path.unlink(missing_ok=True)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether an open file or folder is the one at `path`, and has not been renamed or removed."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except OSError:
+        return False
 
 
 def _named(error: OSError, target: Path) -> OSError:
@@ -90,8 +126,8 @@ def write_text(target: Path, content: str) -> None:
 def staged_folder(target: Path, *, replaces: Callable[[Path], bool] | None = None, sync: bool = True) -> Iterator[Path]:
     """Yield an empty folder next to `target` that takes its place when the block ends without an error.
 
-    So `target` is always either the old folder or the complete new one. Leftovers of a killed process are removed by
-    the next one.
+    So `target` is always either the old folder or the complete new one. The new folder grows in `.NAME.RANDOM.partial`,
+    which holds a marker; leftovers of a killed process are removed by the next one, if they have the marker.
 
     Args:
         target: a folder that does not exist, or an empty one.
@@ -103,46 +139,86 @@ def staged_folder(target: Path, *, replaces: Callable[[Path], bool] | None = Non
         UserError: another process is writing the same folder, or `target` cannot be replaced or written.
     """
     target = target.resolve()
-    staging = target.parent / f".{target.name}.partial"
-    previous = target.parent / f".{target.name}.previous"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if previous.is_dir() and not target.exists():
-            previous.rename(target)
-        staging.mkdir(exist_ok=True)
-        handle = os.open(staging, os.O_RDONLY)
-    except OSError as error:
-        raise UserError(f"{target} cannot be written: {error.strerror}.") from None
-    try:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{target} is being written by another process.") from None
-        if not _same_folder(handle, staging):
-            raise UserError(f"{target} is being written by another process.")
-        _remove_content(staging)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_sole_writer(target))
+            for leftover in _leftovers(target):
+                _clear(leftover, target)
+            room = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+            stack.callback(_clear, room, target)
+            (room / MARKER).touch()
+            staging = room / "new"
+            staging.mkdir()
+        except OSError as error:
+            raise UserError(f"{target} cannot be written: {error.strerror}.") from None
         try:
             yield staging
             if _may_replace(target, staging, replaces):
                 if sync:
                     _sync_files(staging)
-                if target.exists() and any(target.iterdir()):
-                    shutil.rmtree(previous, ignore_errors=True)
-                    if _exchange(staging, target):
-                        staging.rename(previous)
-                    else:  # if killed between the two, the next writer puts the old folder back
-                        target.rename(previous)
-                        staging.rename(target)
-                    shutil.rmtree(previous, ignore_errors=True)
-                else:
+                if not (target.exists() and any(target.iterdir())):
+                    staging.rename(target)
+                elif not _exchange(staging, target):
+                    target.rename(room / "old")  # if killed here, the next writer puts the old folder back
                     staging.rename(target)
         except OSError as error:
             raise UserError(f"{target} cannot be written: {error.strerror or error}.") from error
+
+
+@contextlib.contextmanager
+def _sole_writer(target: Path) -> Iterator[None]:
+    """Lock the place of a folder for the block.
+
+    Raises:
+        UserError: another process is writing the same folder.
+    """
+    path = target.parent / f".{target.name}.lock"
+    while True:
+        handle = _opened_lock(path)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"{target} is being written by another process.") from None
+            if _is_at(handle, path):
+                try:
+                    yield
+                finally:
+                    if not os.fstat(handle).st_size:  # a lock of ours is empty
+                        path.unlink(missing_ok=True)
+                return
         finally:
-            if _same_folder(handle, staging):
-                shutil.rmtree(staging, ignore_errors=True)
-    finally:
-        os.close(handle)
+            os.close(handle)
+
+
+def _leftovers(target: Path) -> list[Path]:
+    """Folders in which killed processes wrote `target`: real folders of this user with our marker, or empty."""
+    named = target.parent.glob(f".{glob.escape(target.name)}.*.partial")
+    return [room for room in named if _is_ours(room)]
+
+
+def _is_ours(room: Path) -> bool:
+    try:
+        found = room.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            return False
+        return not any(room.iterdir()) or stat.S_ISREG((room / MARKER).lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _clear(room: Path, target: Path) -> None:
+    """Remove a folder of ours with what is in it, and put back a `target` that was moved into it. No link is followed.
+
+    The marker goes last, so that what a killed process has not removed yet is still known to be ours.
+    """
+    old = room / "old"
+    if old.is_dir() and not old.is_symlink() and not os.path.lexists(target):
+        old.rename(target)
+    for entry in (old, room / "new"):
+        shutil.rmtree(entry, ignore_errors=True)
+    shutil.rmtree(room, ignore_errors=True)
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -164,27 +240,43 @@ def _may_replace(target: Path, staging: Path, replaces: Callable[[Path], bool] |
     return replaces(staging)
 
 
-def _same_folder(handle: int, path: Path) -> bool:
-    """Whether the locked folder is still the one at `path`, and has not been renamed by another process."""
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except OSError:
-        return False
-
-
-def _remove_content(folder: Path) -> None:
-    for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-
-
 def _sync_files(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file to read. Pipes, devices and sockets are refused, on which a program would wait, or read for ever.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(handle, "rb")
+    os.close(handle)
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "Not a regular file", str(path))
+
+
+def read_regular(path: Path, limit: int | None = None) -> bytes:
+    """The content of a regular file.
+
+    Args:
+        path: the file.
+        limit: largest number of bytes that are read.
+
+    Raises:
+        OSError: as of `open_regular`, or the file is larger than `limit`.
+    """
+    with open_regular(path) as file:
+        if limit is not None and os.fstat(file.fileno()).st_size > limit:
+            raise OSError(errno.EFBIG, f"Larger than {limit:,} bytes", str(path))
+        return file.read()
 
 
 def decode_json(content: bytes, kind: type[Decoded], *, name: str | Path, remedy: str = "") -> Decoded:
@@ -228,7 +320,7 @@ def sha256_bytes(content: bytes) -> str:
 
 def sha256_file(path: Path) -> str:
     """Hexadecimal SHA-256 of a file, read in blocks."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -247,8 +339,8 @@ def lock(path: Path) -> Iterator[None]:
 def in_use(path: Path) -> bool:
     """Whether another process holds the lock of a file."""
     try:
-        with path.open("r+") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with path.open("rb") as file:  # a shared lock needs no permission to write
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
     except BlockingIOError:

@@ -2,9 +2,11 @@
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from cissod_bench import io
 from cissod_bench.errors import UserError
 from cissod_bench.io import atomic_path, decode_json, staged_folder, write_bytes
+from tests.privileges import without_privileges
 
 WRITE = "import sys; from pathlib import Path; from cissod_bench.io import write_bytes; "
 
@@ -129,8 +132,7 @@ def test_a_folder_is_replaced_in_one_step_where_the_system_can(
             (staging / "b.txt").write_text(text)
     assert (tmp_path / "a" / "b.txt").read_text() == "new"
     assert names(tmp_path) == ["a"]
-    moved_away = (("a", ".a.previous") in renamed, (".a.partial", ".a.previous") in renamed)
-    assert moved_away == ((False, True) if at_once else (True, False))
+    assert (("a", "old") in renamed) == (not at_once)
 
 
 def test_an_error_while_a_folder_is_staged_keeps_the_old_one(tmp_path: Path) -> None:
@@ -146,6 +148,118 @@ def test_an_error_while_a_folder_is_staged_keeps_the_old_one(tmp_path: Path) -> 
         fail()
     assert (tmp_path / "a" / "b.txt").read_text() == "old"
     assert names(tmp_path) == ["a"]
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_it_moved_away_is_put_back(tmp_path: Path) -> None:
+    rooms = [tmp_path / f".a.{name}.partial" for name in ("empty", "half", "moved")]
+    for room in rooms:
+        room.mkdir()
+    for room in rooms[1:]:
+        (room / io.MARKER).touch()
+        (room / "new").mkdir()
+        (room / "new" / "b.txt").write_text("half")
+    (rooms[2] / "old").mkdir()
+    (rooms[2] / "old" / "b.txt").write_text("old")
+    with pytest.raises(UserError, match="is not empty"), staged_folder(tmp_path / "a"):
+        pass
+    assert (tmp_path / "a" / "b.txt").read_text() == "old"
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("name", [".a.partial", ".a.previous", ".a.stolen.partial", ".a.lock", ".a.old.partial"])
+@pytest.mark.parametrize("kind", ["folder", "link to a folder", "link to a file", "hard link", "marker", "pipe"])
+def test_nothing_of_somebody_else_is_emptied_whatever_its_name(tmp_path: Path, name: str, kind: str) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "b.txt").write_text("precious")
+    out = tmp_path / "out"
+    out.mkdir()
+    planted = out / name
+    if kind == "folder":
+        shutil.copytree(victim, planted)
+    elif kind == "marker":  # the marker is itself a link
+        shutil.copytree(victim, planted)
+        (planted / io.MARKER).symlink_to(victim / "b.txt")
+    elif kind == "pipe":
+        os.mkfifo(planted)
+    elif kind == "hard link":
+        planted.hardlink_to(victim / "b.txt")
+    else:
+        planted.symlink_to(victim if kind == "link to a folder" else victim / "b.txt")
+    try:
+        with staged_folder(out / "a") as staging:
+            (staging / "c.txt").write_text("new")
+    except UserError:
+        assert name == ".a.lock"
+        assert kind in ("folder", "marker")
+    else:
+        assert (out / "a" / "c.txt").read_text() == "new"
+    if kind in ("folder", "marker"):
+        assert (planted / "b.txt").read_text() == "precious"
+    assert (victim / "b.txt").read_text() == "precious"
+
+
+def test_a_leftover_of_ours_is_removed_without_following_links_in_it(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "b.txt").write_text("precious")
+    room = tmp_path / ".a.x.partial"
+    room.mkdir()
+    (room / io.MARKER).touch()
+    (room / "new").symlink_to(victim)
+    (room / "old").symlink_to(victim)
+    with staged_folder(tmp_path / "a"):
+        pass
+    assert names(tmp_path) == ["a", "victim"]
+    assert not (tmp_path / "a").is_symlink()
+    assert (victim / "b.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "pipe", "broken link"])
+def test_a_file_is_written_without_touching_what_has_the_temporary_name(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "victim").write_text("precious")
+    planted = tmp_path / ".a.partial.json"
+    if kind == "pipe":
+        os.mkfifo(planted)
+    elif kind == "hard link":
+        planted.hardlink_to(tmp_path / "victim")
+    else:
+        planted.symlink_to(tmp_path / ("victim" if kind == "link" else "nowhere"))
+    write_bytes(tmp_path / "a.json", b"new")
+    assert (tmp_path / "a.json").read_bytes() == b"new"
+    assert not (tmp_path / "a.json").is_symlink()
+    assert names(tmp_path) == ["a.json", "victim"]
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
+def test_pipes_devices_and_folders_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, reason in (
+        (tmp_path / "pipe", "Not a regular"),
+        (Path("/dev/zero"), "Not a regular"),
+        (tmp_path, "Is a"),
+    ):
+        with pytest.raises(OSError, match=reason):
+            io.read_regular(path)
+        with pytest.raises(OSError, match=reason):
+            io.sha256_file(path)
+    (tmp_path / "a").write_bytes(b"123")
+    assert io.read_regular(tmp_path / "a", 3) == b"123"
+    with pytest.raises(OSError, match="Larger than 2 bytes"):
+        io.read_regular(tmp_path / "a", 2)
+
+
+def test_whether_a_file_is_in_use_needs_no_permission_to_write(tmp_path: Path) -> None:
+    lock, asked = tmp_path / "lock", "from cissod_bench.io import in_use; print(in_use(Path(sys.argv[1])))"
+    program = f"import sys; from pathlib import Path; {asked}"
+    lock.touch()
+    lock.chmod(0o444)
+    run = partial(subprocess.run, [sys.executable, "-c", program, str(lock)], capture_output=True, text=True)
+    assert run(preexec_fn=without_privileges).stdout == "False\n"
+    lock.chmod(0o666)
+    with io.lock(lock):
+        lock.chmod(0o444)
+        assert run(preexec_fn=without_privileges).stdout == "True\n"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cissod_bench.cli.console import print_table, resampling
+from cissod_bench.cli.console import print_table, resampling, say
 from cissod_bench.cli.options import Json
 
 
@@ -39,7 +39,7 @@ def compare(
     )
     if as_json:
         tables = [json_text(comparison_table(found, classes=each)).strip() for each in (False, True)]
-        typer.echo(f'{{"groups": {tables[0]}, "classes": {tables[1]}}}')
+        say(f'{{"groups": {tables[0]}, "classes": {tables[1]}}}')
         return
     print_table(comparison_table(found))
     if classes:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
+from cissod_bench.errors import one_line, printable
+
 if TYPE_CHECKING:
     from cissod_bench.launch.status import SweepRun
     from cissod_bench.leaderboard.table import Table
@@ -13,9 +15,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def say(text: str, *, err: bool = False, color: str | None = None, end: str = "\n") -> None:
+    """Print a text, which may have names from files in it, to standard output or error."""
+    typer.secho(printable(text) + end, err=err, fg=color, nl=False)
+
+
 def print_json(value: Any, *, indent: int | None = 2) -> None:
     """Print a value as JSON."""
-    typer.echo(json.dumps(value, indent=indent))
+    say(json.dumps(value, indent=indent))
 
 
 def resampling(samples: Iterable[T]) -> Iterable[T]:
@@ -34,9 +41,9 @@ def print_table(table: "Table") -> None:
 
     from cissod_bench.leaderboard.writers import number
 
-    shown = Grid(title=Text(table.title), title_justify="left", box=box.SIMPLE, pad_edge=False)
+    shown = Grid(title=Text(one_line(table.title)), title_justify="left", box=box.SIMPLE, pad_edge=False)
     for column in table.columns:
-        heading = f"{column.over}\n{column.title}"
+        heading = f"{one_line(column.over)}\n{one_line(column.title)}"
         shown.add_column(Text(heading), justify="left" if column.kind in ("rank", "text") else "right", overflow="fold")
     styles = {1: "bold", 2: "underline", None: ""}
     for row, cells in enumerate(table.rows):
@@ -50,7 +57,7 @@ def print_table(table: "Table") -> None:
     console.print(shown)
     for line in (table.caption, *table.notes):
         if line:
-            console.print(Text(line, style="dim"))
+            console.print(Text(printable(line), style="dim"))
     console.print()
 
 

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from cissod_bench.cli.console import say
+
 app = typer.Typer(help="Write a file to start your own method from.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -40,7 +42,7 @@ def method(
     if file.exists():
         raise UserError(f"{file} exists already. Choose another --out.")
     write_text(file, template(name))
-    typer.echo(f"{file}: try it with `cissod-bench run --task shapes --method {file} --schedule smoke`.")
+    say(f"{file}: try it with `cissod-bench run --task shapes --method {file} --schedule smoke`.")
 
 
 def template(name: str) -> str:

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import typer
-
+from cissod_bench.cli.console import say
 from cissod_bench.cli.options import DataRoot, Json
 from cissod_bench.errors import remedy_of_import
 
@@ -15,17 +14,17 @@ def doctor(data_root: DataRoot = Path("data"), as_json: Json = False) -> None:
     if as_json:
         import json
 
-        typer.echo(json.dumps({"software": versions, "device": hardware, "tasks": tasks}, indent=2))
+        say(json.dumps({"software": versions, "device": hardware, "tasks": tasks}, indent=2))
         return
     for name, value in (versions | hardware).items():
-        typer.echo(f"{name:<18} {value}")
-    typer.echo(f"\nData root: {data_root.absolute()}")
+        say(f"{name:<18} {value}")
+    say(f"\nData root: {data_root.absolute()}")
     for name, files in tasks.items():
-        typer.echo(f"{name:<18} {'ready' if all(entry['found'] for entry in files) else 'incomplete'}")
+        say(f"{name:<18} {'ready' if all(entry['found'] for entry in files) else 'incomplete'}")
         for entry in files:
-            typer.echo(f"    {'found' if entry['found'] else 'missing':<8} {entry['what']:<24} {entry['path']}")
+            say(f"    {'found' if entry['found'] else 'missing':<8} {entry['what']:<24} {entry['path']}")
             if not entry["found"]:
-                typer.echo(f"{'':13}{entry['remedy']}")
+                say(f"{'':13}{entry['remedy']}")
 
 
 def software() -> dict[str, str]:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cissod_bench.cli.console import say
 from cissod_bench.cli.options import Trust
 
 
@@ -22,4 +23,4 @@ def export(
     checkpoint, needs = api.export(run, out, trust=trust)
     size = sum(path.stat().st_size for path in out.iterdir()) / 2**20
     loads = f"needs cissod_bench for {', '.join(needs)}" if needs else "loads in mmdet alone"
-    typer.echo(f"{out}: {size:.1f} MiB from {checkpoint}; {loads}.")
+    say(f"{out}: {size:.1f} MiB from {checkpoint}; {loads}.")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cissod_bench.cli.console import print_json
+from cissod_bench.cli.console import print_json, say
 from cissod_bench.cli.options import Json
 
 app = typer.Typer(
@@ -54,10 +54,10 @@ def show_method(name: str, as_json: bool) -> None:
     if as_json:
         print_json(method)
         return
-    typer.echo(f"{method['name']}, version {method['version']}: {method['title']}\n{method['citation']}\n")
+    say(f"{method['name']}, version {method['version']}: {method['title']}\n{method['citation']}\n")
     for option in method["options"]:
-        typer.echo(f"-o {option['name']}={option['default']}    {option['type']}")
-        typer.echo(textwrap.fill(option["about"], 100, initial_indent="    ", subsequent_indent="    "))
+        say(f"-o {option['name']}={option['default']}    {option['type']}")
+        say(textwrap.fill(option["about"], 100, initial_indent="    ", subsequent_indent="    "))
 
 
 @app.command("tasks")
@@ -123,4 +123,4 @@ def show(rows: Sequence[dict[str, Any]], columns: Sequence[str], as_json: bool) 
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        typer.echo("  ".join(cells).rstrip())
+        say("  ".join(cells).rstrip())

@@ -9,6 +9,7 @@ import typer
 
 from cissod_bench.cli import list as list_command
 from cissod_bench.cli.compare import compare
+from cissod_bench.cli.console import say
 from cissod_bench.cli.create import app as create_app
 from cissod_bench.cli.doctor import doctor
 from cissod_bench.cli.errors import errors
@@ -64,10 +65,10 @@ def main() -> None:
             raise
         _stop(f"{error.filename or 'standard output'}: {error.strerror}.")
     except Stopped as stopped:
-        typer.echo(str(stopped), err=True)
+        say(str(stopped), err=True)
         sys.exit(stopped.exit_code)
     except ProcessDied as died:
-        typer.secho(str(died), err=True, fg=typer.colors.RED)
+        say(str(died), err=True, color=typer.colors.RED)
         sys.exit(1)
 
 
@@ -77,7 +78,7 @@ def _print_remarks() -> None:
 
     def shown(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if issubclass(category, Remark):
-            typer.secho(f"Note: {message}", err=True, fg=typer.colors.YELLOW)
+            say(f"Note: {message}", err=True, color=typer.colors.YELLOW)
         else:
             show(message, category, *where, **more)
 
@@ -86,7 +87,7 @@ def _print_remarks() -> None:
 
 
 def _stop(message: str) -> None:
-    typer.secho(f"Error: {message}", err=True, fg=typer.colors.RED)
+    say(f"Error: {message}", err=True, color=typer.colors.RED)
     sys.exit(2)
 
 

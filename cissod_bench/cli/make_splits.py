@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cissod_bench.cli.console import say
 from cissod_bench.cli.options import DataRoot
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _write_template(path: Path) -> None:
     if path.exists():
         raise UserError(f"{path} exists already. Choose another name for the template.")
     write_text(path, TEMPLATE)
-    typer.echo(f"{path}: fill it in, then run `cissod-bench make-splits --from-task {path} --out FOLDER`.")
+    say(f"{path}: fill it in, then run `cissod-bench make-splits --from-task {path} --out FOLDER`.")
 
 
 def _of_folders(source: "Mapping[str, Any]") -> str:
@@ -138,12 +139,12 @@ def print_made(made: "list[Made]", *, as_json: bool) -> None:
             }
             for split in made
         ]
-        typer.echo(json.dumps(found if len(found) > 1 else found[0]))
+        say(json.dumps(found if len(found) > 1 else found[0]))
         return
     for split in made:
         counts = split.manifest.counts
         other_data = remark(split.manifest.task, train_sizes(split.manifest.source))
-        typer.echo(
+        say(
             f"{split.folder}: {'unchanged' if split.unchanged else 'written'}, digest {split.manifest.digest[:12]}\n"
             f"  labelled   {counts['labeled_images']:>9,} images with {counts['labeled_boxes']:,} boxes "
             f"(D_m {counts['majority_images']:,}, D_s {counts['minority_images']:,})\n"

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cissod_bench.cli.console import say
 from cissod_bench.cli.options import Json, Trust
 
 
@@ -36,6 +37,6 @@ def predict(
     seen, found = predictor.predict_folder(images, out, min_score=min_score, drawn=draw)
     if as_json:
         facts = {"out": str(out), "images": seen, "detections": found, "checkpoint": str(predictor.checkpoint)}
-        typer.echo(canonical_json(facts))
+        say(canonical_json(facts))
     else:
-        typer.echo(f"{found:,} detections on {seen:,} images with {predictor.checkpoint}; they are in {out}.")
+        say(f"{found:,} detections on {seen:,} images with {predictor.checkpoint}; they are in {out}.")

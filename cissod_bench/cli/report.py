@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cissod_bench.cli.console import print_table, resampling
+from cissod_bench.cli.console import print_table, resampling, say
 from cissod_bench.cli.options import Json
 from cissod_bench.errors import UserError
 
@@ -41,10 +41,10 @@ def report(
         folders, metric=metric, bootstrap=bootstrap, baseline=baseline, progress=iter if as_json else resampling
     )
     written = write_report(made, out, overwrite=overwrite) if out else []
-    for entry in made.rejected:
-        typer.secho(f"Skipped: {entry.reason}", err=True, fg=typer.colors.YELLOW)
+    for entry in made.left_out:
+        say(f"Skipped: {entry.reason}", err=True, color=typer.colors.YELLOW)
     if as_json:
-        typer.echo(json_text(made.results), nl=False)
+        say(json_text(made.results), end="")
         return
     if ablation and not made.ablations:
         raise UserError(
@@ -53,4 +53,4 @@ def report(
     for table in made.ablations if ablation else (*made.tables, *made.splits, *made.images):
         print_table(table)
     if written:
-        typer.echo(f"Written: {', '.join(str(path) for path in written)}")
+        say(f"Written: {', '.join(str(path) for path in written)}")

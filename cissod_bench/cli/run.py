@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cissod_bench.cli.console import print_states
+from cissod_bench.cli.console import print_states, say
 from cissod_bench.cli.options import DataRoot, Json, Slurm, SlurmOptions, cluster_options
 
 WHAT, DATA, LENGTH, MACHINE, OUTPUT = "What is trained", "Data", "Length and detector", "Machine", "Output"
@@ -212,9 +212,9 @@ def run(
     cluster = cluster_options(slurm, slurm_option)
     prepared, speaks = _prepared(given, elsewhere=cluster is not None)
     if as_json and plan_only and speaks:
-        typer.echo(canonical_json(prepared.plan()))
+        say(canonical_json(prepared.plan()))
     elif not as_json and speaks:
-        typer.echo("\n".join(prepared.plan_lines()))
+        say("\n".join(prepared.plan_lines()))
     if exported is not None:
         prepared.export_config(exported)
     if plan_only or exported is not None:
@@ -227,11 +227,11 @@ def run(
         return
     metrics = folder.result().metrics
     if as_json:
-        typer.echo(canonical_json({"out": str(folder.path), "metrics": metrics}))
+        say(canonical_json({"out": str(folder.path), "metrics": metrics}))
         return
     for group, row in metrics.items():
-        typer.echo(f"{group:>4}  " + "  ".join(f"{name} {_percent(value)}" for name, value in row.items()))
-    typer.echo(f"Results are in {folder.path}; compare runs with `cissod-bench report {folder.path.parent}`.")
+        say(f"{group:>4}  " + "  ".join(f"{name} {_percent(value)}" for name, value in row.items()))
+    say(f"Results are in {folder.path}; compare runs with `cissod-bench report {folder.path.parent}`.")
 
 
 def _prepared(given: dict[str, Any], *, elsewhere: bool) -> Any:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cissod_bench.cli.console import say
 from cissod_bench.cli.make_splits import print_made
 
 app = typer.Typer(help="Show, verify, compare, export and import splits.", no_args_is_help=True)
@@ -46,7 +47,7 @@ def verify(
         _print_json([{"promise": check.promise, "problem": check.problem} for check in checks])
     else:
         for check in checks:
-            typer.echo(f"{'FAILED' if check.problem else 'ok':6}  {check.promise}" + f"  {check.problem}".rstrip())
+            say(f"{'FAILED' if check.problem else 'ok':6}  {check.promise}" + f"  {check.problem}".rstrip())
     broken = [check.promise for check in checks if check.problem]
     if broken:
         raise UserError(f"{folder}: {len(broken)} of {len(checks)} checks failed: {'; '.join(broken)}.")
@@ -62,8 +63,12 @@ def show(folder: Folder, as_json: AsJson = False) -> None:
         _print_json(found)
         return
     from cissod_bench.cli.show_split import print_split
+    from cissod_bench.errors import UserError
 
-    print_split(api.load_split(folder, verify=False), found)
+    try:
+        print_split(api.load_split(folder, verify=False), found)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder}: the statistics lack something, or have it in another form ({error!r}).") from None
 
 
 @app.command()
@@ -76,20 +81,20 @@ def diff(first: Folder, second: Folder, as_json: AsJson = False) -> None:
         _print_json(found)
         return
     if found["same"]:
-        typer.echo("The same split.")
+        say("The same split.")
         return
     for name, (one, other) in found["fields"].items():
         if name.endswith("content"):
             one, other = (str(value)[:12] for value in (one, other))
-        typer.echo(f"{name:18} {one} -> {other}")
+        say(f"{name:18} {one} -> {other}")
     for part, count in found["images"].items():
-        typer.echo(
+        say(
             f"{part:18} {count['first']:,} only in the first, {count['both']:,} in both, "
             f"{count['second']:,} only in the second"
         )
     for title, changed in (("other group", found["groups"]), ("labelled images", found["labeled_images"])):
         for name, (one, other) in changed.items():
-            typer.echo(f"{title:18} {name}: {one} -> {other}")
+            say(f"{title:18} {name}: {one} -> {other}")
 
 
 @app.command()
@@ -101,7 +106,7 @@ def plot(
     from cissod_bench import api
 
     api.plot_splits(folders, out)
-    typer.echo(f"{out}: written")
+    say(f"{out}: written")
 
 
 @app.command()
@@ -122,7 +127,7 @@ def export(
     from cissod_bench import api
 
     notes = api.export_split(folders, out, form=form, annotations=annotations, images=images, progress=True)
-    typer.echo("\n".join([*notes, f"{out}: written"]))
+    say("\n".join([*notes, f"{out}: written"]))
 
 
 @app.command("import")
@@ -176,4 +181,4 @@ def import_split(
 def _print_json(value: Any) -> None:
     import json
 
-    typer.echo(json.dumps(value))
+    say(json.dumps(value))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from cissod_bench.cli.console import print_json, print_rows, print_states
+from cissod_bench.cli.console import print_json, print_rows, print_states, say
 from cissod_bench.cli.options import Json, Slurm, SlurmOptions, cluster_options
 from cissod_bench.cli.run import run
 from cissod_bench.errors import UserError
@@ -73,11 +73,11 @@ def sweep(
 
     def starts(position: int, member: "Member") -> None:
         if not as_json:
-            typer.echo(f"[{position + 1}/{len(members)}] {member.name}")
+            say(f"[{position + 1}/{len(members)}] {member.name}")
 
     def fails(reason: str) -> None:
         if not as_json:
-            typer.secho(f"  failed: {reason}", fg=typer.colors.RED)
+            say(f"  failed: {reason}", color=typer.colors.RED)
 
     here = {"jobs": jobs, "gpus_per_run": gpus_per_run}
     runs = sweeps.make_members(members, start=not status, cluster=cluster, starts=starts, fails=fails, **here)

@@ -4,6 +4,8 @@ An entry is a folder of NumPy files named after the SHA-256 of the annotation fi
 modification time and SHA-256, so that an unchanged file is found without hashing; a copied or touched file is hashed
 and then found as well. The columns are mapped into memory, not read.
 
+A column has a checksum, so that a flipped bit or a column cut short is noticed and the file is read again.
+
 An entry appears whole or not at all, and under a lock: of two processes that need the same file one reads it and the
 other waits. A thread writes the entry while the caller continues; the program waits for it at exit. A cache that
 cannot be written is not an error: the file is then read every time.
@@ -14,11 +16,12 @@ import fcntl
 import os
 import shutil
 import threading
+import zlib
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -27,9 +30,9 @@ import numpy.typing as npt
 from cissod_bench.coco.columns import Category, Columns, Strings
 from cissod_bench.coco.reader import Read, SourceFile
 from cissod_bench.errors import UserError
-from cissod_bench.io import sha256_file, sha256_text, staged_folder, write_bytes
+from cissod_bench.io import decode_json, read_regular, sha256_file, sha256_text, staged_folder, write_bytes
 
-VERSION = 3
+VERSION = 4
 """Raised whenever the columns or what is put into them change."""
 
 SMALLEST = 64 * 2**20
@@ -40,17 +43,27 @@ KEEPING = "keeping columns"
 
 _ARRAYS = ("image_ids", "widths", "heights", "box_ids", "box_image", "box_label", "crowd", "boxes", "areas", "flags")
 _STRINGS = ("file_names", "extras")
+_NAMES = (*_ARRAYS, *(f"{name}.{part}" for name in _STRINGS for part in ("data", "ends")))
 
 
 class _Note(msgspec.Struct):
     size: int
     mtime_ns: int
-    sha256: str
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]  # part of the name of the entry
+
+
+class _Column(msgspec.Struct, frozen=True):
+    """What an array must be: its NumPy type, its shape, and the CRC-32 of its bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    crc32: int
 
 
 class _Entry(msgspec.Struct):
     digest: str
     categories: list[Category]
+    columns: dict[str, _Column]
 
 
 def default_folder() -> Path:
@@ -119,15 +132,18 @@ def _keep(
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(handle)
 
 
 def _known_sha256(note: Path, status: os.stat_result) -> str | None:
     try:
-        known = msgspec.json.decode(note.read_bytes(), type=_Note)
-    except (OSError, msgspec.DecodeError):
+        known = decode_json(read_regular(note), _Note, name=note)
+    except (OSError, UserError):
         return None
     return known.sha256 if (known.size, known.mtime_ns) == (status.st_size, status.st_mtime_ns) else None
 
@@ -140,29 +156,43 @@ def _write_note(note: Path, status: os.stat_result, sha256: str) -> None:
 
 
 def _store(folder: Path, columns: Columns) -> None:
-    for name in _ARRAYS:
-        np.save(folder / f"{name}.npy", getattr(columns, name))
-    for name in _STRINGS:
-        strings: Strings = getattr(columns, name)
-        np.save(folder / f"{name}.data.npy", strings.data)
-        np.save(folder / f"{name}.ends.npy", strings.ends)
+    arrays = _arrays(columns)
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    about = {name: _Column(array.dtype.str, array.shape, _crc32(array)) for name, array in arrays.items()}
     # Last: an entry without it is incomplete.
-    write_bytes(folder / "entry.json", msgspec.json.encode(_Entry(columns.digest, list(columns.categories))))
+    content = msgspec.json.encode(_Entry(columns.digest, list(columns.categories), about))
+    write_bytes(folder / "entry.json", content)
 
 
 def _load(entry: Path) -> Columns | None:
-    """The columns of an entry, mapped into memory; None unless the entry is complete."""
+    """The columns of an entry, mapped into memory; None unless the entry is complete and undamaged."""
     try:
-        about = msgspec.json.decode((entry / "entry.json").read_bytes(), type=_Entry)
-        values: dict[str, Any] = {name: _mapped(entry / f"{name}.npy") for name in _ARRAYS}
-        values |= {
-            name: Strings(_mapped(entry / f"{name}.data.npy"), _mapped(entry / f"{name}.ends.npy")) for name in _STRINGS
-        }
-    except (OSError, ValueError, EOFError, msgspec.DecodeError):
+        about = decode_json(read_regular(entry / "entry.json"), _Entry, name=entry)
+        arrays = {name: _mapped(entry / f"{name}.npy") for name in _NAMES}
+        found = {name: _Column(array.dtype.str, array.shape, _crc32(array)) for name, array in arrays.items()}
+        if found != about.columns:
+            raise ValueError("a column is damaged")
+    except (OSError, ValueError, EOFError, UserError):
         shutil.rmtree(entry, ignore_errors=True)
         return None
-    assert {*_ARRAYS, *_STRINGS, "categories", "digest"} == {field.name for field in fields(Columns)}
+    values: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
+    values |= {name: Strings(arrays[f"{name}.data"], arrays[f"{name}.ends"]) for name in _STRINGS}
+    assert {*values, "categories", "digest"} == {field.name for field in fields(Columns)}
     return Columns(**values, categories=tuple(about.categories), digest=about.digest)
+
+
+def _arrays(columns: Columns) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an entry by the names of their files."""
+    arrays: dict[str, npt.NDArray[Any]] = {name: getattr(columns, name) for name in _ARRAYS}
+    for name in _STRINGS:
+        strings: Strings = getattr(columns, name)
+        arrays |= {f"{name}.data": strings.data, f"{name}.ends": strings.ends}
+    return arrays
+
+
+def _crc32(array: npt.NDArray[Any]) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def _mapped(path: Path) -> npt.NDArray[Any]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,10 +19,12 @@ from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation.backends import counted_boxes, precision_recall
 from cissod_bench.evaluation.fixed import best_of_each_class, most_in_an_image
 from cissod_bench.evaluation.inputs import GroundTruth, read_detections, read_ground_truth
-from cissod_bench.io import atomic_path
+from cissod_bench.io import atomic_path, decode_json, open_regular
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
 """Names of the metrics of a class and of a group, all in [0, 1]."""
+LARGEST_ARRAYS = 2**30
+"""Bytes of the arrays of an evaluation that is read: 32 kB a class, so ten times the classes of any data set."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,26 +205,70 @@ def save_evaluation(path: Path, evaluation: Evaluation) -> None:
 
 
 def load_evaluation(path: Path) -> Evaluation:
-    """Read what `save_evaluation` wrote.
+    """Read what `save_evaluation` wrote. Nothing in it is executed, and nothing in it is believed unchecked.
 
     Raises:
-        UserError: no such file, or not one of these.
+        UserError: no such file, or not one of these: another array, type, shape or size, or values out of range.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            about = json.loads(str(arrays["about"]))
-            return Evaluation(
-                class_ids=arrays["class_ids"],
-                class_names=tuple(arrays["class_names"].tolist()),
-                num_ground_truth=arrays["num_ground_truth"],
-                precision=arrays["precision"],
-                recall=arrays["recall"],
-                groups={group: tuple(names) for group, names in about["groups"].items()},
-                evaluator=about["evaluator"],
-                max_detections=about["max_detections"],
-                lvis=about["lvis"],
-                annotations=about["annotations"],
-                annotations_digest=about["annotations_digest"],
-            )
+        with open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
+            size = sum(entry.file_size for entry in arrays.zip.infolist())
+            if size > LARGEST_ARRAYS:
+                raise ValueError(f"{size:,} bytes of arrays, more than {LARGEST_ARRAYS:,}")
+            content = {name: arrays[name] for name in (*_ARRAYS, "class_names", "about")}
+        about = decode_json(str(content.pop("about")).encode(), _About, name="`about`")
+        names = tuple(map(str, content.pop("class_names").tolist()))
+        found = Evaluation(class_names=names, **content, **msgspec.structs.asdict(about))
+        problem = _problem(found)
     except Exception as error:  # zipfile, zlib, NumPy and JSON each have their own
-        raise UserError(f"{path}: not a file of per-class arrays of this program ({error}).") from None
+        problem = str(error) or type(error).__name__
+    if problem:
+        raise UserError(f"{path}: not a file of per-class arrays of this program ({problem}).")
+    return found
+
+
+class _About(msgspec.Struct, forbid_unknown_fields=True):
+    """The entry `about` of the file; see the fields of the same names in `Evaluation`."""
+
+    groups: dict[str, tuple[str, ...]]
+    evaluator: str
+    max_detections: int
+    lvis: bool
+    annotations: str
+    annotations_digest: str
+
+
+_ARRAYS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
+    "class_ids": (np.int64, (-1,)),
+    "num_ground_truth": (np.int64, (-1,)),
+    "precision": (np.float64, (10, 101, -1, 4)),
+    "recall": (np.float64, (10, -1, 4)),
+}
+"""Type and shape of the arrays, -1 for the number of classes."""
+
+
+def _problem(found: Evaluation) -> str:
+    """What is wrong with the arrays; empty if nothing is."""
+    classes = len(found.class_names)
+    for name, (kind, shape) in _ARRAYS.items():
+        array = getattr(found, name)
+        wanted = tuple(classes if length < 0 else length for length in shape)
+        if array.dtype != kind or array.shape != wanted:
+            return f"`{name}` is {array.dtype} {array.shape}, not {np.dtype(kind)} {wanted}"
+    for name in ("precision", "recall"):
+        values = getattr(found, name)
+        if not (((values >= 0) & (values <= 1)) | (values == -1)).all():  # also refuses NaN
+            return f"`{name}` has values that are neither in [0, 1] nor -1"
+        without = values == -1
+        if (without != without.reshape(-1, classes, 4)[0]).any():
+            return f"`{name}` lacks some values of a class, not all"
+    if (found.num_ground_truth < 0).any():
+        return "`num_ground_truth` has negative numbers"
+    if len(set(found.class_names)) < classes or len(set(found.class_ids.tolist())) < classes:
+        return "a class comes twice"
+    if "all" not in found.groups:
+        return "there is no group 'all'"
+    for group, members in found.groups.items():
+        if len(set(members)) < len(members) or not set(members) <= set(found.class_names):
+            return f"group {group!r} has a class twice, or one without arrays"
+    return ""

@@ -51,13 +51,18 @@ def unique_names(all_fields: Sequence[Fields], distinctions: Sequence[Mapping[st
     for fields, distinction in zip(all_fields, distinctions, strict=True):
         base = [fields["task"], fields["split_digest"][:8], fields["schedule"], str(fields["iterations"])]
         more = [f"{name}={text}" for name, text in distinction.items() if name not in known]
-        name = re.sub(r"[^A-Za-z0-9.+=-]+", "-", "-".join([*base, *more])).strip("-")
-        names.append(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}-{sha256_text(name)[:8]}")
+        names.append(file_name("-".join([*base, *more])))
     count = Counter(names)
     return [
         name if count[name] == 1 else f"{name}-{sha256_text(canonical_json(dict(fields)))[:8]}"
         for name, fields in zip(names, all_fields, strict=True)
     ]
+
+
+def file_name(text: str) -> str:
+    """A text as a part of file names and labels: letters, digits and `.+=-`, no dot in front, of limited length."""
+    name = re.sub(r"[^A-Za-z0-9.+=-]+", "-", text).strip("-.")
+    return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}-{sha256_text(text)[:8]}"
 
 
 def _text(name: str, value: Any) -> str:

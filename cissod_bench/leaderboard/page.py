@@ -5,28 +5,24 @@ JavaScript, tables and records are still readable.
 """
 
 import base64
+import html
 import json
 import os
 from collections.abc import Sequence
 from importlib.resources import files
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 import plotly.graph_objects as go
 import plotly.offline
 
+from cissod_bench.errors import one_line, printable
 from cissod_bench.leaderboard import plots
 from cissod_bench.leaderboard.comparable import Row, Run, RunSet
-from cissod_bench.leaderboard.series import (
-    OBSERVED,
-    ClassSeries,
-    RunCurve,
-    class_series,
-    observed_curves,
-    pseudo_label_series,
-    run_curves,
-)
+from cissod_bench.leaderboard.series import MOST_ROWS, OBSERVED, Charts, ClassSeries, RunCurve
 from cissod_bench.leaderboard.table import Table
 from cissod_bench.leaderboard.writers import html_table
 from cissod_bench.results.record import Rejected
@@ -40,6 +36,8 @@ SYMBOLS = ("circle", "triangle-up", "square", "diamond", "cross", "star", "x", "
 def html_page(
     run_sets: Sequence[RunSet],
     tables: Sequence[Table],
+    charts: Sequence[Charts],
+    not_drawn: str,
     more: Sequence[Table],
     rejected: Sequence[Rejected],
     out: Path,
@@ -49,6 +47,8 @@ def html_page(
     Args:
         run_sets: sets of comparable runs.
         tables: one for each set.
+        charts: the data of the charts of the first sets.
+        not_drawn: what has no charts, as a sentence.
         more: further tables: intervals over images, the paper's tables.
         rejected: files that were left out.
         out: folder of the page; links to configurations are relative to it.
@@ -62,35 +62,24 @@ def html_page(
     )
     bundle = files("itables") / "html"
     parts = []
-    for number, (run_set, table) in enumerate(zip(run_sets, tables, strict=True)):
-        per_class, lines = class_series(run_set), run_curves(run_set)
-        figures = {
-            "AP by group, with the 95 % t-interval over training seeds": bars(run_set),
-            "AP per class, mean over training seeds": classes(per_class, "AP in percent") if per_class else None,
-            "AP over iterations, one line a seed": curves(lines, "AP in percent", 100) if lines else None,
-        }
-        for word, found in zip(("precision", "recall"), pseudo_label_series(run_set) or (), strict=False):
-            title = f"{word.capitalize()} of pseudo labels per class, last third of the runs"
-            figures[title] = classes(found, f"{word} in percent")
-        for name, words in OBSERVED.items():
-            logged = observed_curves(run_set, name)
-            title = f"{words[0].upper()}{words[1:]} over iterations, by group"
-            figures[title] = curves(logged, words) if logged else None
-        charts = [
+    for number, (run_set, table, data) in enumerate(zip_longest(run_sets, tables, charts)):
+        figures = {} if data is None else _figures(run_set, data)
+        shown = [
             {"id": f"chart-{number}-{index}", "title": title, "json": _json(figure)}
             for index, (title, figure) in enumerate(figures.items())
             if figure is not None
         ]
         parts.append({
-            "title": table.title,
+            "title": printable(table.title),
             "table": html_table(table),
-            "charts": charts,
+            "charts": shown,
             "runs": [_run(row, run, out) for row in run_set.rows for run in row.runs],
         })  # fmt: skip
     return environment.get_template("page.html").render(
         sections=parts,
-        more=[{"title": table.title, "table": html_table(table)} for table in more],
-        rejected=rejected,
+        not_drawn=not_drawn,
+        more=[{"title": printable(table.title), "table": html_table(table)} for table in more],
+        rejected=[printable(entry.reason) for entry in rejected],
         version=__version__,
         datatables_js=base64.b64encode((bundle / "dt_bundle.js").read_bytes()).decode(),
         datatables_css=(bundle / "dt_bundle.css").read_text("utf-8"),
@@ -98,14 +87,32 @@ def html_page(
     )
 
 
+def _figures(run_set: RunSet, data: Charts) -> dict[str, go.Figure | None]:
+    """The charts of a set by their titles; None for those that it has no data for."""
+    per_class, lines = data.classes, data.iterations
+    figures: dict[str, go.Figure | None] = {
+        "AP by group, with the 95 % t-interval over training seeds": bars(run_set),
+        "AP per class, mean over training seeds": classes(per_class, "AP in percent") if per_class else None,
+        "AP over iterations, one line a seed": curves(lines, "AP in percent", 100) if lines else None,
+    }
+    for word, found in zip(("precision", "recall"), data.pseudo_labels or (), strict=False):
+        title = f"{word.capitalize()} of pseudo labels per class, last third of the runs"
+        figures[title] = classes(found, f"{word} in percent")
+    for name, words in OBSERVED.items():
+        logged = data.observed[name]
+        title = f"{words[0].upper()}{words[1:]} over iterations, by group"
+        figures[title] = curves(logged, words) if logged else None
+    return figures
+
+
 def bars(run_set: RunSet) -> go.Figure:
     """AP by group of every row, with the 95 % t-interval over training seeds where there are several."""
     figure = go.Figure()
-    for index, row in enumerate(run_set.rows):
+    for index, row in enumerate(run_set.rows[:MOST_ROWS]):
         found = [row.spread(group, "AP") for group in run_set.groups]
         figure.add_bar(
-            name=row.label,
-            x=list(run_set.groups),
+            name=_label(row.label),
+            x=[_label(group) for group in run_set.groups],
             y=[None if spread is None else 100 * spread.mean for spread in found],
             error_y={
                 "type": "data",
@@ -124,8 +131,8 @@ def classes(found: ClassSeries, axis: str) -> go.Figure:
     figure = go.Figure()
     for index, (label, values) in enumerate(found.values.items()):
         figure.add_scatter(
-            name=label,
-            x=list(found.names),
+            name=_label(label),
+            x=[_label(name) for name in found.names],
             y=[None if value is None else 100 * value for value in values],
             mode="markers",
             marker={"color": COLORS[index % len(COLORS)], "symbol": SYMBOLS[index % len(SYMBOLS)], "size": 7},
@@ -139,7 +146,7 @@ def curves(found: Sequence[RunCurve], axis: str, scale: float = 1.0) -> go.Figur
     groups = list(dict.fromkeys(run.group for run in found))
     for run in found:
         figure.add_scatter(
-            name=f"{run.label}, {run.group}",
+            name=_label(f"{run.label}, {run.group}"),
             x=run.curve[0],
             y=[scale * value for value in run.curve[1]],
             mode="lines+markers",
@@ -164,8 +171,18 @@ def _styled(figure: go.Figure, x: str, y: str) -> go.Figure:
     return figure
 
 
+def _label(text: str) -> str:
+    """A text in a chart: Plotly would take tags in it for tags."""
+    return html.escape(one_line(text), quote=False)
+
+
 def _json(figure: go.Figure) -> str:
     return json.dumps(json.loads(figure.to_json()), sort_keys=True).replace("<", "\\u003c")
+
+
+def _link(file: Path, out: Path) -> str:
+    """The address of a file relative to the page. With a dot in front, the name of a folder is no protocol."""
+    return quote(f"./{os.path.relpath(file, out).replace(os.sep, '/')}")
 
 
 def _run(row: Row, run: Run, out: Path) -> dict[str, Any]:
@@ -184,7 +201,7 @@ def _run(row: Row, run: Run, out: Path) -> dict[str, Any]:
         "environment": ", ".join(f"{name} {version}" for name, version in sorted(result.environment.items())),
     }
     return {
-        "label": row.label if row.problem else f"{row.label}, seed {facts['training seed']}",
-        "facts": {name: value for name, value in facts.items() if value != ""},
-        "config": os.path.relpath(linked, out).replace(os.sep, "/") if linked and linked.is_file() else None,
+        "label": printable(row.label if row.problem else f"{row.label}, seed {facts['training seed']}"),
+        "facts": {name: printable(str(value)) for name, value in facts.items() if value != ""},
+        "config": _link(linked, out) if linked and linked.is_file() else None,
     }

@@ -1,7 +1,8 @@
 """From run folders to a report: reading the records, making the tables, writing the files."""
 
+import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -10,22 +11,20 @@ from cissod_bench.evaluation import METRICS
 from cissod_bench.io import write_bytes
 from cissod_bench.leaderboard.comparable import RunSet, comparable_run_sets
 from cissod_bench.leaderboard.intervals import Progress, image_intervals, intervals_table
+from cissod_bench.leaderboard.names import file_name
 from cissod_bench.leaderboard.over_splits import over_splits
 from cissod_bench.leaderboard.page import html_page
 from cissod_bench.leaderboard.plots import class_ap, iterations, pseudo_labels, render
-from cissod_bench.leaderboard.series import (
-    OBSERVED,
-    class_series,
-    observed_curves,
-    pseudo_label_series,
-    run_curves,
-    split_statistics,
-)
+from cissod_bench.leaderboard.run_files import RunFiles
+from cissod_bench.leaderboard.series import MOST_ROWS, OBSERVED, Charts, charts_of
 from cissod_bench.leaderboard.table import Table
 from cissod_bench.leaderboard.tables import Variants, paper_table, run_set_table, tidy_table
-from cissod_bench.leaderboard.writers import comma_separated, json_text, latex, markdown
+from cissod_bench.leaderboard.writers import comma_separated, json_text, latex, markdown, markdown_text
 from cissod_bench.results.record import Rejected, load_results
 from cissod_bench.splits.plot import plot_figure_4
+
+MOST_SETS = 10
+"""Sets of runs that have charts and plots, the first ones: hundreds of pictures would take minutes."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,8 @@ class Report:
         splits: means over splits, for sets that differ in their split alone.
         paper: the paper's tables next to what was measured, those of which a task was run.
         results: every number, one per row.
-        rejected: files that were left out, with the reason.
+        rejected: records that were left out, with the reason.
+        files: reads the logs of the runs.
     """
 
     run_sets: tuple[RunSet, ...]
@@ -49,6 +49,25 @@ class Report:
     paper: tuple[Table, ...]
     results: Table
     rejected: tuple[Rejected, ...]
+    files: RunFiles = field(default_factory=RunFiles)
+
+    @functools.cached_property
+    def charts(self) -> tuple[Charts, ...]:
+        """The data of the charts of the first sets. The first use reads the logs of their runs."""
+        return tuple(charts_of(run_set, self.files) for run_set in self.run_sets[:MOST_SETS])
+
+    @property
+    def not_drawn(self) -> str:
+        """What has no charts, as a sentence; empty if everything has."""
+        rows = max(len(run_set.rows) for run_set in self.run_sets)
+        limits = [f"the first {MOST_SETS} of {len(self.run_sets)} tables"] * (len(self.run_sets) > MOST_SETS)
+        limits += [f"the first {MOST_ROWS} rows of a table"] * (rows > MOST_ROWS)
+        return f"Charts and plots are of {' and of '.join(limits)}." if limits else ""
+
+    @property
+    def left_out(self) -> tuple[Rejected, ...]:
+        """All files that were left out: records, and what charts would have been made from."""
+        return (*self.rejected, *self.files.left_out)
 
     @property
     def ablations(self) -> tuple[Table, ...]:
@@ -119,7 +138,7 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
     Raises:
         UserError: one of the files exists with other content and `overwrite` is not given; nothing is written then.
     """
-    plots = _plots(report.run_sets)
+    plots = _plots(report)
     tables = (*report.tables, *report.splits, *report.images, *report.paper)
     content = {
         "report.md": _page(report, {f"{name}.png": title for name, (title, _) in plots.items()}).encode(),
@@ -127,7 +146,13 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
         "results.csv": comma_separated(report.results).encode(),
         "results.json": json_text(report.results).encode(),
         "index.html": html_page(
-            report.run_sets, report.tables, (*report.splits, *report.images, *report.paper), report.rejected, out
+            report.run_sets,
+            report.tables,
+            report.charts,
+            report.not_drawn,
+            (*report.splits, *report.images, *report.paper),
+            report.left_out,
+            out,
         ).encode(),
         **{f"{name}.{kind}": data for name, (_, pictures) in plots.items() for kind, data in pictures.items()},
     }
@@ -145,11 +170,12 @@ def _page(report: Report, plots: Mapping[str, str]) -> str:
     parts = ["# Leaderboard\n", *(markdown(table) for table in report.tables)]
     parts += [markdown(table) for table in (*report.splits, *report.images)]
     if plots:
-        parts += ["## Plots\n", *(f"![{title}]({name})\n" for name, title in plots.items())]
+        pictures = [f"![{markdown_text(title)}]({name})\n" for name, title in plots.items()]
+        parts += ["## Plots\n", *([f"{report.not_drawn}\n"] if report.not_drawn else []), *pictures]
     parts += [markdown(table) for table in report.paper]
     parts.append(_provenance(report.run_sets))
-    if report.rejected:
-        lines = [f"- {entry.reason}" for entry in report.rejected]
+    if report.left_out:
+        lines = [f"- {markdown_text(entry.reason)}" for entry in report.left_out]
         parts.append("\n".join(["## Left out", "", *lines]) + "\n")
     return "\n".join(parts)
 
@@ -168,35 +194,36 @@ def _provenance(run_sets: Sequence[RunSet]) -> str:
                 shown = "unknown" if seed is None else seed
                 version = "not recorded" if row.version is None else row.version
                 package = run.result.package_version
-                lines.append(f"| {run_set.task} | {row.label} | {shown} | {version} | {package} | {run.path.parent} |")
+                cells = (run_set.task, row.label, shown, version, package, run.path.parent)
+                lines.append(f"| {' | '.join(markdown_text(str(cell)) for cell in cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _plots(run_sets: Sequence[RunSet]) -> dict[str, tuple[str, dict[str, bytes]]]:
+def _plots(report: Report) -> dict[str, tuple[str, dict[str, bytes]]]:
     """File name without extension -> (what it shows, pictures by extension)."""
     found: dict[str, tuple[str, dict[str, bytes]]] = {}
-    for run_set in run_sets:
+    for run_set, charts in zip(report.run_sets, report.charts, strict=False):
         digest = str(run_set.fields["split_digest"])
-        split = f"{run_set.task}-{digest[:8]}"
+        split = file_name(f"{run_set.task}-{digest[:8]}")
         name = run_set.name
-        statistics = split_statistics(run_set)
+        statistics = charts.statistics
         if statistics is not None and f"{split}-distribution" not in found:
             title = f"Class distribution of {run_set.task}, split {digest[:12]} (Fig. 4 of the paper)"
-            found[f"{split}-distribution"] = title, render(plot_figure_4([(split, statistics[1])]))
-        per_class = class_series(run_set)
+            found[f"{split}-distribution"] = title, render(plot_figure_4([(split, statistics)]))
+        per_class = charts.classes
         if per_class is not None:
             title = f"AP per class: {run_set.title}"
             found[f"{name}-classes"] = title, render(class_ap(per_class, title))
-        lines = run_curves(run_set)
+        lines = charts.iterations
         if lines:
             title = f"AP over iterations: {run_set.title}"
             found[f"{name}-iterations"] = title, render(iterations(lines, title, "AP in percent", 100))
-        quality = pseudo_label_series(run_set)
+        quality = charts.pseudo_labels
         if quality is not None:
             title = f"Pseudo labels, last third of the runs (Fig. 3 of the paper): {run_set.title}"
             found[f"{name}-pseudo-labels"] = title, render(pseudo_labels(*quality, title))
         for what, words in OBSERVED.items():
-            lines = observed_curves(run_set, what)
+            lines = charts.observed[what]
             if lines:
                 title = f"{words[0].upper()}{words[1:]} over iterations: {run_set.title}"
                 found[f"{name}-{what}"] = title, render(iterations(lines, title, words))

@@ -1,6 +1,5 @@
 """The data of charts: AP of every class by frequency, AP over iterations, and what methods logged."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from cissod_bench.errors import UserError
-from cissod_bench.evaluation import load_evaluation
 from cissod_bench.leaderboard.comparable import Row, RunSet
-from cissod_bench.results.curves import Curve, metric_curves, read_curves
-from cissod_bench.results.diagnostics import PER_CLASS, group_curve, pseudo_label_quality, read_observables
+from cissod_bench.leaderboard.run_files import RunFiles
+from cissod_bench.results.curves import Curve
+from cissod_bench.results.diagnostics import PER_CLASS, group_curve, pseudo_label_quality
 
 OBSERVED = {
     "weights": "class weights",
@@ -23,6 +21,10 @@ OBSERVED = {
     "crs_coverage": "part of D_u in the pseudo-label pool",
 }
 """What methods log, in words: values per class (`diagnostics.PER_CLASS`) and single numbers of the run."""
+
+
+MOST_ROWS = 20
+"""Rows of a table that charts show, the first ones: more cannot be told apart."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,43 @@ class RunCurve:
     curve: Curve
 
 
-def class_series(run_set: RunSet) -> ClassSeries | None:
+@dataclass(frozen=True)
+class Charts:
+    """The data of all charts of a set of runs; what is not known is None or empty.
+
+    Attributes:
+        statistics: `split_statistics`.
+        classes: `class_series`.
+        iterations: `run_curves`.
+        pseudo_labels: `pseudo_label_series`.
+        observed: `observed_curves` by the names of `OBSERVED`.
+    """
+
+    statistics: dict[str, Any] | None
+    classes: ClassSeries | None
+    iterations: list[RunCurve]
+    pseudo_labels: tuple[ClassSeries, ClassSeries] | None
+    observed: dict[str, list[RunCurve]]
+
+
+def charts_of(run_set: RunSet, files: RunFiles) -> Charts:
+    """The data of all charts of a set of runs; files that are damaged are left out and noted in `files`."""
+    return Charts(
+        statistics=split_statistics(run_set, files),
+        classes=class_series(run_set, files),
+        iterations=run_curves(run_set, files),
+        pseudo_labels=pseudo_label_series(run_set, files),
+        observed={name: observed_curves(run_set, name, files) for name in OBSERVED},
+    )
+
+
+def class_series(run_set: RunSet, files: RunFiles) -> ClassSeries | None:
     """AP per class, mean over training seeds; None if no row has its per-class arrays."""
-    means = {row.label: _class_means(row) for row in run_set.rows}
+    means = {row.label: _class_means(row, files) for row in run_set.rows[:MOST_ROWS]}
     known = {label: found for label, found in means.items() if found}
     if not known:
         return None
-    boxes = _labeled_boxes(run_set)
+    boxes = _labeled_boxes(run_set, files)
     first = next(iter(known.values()))
     if boxes and set(first) <= set(boxes):
         names, order = sorted(first, key=lambda name: (-boxes[name], name)), "boxes in D_l"
@@ -67,26 +99,32 @@ def class_series(run_set: RunSet) -> ClassSeries | None:
     return ClassSeries(tuple(names), order, values)
 
 
-def run_curves(run_set: RunSet) -> list[RunCurve]:
+def run_curves(run_set: RunSet, files: RunFiles) -> list[RunCurve]:
     """AP over iterations of every run that was evaluated more than once."""
-    return _curves(run_set, lambda folder: metric_curves(folder, run_set.groups))
+
+    def logged(folder: Path) -> dict[str, Curve]:
+        curves = files.curves(folder)
+        return {group: curves[f"{group}/AP"] for group in run_set.groups if f"{group}/AP" in curves}
+
+    return _curves(run_set, logged)
 
 
-def observed_curves(run_set: RunSet, name: str) -> list[RunCurve]:
+def observed_curves(run_set: RunSet, name: str, files: RunFiles) -> list[RunCurve]:
     """What methods logged, one curve for each run and group: the mean over the classes of a group, or a number of D_u.
 
     Args:
         run_set: runs; the statistics of their split, which name the classes in label order, must still exist.
         name: one of `OBSERVED`.
+        files: reads the logs.
     """
-    members = _group_labels(run_set)
+    members = _group_labels(run_set, files)
     classes = sum(map(len, members.values()))
 
     def logged(folder: Path) -> dict[str, Curve]:
         if name not in PER_CLASS:
-            curves = read_curves(folder)
+            curves = files.curves(folder)
             return {"D_u": curves[name]} if name in curves else {}
-        observed = read_observables(folder, classes)
+        observed = files.observables(folder, classes)
         if observed is None or name not in observed.values:
             return {}
         return {group: group_curve(observed, name, labels) for group, labels in members.items()}
@@ -98,26 +136,26 @@ def _curves(run_set: RunSet, of_run: Callable[[Path], Mapping[str, Curve]]) -> l
     """The curves with more than one point that a function finds in the folder of each run, by group."""
     return [
         RunCurve(row.label, group, number, run is row.runs[0], curve)
-        for number, row in enumerate(run_set.rows)
+        for number, row in enumerate(run_set.rows[:MOST_ROWS])
         for run in row.runs
         for group, curve in of_run(run.path.parent).items()
         if len(curve[0]) > 1
     ]
 
 
-def pseudo_label_series(run_set: RunSet) -> tuple[ClassSeries, ClassSeries] | None:
+def pseudo_label_series(run_set: RunSet, files: RunFiles) -> tuple[ClassSeries, ClassSeries] | None:
     """Precision and recall of pseudo labels per class, mean over training seeds (Fig. 3 of the paper); None if unknown.
 
     Classes are ordered by group, then by descending number of boxes in D_l.
     """
-    statistics = split_statistics(run_set)
+    statistics = split_statistics(run_set, files)
     if statistics is None:
         return None
-    classes = statistics[1]["classes"]
+    classes = statistics["classes"]
     order = sorted(range(len(classes)), key=lambda label: (classes[label]["group"], -classes[label]["labeled_boxes"]))
     qualities: tuple[dict[str, tuple[float | None, ...]], ...] = ({}, {})
-    for row in run_set.rows:
-        observed = [read_observables(run.path.parent, len(classes)) for run in row.runs]
+    for row in run_set.rows[:MOST_ROWS]:
+        observed = [files.observables(run.path.parent, len(classes)) for run in row.runs]
         found = [pseudo_label_quality(run) for run in observed if run is not None]
         known = [quality for quality in found if quality is not None]
         if len(known) == len(row.runs):
@@ -131,52 +169,31 @@ def pseudo_label_series(run_set: RunSet) -> tuple[ClassSeries, ClassSeries] | No
     return precision, recall
 
 
-def split_statistics(run_set: RunSet) -> tuple[Path, dict[str, Any]] | None:
-    """`statistics.json` of the split that the runs of a set were trained on, None if it no longer exists.
-
-    Raises:
-        UserError: the file is damaged.
-    """
+def split_statistics(run_set: RunSet, files: RunFiles) -> dict[str, Any] | None:
+    """`statistics.json` of the split that the runs of a set were trained on, None if it no longer exists."""
     split = run_set.rows[0].runs[0].result.split
-    path = Path(split) / "statistics.json" if split else None
-    if path is None or not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_bytes())
-        dict(content["groups"])
-        for row in content["classes"]:
-            int(row["train_boxes"]), int(row["labeled_boxes"]), str(row["name"]), str(row["group"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not the statistics of a split ({error!r}). Make the split again.") from None
-    return path, content
+    return files.statistics(Path(split)) if split else None
 
 
-def _labeled_boxes(run_set: RunSet) -> dict[str, int]:
-    found = split_statistics(run_set)
-    rows = found[1]["classes"] if found else []
+def _labeled_boxes(run_set: RunSet, files: RunFiles) -> dict[str, int]:
+    found = split_statistics(run_set, files)
+    rows = found["classes"] if found else []
     return {row["name"]: row["labeled_boxes"] for row in rows}
 
 
-def _group_labels(run_set: RunSet) -> dict[str, list[int]]:
+def _group_labels(run_set: RunSet, files: RunFiles) -> dict[str, list[int]]:
     """Group -> labels of its classes; empty if the statistics of the split no longer exist."""
-    found = split_statistics(run_set)
+    found = split_statistics(run_set, files)
     members: dict[str, list[int]] = {}
-    for label, row in enumerate(found[1]["classes"] if found else []):
+    for label, row in enumerate(found["classes"] if found else []):
         members.setdefault(row["group"], []).append(label)
     return members
 
 
-def _class_means(row: Row) -> dict[str, float]:
+def _class_means(row: Row, files: RunFiles) -> dict[str, float]:
     """Class name -> AP, without classes that have no ground truth; empty if a run has no usable arrays."""
-    collected: list[dict[str, float]] = []
-    for run in row.runs:
-        name = run.result.files.get("per_class")
-        if name is None:
-            return {}
-        try:
-            evaluation = load_evaluation(run.path.parent / name)
-        except UserError:
-            return {}
-        pairs = zip(evaluation.class_names, evaluation.per_class()["AP"].tolist(), strict=True)
-        collected.append({name: value for name, value in pairs if not np.isnan(value)})
-    return {name: float(np.mean([row[name] for row in collected])) for name in collected[0]}
+    collected = [files.class_ap(run) for run in row.runs]
+    if not all(collected):
+        return {}
+    names = [name for name in collected[0] if all(name in found for found in collected)]
+    return {name: float(np.mean([found[name] for found in collected])) for name in names}

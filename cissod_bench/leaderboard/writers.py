@@ -4,11 +4,15 @@ One rule for units: AP and its like are percentages in what people read (termina
 fractions in what programs read (CSV, JSON, records).
 """
 
+import functools
 import html
 import json
+import re
 from collections.abc import Callable, Iterator
 
+from cissod_bench.errors import one_line, printable
 from cissod_bench.io import canonical_json
+from cissod_bench.leaderboard.names import file_name
 from cissod_bench.leaderboard.table import Cell, Column, Table, Value
 
 MISSING = "–"
@@ -20,7 +24,7 @@ def number(column: Column, cell: Cell) -> str:
         case None:
             return "" if column.kind == "rank" else MISSING
         case str(text):
-            return text
+            return one_line(text)
         case bool(flag):
             return "*" if flag else ""
         case int(count):
@@ -35,21 +39,28 @@ def number(column: Column, cell: Cell) -> str:
 def markdown(table: Table) -> str:
     """GitHub's Markdown: best in bold, second in italics."""
     marks = {1: "**", 2: "*", None: ""}
-    lines = [f"## {table.title}", ""]
-    heads = [f"{column.over} {column.title}".strip() for column in table.columns]
+    lines = [f"## {markdown_text(table.title)}", ""]
+    heads = [markdown_text(f"{column.over} {column.title}".strip()) for column in table.columns]
     lines.append(_pipe(heads))
     lines.append(_pipe([":--" if column.kind in ("text", "rank") else "--:" for column in table.columns]))
     for row, cells in enumerate(table.rows):
         texts = []
         for index, (column, cell) in enumerate(zip(table.columns, cells, strict=True)):
             mark = marks[table.place(row, index)]
-            texts.append(f"{mark}{number(column, cell).replace('|', chr(92) + '|')}{mark}")
+            texts.append(f"{mark}{markdown_text(number(column, cell))}{mark}")
         lines.append(_pipe(texts))
     if table.caption:
-        lines += ["", table.caption]
+        lines += ["", markdown_text(table.caption)]
     if table.notes:
-        lines += ["", *(f"- {note}" for note in table.notes)]
+        lines += ["", *(f"- {markdown_text(note)}" for note in table.notes)]
     return "\n".join(lines) + "\n"
+
+
+def markdown_text(text: str) -> str:
+    """A text in Markdown, on one line and inert: no cell, tag, link or code begins in it."""
+    text = re.sub(r"[\\|\[\]`]", r"\\\g<0>", one_line(text))
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", re.sub(r"&(?=#?\w+;)", "&amp;", text))
+    return re.sub(r"^([*+>-]|#+)(?=\s)", r"\\\1", text)
 
 
 def comma_separated(table: Table) -> str:
@@ -60,10 +71,25 @@ def comma_separated(table: Table) -> str:
     import pandas as pd
 
     frame = table.to_frame()
-    for name in frame.columns[[str(kind) == "object" for kind in frame.dtypes]]:
+    for name in frame.columns[[str(kind) in ("object", "str") for kind in frame.dtypes]]:
         values = [canonical_json(value) if isinstance(value, bool | list | dict) else value for value in frame[name]]
+        values = [_no_formula(value) if isinstance(value, str) else value for value in values]
         frame[name] = pd.Series(values, dtype="object")  # otherwise whole numbers beside missing ones become floats
     return frame.to_csv(index=False, lineterminator="\n")
+
+
+def _no_formula(text: str) -> str:
+    """A text that no spreadsheet takes for a formula: with an apostrophe in front, if it looks like one.
+
+    Plain numbers stay what they are.
+    """
+    if not re.match(r"\s*[=+@-]", text):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def latex(table: Table) -> str:
@@ -71,7 +97,7 @@ def latex(table: Table) -> str:
     marks = {1: r"\textbf{%s}", 2: r"\underline{%s}", None: "%s"}
     alignment = "".join("l" if column.kind in ("text", "rank") else "r" for column in table.columns)
     lines = [r"\begin{table}", r"\centering", rf"\caption{{{_tex(f'{table.title}. {table.caption}')}}}"]
-    lines += [rf"\label{{tab:{table.name}}}", rf"\begin{{tabular}}{{{alignment}}}", r"\toprule"]
+    lines += [rf"\label{{tab:{file_name(table.name)}}}", rf"\begin{{tabular}}{{{alignment}}}", r"\toprule"]
     spans = list(_spans(table.columns))
     if any(over for over, _, _ in spans):
         heads = [
@@ -97,23 +123,23 @@ def latex(table: Table) -> str:
 def html_table(table: Table) -> str:
     """A `<table>` without style: best in `<strong>`, second in `<u>`, notes in a list below."""
     marks = {1: "<strong>%s</strong>", 2: "<u>%s</u>", None: "%s"}
-    lines = [f'<table id="{html.escape(table.name)}">', f"<caption>{html.escape(table.caption)}</caption>", "<thead>"]
+    lines = [f'<table id="{_html(table.name)}">', f"<caption>{_html(table.caption)}</caption>", "<thead>"]
     spans = list(_spans(table.columns))
     if any(over for over, _, _ in spans):
-        heads = [f'<th colspan="{end - start}" scope="colgroup">{html.escape(over)}</th>' for over, start, end in spans]
+        heads = [f'<th colspan="{end - start}" scope="colgroup">{_html(over)}</th>' for over, start, end in spans]
         lines.append(f"<tr>{''.join(heads)}</tr>")
-    heads = [f'<th scope="col">{html.escape(column.title)}</th>' for column in table.columns]
+    heads = [f'<th scope="col">{_html(column.title)}</th>' for column in table.columns]
     lines += [f"<tr>{''.join(heads)}</tr>", "</thead>", "<tbody>"]
     for row, cells in enumerate(table.rows):
         texts = []
         for index, (column, cell) in enumerate(zip(table.columns, cells, strict=True)):
-            text = marks[table.place(row, index)] % html.escape(number(column, cell))
+            text = marks[table.place(row, index)] % _html(number(column, cell))
             order = f' data-order="{cell.value!r}"' if type(cell.value) in (int, float) else ""
             texts.append(f"<td{order}>{text}</td>")
         lines.append(f"<tr>{''.join(texts)}</tr>")
     lines += ["</tbody>", "</table>"]
     if table.notes:
-        lines.append(f"<ul>{''.join(f'<li>{html.escape(note)}</li>' for note in table.notes)}</ul>")
+        lines.append(f"<ul>{''.join(f'<li>{_html(note)}</li>' for note in table.notes)}</ul>")
     return "\n".join(lines) + "\n"
 
 
@@ -130,8 +156,12 @@ def json_text(table: Table) -> str:
             if cell.std is not None:
                 row[f"{column.name}_std"] = cell.std
         rows.append(row)
-    content = {"name": table.name, "title": table.title, "notes": table.notes, "rows": rows}
-    return json.dumps(content, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+    dump = functools.partial(json.dumps, ensure_ascii=True, allow_nan=False)
+    about = {"name": table.name, "title": table.title, "notes": table.notes}
+    lines = [f'  "{name}": {dump(value)},' for name, value in about.items()]
+    # A row is a line: with a line for each value, a report of thousands of runs is half as large again.
+    body = ",\n".join(f"    {dump(row, separators=(',', ':'))}" for row in rows)
+    return "\n".join(["{", *lines, '  "rows": [', *([body] if body else []), "  ]", "}"]) + "\n"
 
 
 WRITERS: dict[str, Callable[[Table], str]] = {
@@ -142,6 +172,10 @@ WRITERS: dict[str, Callable[[Table], str]] = {
     "json": json_text,
 }
 """Writers by file name extension."""
+
+
+def _html(text: str) -> str:
+    return html.escape(printable(text))
 
 
 def _pipe(texts: list[str]) -> str:
@@ -163,4 +197,4 @@ _TEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", 
 
 
 def _tex(text: str) -> str:
-    return "".join(_TEX.get(character, character) for character in text)
+    return "".join(_TEX.get(character, character) for character in one_line(text))

@@ -5,16 +5,18 @@ A run's `observables.jsonl` holds one JSON object an interval: `step`, lists of 
 `given` and `annotated`. A list may end with a number of the background class, which is left out here.
 """
 
-import json
+import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cissod_bench.results.curves import Curve
+from cissod_bench.errors import UserError
+from cissod_bench.results.curves import Curve, log_lines
 
 OBSERVABLES = "observables.jsonl"
 PER_CLASS = ("weights", "thresholds", "gradient_ratio", "class_factors", "copies")
@@ -39,16 +41,19 @@ class Observables:
 
 
 def read_observables(folder: Path, classes: int) -> Observables | None:
-    """Read a run's log; None where there is none. Lines that are cut short or of other classes are left out.
+    """Read a run's log; None where there is none. Lines of other classes are left out.
 
     Args:
         folder: run folder.
         classes: number of classes C.
+
+    Raises:
+        UserError: the log is damaged.
     """
     path = folder / OBSERVABLES
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
-    rows = [row for row in map(_parsed, path.read_text().splitlines()) if row is not None]
+    rows = [_checked(path, row) for row in log_lines(path)]
     rows = [row for row in rows if all(len(values) in (classes, classes + 1) for values in row.lists.values())]
     if not rows:
         return None
@@ -92,10 +97,24 @@ class _Line(NamedTuple):
     lists: dict[str, list[float | None]]
 
 
-def _parsed(line: str) -> _Line | None:
-    try:
-        row = json.loads(line)
-        lists = {name: row[name] for name in PER_CLASS if name in row} | row.get("pseudo_labels", {})
-        return _Line(int(row["step"]), lists)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
+def _checked(path: Path, row: dict[str, Any]) -> _Line:
+    """The lists of a line, which hold finite numbers or None; counts are not negative.
+
+    Raises:
+        UserError: they hold something else.
+    """
+    counts = row.get("pseudo_labels", {})
+    if not isinstance(counts, dict) or not set(counts) <= set(COUNTS):
+        raise UserError(f"{path}: `pseudo_labels` of step {row['step']} are not {', '.join(COUNTS)}.")
+    lists = {name: row[name] for name in PER_CLASS if name in row} | counts
+    for name, values in lists.items():
+        least = 0.0 if name in COUNTS else -math.inf
+        if not isinstance(values, list) or not all(_is_number(value, least, name not in COUNTS) for value in values):
+            raise UserError(f"{path}: `{name}` of step {row['step']} is not a list of numbers.")
+    return _Line(row["step"], lists)
+
+
+def _is_number(value: Any, least: float, may_lack: bool) -> bool:
+    if value is None:
+        return may_lack
+    return type(value) in (int, float) and abs(value) < 1e300 and value >= least

@@ -1,8 +1,13 @@
 """Result records: one `result.json` per run, with its key and its scores. Records of earlier schemas keep loading."""
 
+import functools
+import math
+import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -10,14 +15,22 @@ from typing import Any
 import msgspec
 
 from cissod_bench.errors import UserError
-from cissod_bench.evaluation import METRICS, Evaluation
-from cissod_bench.io import write_json
+from cissod_bench.evaluation import METRICS, Evaluation, load_evaluation
+from cissod_bench.io import decode_json, read_regular, write_json
 from cissod_bench.results.run_key import RunKey, known_facts
 from cissod_bench.version import __version__
 
 SCHEMA_VERSION = 3
 """1: without `key.validation_digest`. 2: without `key.method_version`, `key.resolved_options` and `data`."""
 RESULT_FILE = "result.json"
+
+LARGEST = 2**24
+"""Bytes of a record that is read."""
+_ROUNDING = 1e-6
+"""Difference between a record and its per-class arrays that another order of sums explains."""
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+_DEEPEST = 8
+"""Levels of lists and objects in a record."""
 
 _PACKAGES = (
     "hotcoco", "pycocotools", "lvis", "numpy", "torch", "torchvision",
@@ -126,26 +139,37 @@ def load_result(path: Path) -> Result:
             breaks the schema. The message names the file and the field.
     """
     try:
-        content = msgspec.json.decode(path.read_bytes())
+        text = read_regular(path, LARGEST)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
-    except msgspec.DecodeError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); the file is damaged.") from None
-    return _checked(path, content)
+    return _checked(path, decode_json(text, Any, name=path, remedy="The file is damaged."))
 
 
-def find_results(folders: Iterable[Path]) -> list[Path]:
+def find_results(folders: Iterable[Path]) -> tuple[list[Path], list[Rejected]]:
     """All `result.json` below the given folders (or the files themselves), each once, in the order of their paths.
+
+    Returns:
+        the files, and the folders that may not be searched.
 
     Raises:
         UserError: a folder that does not exist.
     """
     found: set[Path] = set()
+    closed: list[Rejected] = []
+
+    def refused(error: OSError) -> None:
+        closed.append(Rejected(Path(error.filename), f"{error.filename}: cannot be searched ({error.strerror})."))
+
     for folder in folders:
         if not folder.exists():
             raise UserError(f"{folder}: no such folder. Give the folder of a run, or one that holds runs.")
-        found.update([folder] if folder.is_file() else folder.rglob(RESULT_FILE))
-    return sorted(found)
+        if not folder.is_dir():
+            found.add(folder)
+            continue
+        for place, below, files in os.walk(folder, onerror=refused):
+            if RESULT_FILE in (*below, *files):
+                found.add(Path(place, RESULT_FILE))
+    return sorted(found), closed
 
 
 def load_results(folders: Sequence[Path]) -> tuple[list[tuple[Path, Result]], list[Rejected]]:
@@ -158,10 +182,12 @@ def load_results(folders: Sequence[Path]) -> tuple[list[tuple[Path, Result]], li
         UserError: a folder that does not exist, or no usable record in any of them.
     """
     results: list[tuple[Path, Result]] = []
-    rejected: list[Rejected] = []
-    for path in find_results(folders):
+    paths, rejected = find_results(folders)
+    for path in paths:
         try:
-            results.append((path, load_result(path)))
+            result = load_result(path)
+            check_arrays(path.parent, result)
+            results.append((path, result))
         except UserError as error:
             rejected.append(Rejected(path, str(error)))
     if not results:
@@ -169,6 +195,58 @@ def load_results(folders: Sequence[Path]) -> tuple[list[tuple[Path, Result]], li
         reasons = "".join(f" {entry.reason}" for entry in rejected)
         raise UserError(f"No usable {RESULT_FILE} below {where}.{reasons} Make a run first.")
     return results, rejected
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """What the per-class arrays of a run say: AP of every class that has ground truth, and the metrics of groups."""
+
+    ap: dict[str, float]
+    metrics: dict[str, dict[str, float | None]]
+    annotations_digest: str
+
+
+def class_scores(folder: Path, result: Result) -> ClassScores | None:
+    """The scores in the per-class arrays of a run, None if it has none. A file is read once as long as it is the same.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    name = result.files.get("per_class")
+    if name is None or not os.path.lexists(folder / name):
+        return None
+    try:
+        status = (folder / name).stat()
+    except OSError as error:
+        raise UserError(f"{folder / name}: cannot be read ({error.strerror}).") from None
+    return _class_scores(folder / name, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=100_000)
+def _class_scores(path: Path, mtime_ns: int, size: int) -> ClassScores:
+    evaluation = load_evaluation(path)
+    pairs = zip(evaluation.class_names, evaluation.per_class()["AP"].tolist(), strict=True)
+    ap = {name: value for name, value in pairs if not math.isnan(value)}
+    return ClassScores(ap, evaluation.metrics(), evaluation.annotations_digest)
+
+
+def check_arrays(folder: Path, result: Result) -> None:
+    """Hold the metrics of a record against its per-class arrays, where there are any.
+
+    Raises:
+        UserError: the arrays are damaged, or give other metrics.
+    """
+    scores = class_scores(folder, result)
+    if scores is None:
+        return
+    where = f"{folder / RESULT_FILE}: {result.files['per_class']}"
+    if result.annotations_digest not in (None, scores.annotations_digest):
+        raise UserError(f"{where} is of another ground truth than the record.")
+    for group, metrics in result.metrics.items():
+        for metric, value in metrics.items():
+            computed = scores.metrics.get(group, {}).get(metric)
+            if (value is None) != (computed is None) or abs((value or 0.0) - (computed or 0.0)) > _ROUNDING:
+                raise UserError(f"{where} gives {computed} as {metric} of group {group!r}, and the record {value}.")
 
 
 def describe_environment() -> dict[str, str]:
@@ -183,8 +261,13 @@ def describe_environment() -> dict[str, str]:
 
 
 def git_state(folder: Path) -> Git | None:
-    """Commit of the source tree that `folder` lies in, None where there is none or git is absent."""
+    """Commit of the source tree that `folder` lies in, None where there is none or git is absent.
+
+    A repository that does not track the folder's files is somebody else's, in which the package is installed.
+    """
     try:
+        if not _git(folder, "ls-files", "--", "."):
+            return None
         commit = _git(folder, "rev-parse", "HEAD")
         return Git(commit=commit, dirty=bool(_git(folder, "status", "--porcelain", "--untracked-files=no")))
     except (OSError, subprocess.CalledProcessError):
@@ -192,7 +275,14 @@ def git_state(folder: Path) -> Git | None:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    run = subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True)
+    # Without GIT_OPTIONAL_LOCKS=0 `status` locks the index, and the user's own git commands fail meanwhile.
+    run = subprocess.run(
+        ["git", "-C", str(folder), *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+    )
     return run.stdout.strip()
 
 
@@ -206,13 +296,31 @@ def _checked(path: Path, content: Any) -> Result:
         )
     key = content["key"]
     try:
+        _check_plain(content)
         result = msgspec.convert({**content, "key": known_facts(key) if isinstance(key, dict) else key}, Result)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, ValueError) as error:
         raise UserError(f"{path}: not a valid result ({error}).") from None
     problem = _problem(result)
     if problem:
         raise UserError(f"{path}: not a valid result ({problem}).")
     return result
+
+
+def _check_plain(value: Any, depth: int = 0) -> None:
+    """Refuse what no run writes and no reader expects: numbers beyond 64 bits, NUL or half characters, great depth.
+
+    Raises:
+        ValueError: with what there is.
+    """
+    if isinstance(value, str) and _NO_TEXT.search(value):
+        raise ValueError(f"{value[:40]!r} has a character that no text has")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("a number is beyond 64 bits")
+    if isinstance(value, dict | list):
+        if depth == _DEEPEST:
+            raise ValueError("lists and objects are nested too deep")
+        for inner in (*value.keys(), *value.values()) if isinstance(value, dict) else value:
+            _check_plain(inner, depth + 1)
 
 
 def _problem(result: Result) -> str | None:
@@ -229,6 +337,9 @@ def _problem(result: Result) -> str | None:
                 return f"{metric} of group {group!r} is {value}, expected a number in [0, 1]"
     if not result.key.split_digest:
         return "`key.split_digest` is empty"
+    for size in result.groups.values():
+        if not 0 <= size.without_ground_truth <= size.classes:
+            return f"a group has {size.classes} classes, {size.without_ground_truth} of them without ground truth"
     escaping = [name for name in result.files.values() if Path(name).is_absolute() or ".." in Path(name).parts]
     if escaping:
         return f"file {escaping[0]!r} is not inside the run's folder"

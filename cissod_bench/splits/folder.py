@@ -20,18 +20,28 @@ SHA-256 of the other files, the digest identifies everything that training sees.
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from cissod_bench.errors import UserError
-from cissod_bench.io import canonical_json, decode_json, sha256_file, sha256_text, staged_folder, write_json, write_text
+from cissod_bench.io import (
+    canonical_json,
+    decode_json,
+    read_regular,
+    sha256_file,
+    sha256_text,
+    staged_folder,
+    write_json,
+    write_text,
+)
 from cissod_bench.splits.images import pixels_sha256
 
 SCHEMA = 1
@@ -51,6 +61,10 @@ PIXEL_DIGESTS = "data/PIXELS.sha256"
 IMAGE_DIGESTS: Mapping[str, Callable[[Path], str]] = {PIXEL_DIGESTS: pixels_sha256, "data/SHA256SUMS": sha256_file}
 """Lists of the digests of the images in `data/`, and how each is computed; older folders have the second."""
 SPLIT_FILES = (LABELED, UNLABELED, VALIDATION, *ID_FILES.values(), *OUTSIDE_DIGEST)
+
+_DATA_FILES = (*(f"{DATA}/{part}.json" for part in ("train", "val")), *IMAGE_DIGESTS)
+LARGEST = 2**28
+"""Bytes of a manifest, of statistics and of a list of ids that is read."""
 
 Ids = npt.NDArray[np.int64]
 
@@ -170,7 +184,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        content = path.read_bytes()
+        content = read_regular(path, LARGEST)
     except FileNotFoundError:
         raise UserError(f"{folder} holds no split: there is no {MANIFEST}. Make one with `make-splits`.") from None
     except OSError as error:
@@ -186,7 +200,30 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path} was altered: its digest is {manifest.digest[:12]}..., its content has {expected[:12]}.... "
             "Make the split again with `make-splits --force`."
         )
+    _check_outputs(folder, manifest)
     return manifest
+
+
+def _check_outputs(folder: Path, manifest: Manifest) -> None:
+    """Refuse a manifest that does not list what it must, or lists what is not in the folder.
+
+    Raises:
+        UserError: with the file.
+    """
+    path = folder / MANIFEST
+    for name in manifest.outputs:
+        parts = Path(name).parts
+        if not parts or Path(name).is_absolute() or ".." in parts or "\0" in name or Path(name).as_posix() != name:
+            raise UserError(f"{path} lists {name!r}, which is not the name of a file in the folder.")
+    roles = ("majority", "minority", "unlabeled")
+    needed = {LABELED, UNLABELED, *(ID_FILES[role] for role in roles)}
+    there = {name for name in (VALIDATION, ID_FILES["validation"], *_DATA_FILES) if os.path.lexists(folder / name)}
+    unlisted = sorted((needed | there) - set(manifest.outputs))
+    if unlisted:
+        raise UserError(
+            f"{path} does not list {', '.join(unlisted)}, so nothing says whether they are what they were. "
+            "Make the split again with `make-splits --force`."
+        )
 
 
 class _SchemaOnly(msgspec.Struct):
@@ -219,11 +256,40 @@ def statistics_of(folder: Path) -> dict[str, Any]:
     """
     path, remedy = folder / STATISTICS, "Make the split again with `make-splits --force`."
     try:
-        content = path.read_bytes()
+        content = read_regular(path, LARGEST)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}. {remedy}") from None
+    decode_json(content, _Statistics, name=path, remedy=remedy)
     found: dict[str, Any] = decode_json(content, dict[str, Any], name=path, remedy=remedy)
     return found
+
+
+Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+
+
+class _ClassCounts(msgspec.Struct):
+    name: str
+    group: str
+    train_boxes: Count
+    labeled_boxes: Count
+    labeled_images: Count = 0
+    unlabeled_boxes: Count = 0
+
+
+class _Fault(msgspec.Struct):
+    what: str
+    boxes: Count
+    handled: str
+    annotation_ids: list[int]
+
+
+class _Statistics(msgspec.Struct):
+    """What the readers of `statistics.json` rely on."""
+
+    classes: Annotated[list[_ClassCounts], msgspec.Meta(min_length=1)]
+    groups: dict[str, dict[str, Any]]
+    health: list[_Fault] = []
+    unmet_floors: dict[str, Count] = {}
 
 
 @dataclass(frozen=True)
@@ -310,7 +376,7 @@ def read_ids(path: Path) -> Ids:
         UserError: it is not such a file.
     """
     try:
-        return np.array(path.read_bytes().split(), dtype=np.int64)
+        return np.array(read_regular(path, LARGEST).split(), dtype=np.int64)
     except (OSError, ValueError, OverflowError) as error:
         raise UserError(f"{path} is not a list of image ids: {error}.") from None
 

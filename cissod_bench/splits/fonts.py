@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 
-from cissod_bench.errors import Remark
+from cissod_bench.errors import Remark, one_line
 
 DEFAULT = "DejaVu Sans"
 _remarked: list[str] = []
@@ -20,6 +20,7 @@ _remarked: list[str] = []
 
 def literal(text: str) -> str:
     """Text that matplotlib draws as it is, whatever dollar signs it has; characters that no font has are codes."""
+    text = one_line(text)
     letters = lacking(text)
     if letters and font_with(frozenset(letters)) is None:
         text = as_codes(text, letters)

@@ -11,13 +11,14 @@ from cissod_bench.coco import checks, objects365
 from cissod_bench.coco.columns import Bool, Columns
 from cissod_bench.coco.names import clean_name
 from cissod_bench.coco.reader import read_columns
-from cissod_bench.io import decode_json
+from cissod_bench.io import decode_json, read_regular
 from cissod_bench.splits.folder import (
     DATA,
     IMAGE_DIGESTS,
     Ids,
     Split,
     damaged_files,
+    file_names,
     load_split,
     read_manifest,
     statistics_of,
@@ -119,7 +120,7 @@ def _hidden_labels(path: Path, part: Columns) -> str:
     if part.num_boxes:
         return f"{part.num_boxes} annotations"
     # All keys, including those that no reader looks at.
-    images: list[dict[str, Any]] = decode_json(path.read_bytes(), dict[str, Any], name=path)["images"]
+    images: list[dict[str, Any]] = decode_json(read_regular(path), dict[str, Any], name=path)["images"]
     fields = {key for image in images for key in image} - {"id", "file_name", "width", "height"}
     return f"fields of images that may tell classes: {', '.join(sorted(fields))}" if fields else ""
 
@@ -248,13 +249,19 @@ def _against_source(
 
 
 def _changed_images(folder: Path, listed: str, digest: Callable[[Path], str]) -> str:
-    changed = []
-    for line in (folder / listed).read_text().splitlines():
-        expected, name = line.split("  ", 1)
+    try:
+        lines = read_regular(folder / listed).decode().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        return f"{listed} cannot be read: {error}"
+    expected = {name: value for value, _, name in (line.partition("  ") for line in lines)}
+    there = {name for name in file_names(folder / DATA) if name.endswith(".png")}
+    changed = sorted({f"{DATA}/{name}" for name in there} - set(expected))  # images that are not listed
+    for name, value in expected.items():
+        inside = name.startswith(f"{DATA}/") and ".." not in Path(name).parts
         try:
-            actual = digest(folder / name)
-        except OSError:  # not there, or damaged
+            actual = digest(folder / name) if inside and (folder / name).is_file() else ""
+        except OSError:  # damaged
             actual = ""
-        if actual != expected:
+        if actual != value:
             changed.append(name)
     return _listed(changed)

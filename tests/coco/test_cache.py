@@ -16,7 +16,7 @@ import pytest
 from cissod_bench.coco import cache
 from cissod_bench.coco.columns import Columns
 from cissod_bench.coco.reader import Read, SourceFile, read_coco
-from cissod_bench.io import sha256_file
+from cissod_bench.io import MARKER, sha256_file
 from tests.toy import toy_data
 
 
@@ -110,12 +110,62 @@ def test_a_damaged_entry_is_made_again(annotations: Path, tmp_path: Path, damage
     assert reader.count == (1 if damage == "note" else 2)
 
 
+@pytest.mark.parametrize("name", cache._NAMES)
+@pytest.mark.parametrize("damage", ["bit", "short", "longer", "type"])
+def test_a_flipped_bit_or_another_length_of_a_column_is_noticed(
+    annotations: Path, tmp_path: Path, name: str, damage: str
+) -> None:
+    reader = Counting()
+    read = cache.cached(reader, tmp_path / "cache", smallest=0)
+    columns, _ = reading(read, annotations)
+    (path,) = (tmp_path / "cache").glob(f"*/{name}.npy")
+    array = np.load(path)
+    if not array.size:
+        pytest.skip("an empty column")
+    if damage == "bit":
+        array.view(np.uint8).reshape(-1)[-1] ^= 4
+    elif damage == "type":
+        array = array.astype(np.float32)
+    else:
+        array = array[:-1] if damage == "short" else np.concatenate([array, array[-1:]])
+    np.save(path, array)
+    assert same(reading(read, annotations)[0], columns)
+    assert reader.count == 2
+
+
+@pytest.mark.parametrize("sha256", ["/../../victim", "../../victim", "a" * 63, "A" * 64, "a" * 64 + "\\n", ""])
+def test_a_note_cannot_lead_out_of_the_cache(annotations: Path, tmp_path: Path, sha256: str) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "b.txt").write_text("precious")
+    read = cache.cached(read_coco, tmp_path / "cache", smallest=0)
+    columns, _ = reading(read, annotations)
+    (note,) = (tmp_path / "cache").glob("*.json")
+    status = annotations.stat()
+    note.write_text(f'{{"size": {status.st_size}, "mtime_ns": {status.st_mtime_ns}, "sha256": "{sha256}"}}')
+    (tmp_path / "cache" / f"v{cache.VERSION}-").mkdir()
+    assert same(reading(read, annotations)[0], columns)
+    assert (victim / "b.txt").read_text() == "precious"
+
+
+def test_a_lock_that_is_a_link_empties_nothing(annotations: Path, tmp_path: Path) -> None:
+    reading(cache.cached(read_coco, tmp_path / "cache", smallest=0), annotations)
+    (lock,) = (tmp_path / "cache").glob("*.lock")
+    (tmp_path / "victim").write_text("precious")
+    lock.unlink()
+    lock.symlink_to(tmp_path / "victim")
+    read_again = cache.cached(read_coco, tmp_path / "cache", smallest=0)(annotations)[0]
+    assert same(read_again, read_coco(annotations)[0])
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
 def test_a_half_written_entry_of_a_killed_process_is_cleared(annotations: Path, tmp_path: Path) -> None:
     read = cache.cached(read_coco, tmp_path / "cache", smallest=0)
     columns, _ = read_coco(annotations)
-    staging = tmp_path / "cache" / f".v{cache.VERSION}-{sha256_file(annotations)}.partial"
-    staging.mkdir(parents=True)
-    (staging / "boxes.npy").write_text("half")
+    staging = tmp_path / "cache" / f".v{cache.VERSION}-{sha256_file(annotations)}.x.partial"
+    (staging / "new").mkdir(parents=True)
+    (staging / MARKER).touch()
+    (staging / "new" / "boxes.npy").write_text("half")
     assert same(reading(read, annotations)[0], columns)
     assert not staging.exists()
     assert same(read(annotations)[0], columns)

@@ -7,6 +7,7 @@ import pytest
 
 from cissod_bench.leaderboard.plots import pseudo_labels
 from cissod_bench.leaderboard.report import make_report, write_report
+from cissod_bench.leaderboard.run_files import RunFiles
 from cissod_bench.leaderboard.series import observed_curves, pseudo_label_series
 from cissod_bench.results.diagnostics import group_curve, pseudo_label_quality, read_observables
 from cissod_bench.results.record import write_result
@@ -68,18 +69,18 @@ def test_quality_of_pseudo_labels_at_the_end_of_the_run(runs):
 
 def test_series_by_group_and_frequency(runs):
     run_set = make_report([runs]).run_sets[0]
-    precision, recall = pseudo_label_series(run_set)
+    precision, recall = pseudo_label_series(run_set, RunFiles())
     assert precision.names == ("b", "c", "a")
     assert precision.values == {"gbs": (0.8, None, 0.5)}
     assert recall.values == {"gbs": (0.4, 0.0, 0.25)}
-    lines = observed_curves(run_set, "thresholds")
+    lines = observed_curves(run_set, "thresholds", RunFiles())
     assert [(line.label, line.group, line.first) for line in lines] == [
         ("gbs", "maj", True), ("gbs", "min", True), ("gbs", "maj", False), ("gbs", "min", False),
     ]  # fmt: skip
     assert lines[1].curve[0] == [10, 20, 30]
     assert lines[1].curve[1] == pytest.approx([0.85, 0.65, 0.5])
-    assert observed_curves(run_set, "gradient_ratio") == []
-    coverage = observed_curves(run_set, "crs_coverage")
+    assert observed_curves(run_set, "gradient_ratio", RunFiles()) == []
+    coverage = observed_curves(run_set, "crs_coverage", RunFiles())
     assert [(line.label, line.group, line.curve) for line in coverage] == 2 * [
         ("gbs", "D_u", ([10, 20, 30], [0.25, 0.5, 0.75]))
     ]
@@ -98,7 +99,7 @@ def test_plots_and_page_show_them(runs, tmp_path):
 
 
 def test_the_figure_has_precision_above_recall(runs):
-    figure = pseudo_labels(*pseudo_label_series(make_report([runs]).run_sets[0]), "title")
+    figure = pseudo_labels(*pseudo_label_series(make_report([runs]).run_sets[0], RunFiles()), "title")
     upper, lower = figure.axes
     assert (upper.get_ylabel(), lower.get_ylabel()) == ("precision in percent", "recall in percent")
     heights = np.asarray(lower.collections[0].get_offsets())[:, 1]

@@ -13,8 +13,9 @@ import pytest
 from cissod_bench.evaluation import evaluate, load_evaluation
 from cissod_bench.leaderboard.plots import class_ap
 from cissod_bench.leaderboard.report import make_report, write_report
+from cissod_bench.leaderboard.run_files import RunFiles
 from cissod_bench.leaderboard.series import class_series, run_curves
-from cissod_bench.results.curves import metric_curves, read_curves
+from cissod_bench.results.curves import read_curves
 from cissod_bench.results.external import write_run
 from cissod_bench.results.record import load_result, write_result
 from tests.leaderboard.runs import make_record
@@ -99,7 +100,7 @@ def test_names_cannot_break_out_of_the_page(run_folder, tmp_path):
 
 def test_curves_are_read_from_the_log(page):
     folder = page.parents[1] / "runs" / "gbs-0"
-    assert metric_curves(folder, ("all", "maj")) == {"all": ([100, 200], [0.1, 0.2])}
+    assert read_curves(folder)["all/AP"] == ([100, 200], [0.1, 0.2])
     assert read_curves(folder)["loss"] == ([100, 200], [2.0, 2.0])
     assert read_curves(page.parent) == {}
 
@@ -158,7 +159,7 @@ def test_in_a_real_browser(page, tmp_path):
 
 def test_series_of_classes_and_iterations(page):
     run_set = make_report([page.parents[1] / "runs"]).run_sets[0]
-    found = class_series(run_set)
+    found = class_series(run_set, RunFiles())
     assert found.order == "AP of the first row"
     assert list(found.values) == ["gbs", "rfs", "soft-teacher"]
     evaluations = [load_evaluation(run.path.parent / "per_class.npz") for run in run_set.rows[1].runs]
@@ -166,7 +167,7 @@ def test_series_of_classes_and_iterations(page):
         index = evaluations[0].class_names.index(name)
         mean = sum(evaluation.per_class()["AP"][index] for evaluation in evaluations) / 2
         assert found.values["rfs"][position] == pytest.approx(mean)
-    lines = run_curves(run_set)
+    lines = run_curves(run_set, RunFiles())
     assert [(line.label, line.group, line.first) for line in lines[:2]] == [("gbs", "all", True), ("gbs", "all", False)]
     assert len(lines) == 6
 
@@ -180,7 +181,7 @@ def test_classes_stand_by_their_frequency_in_the_split(page):
     (split / "statistics.json").write_text(json.dumps({"classes": classes, "groups": {"maj": {}, "min": {}}}))
     for path in runs.glob("*/result.json"):
         write_result(path, msgspec.structs.replace(load_result(path), split=str(split)))
-    found = class_series(make_report([runs]).run_sets[0])
+    found = class_series(make_report([runs]).run_sets[0], RunFiles())
     assert (found.names, found.order) == (("b", "c", "a"), "boxes in D_l")
     axes = class_ap(found, "title").axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["b", "c", "a"]
@@ -189,5 +190,5 @@ def test_classes_stand_by_their_frequency_in_the_split(page):
 
 def test_a_row_without_arrays_is_left_out_of_the_classes(page):
     runs = page.parents[1] / "runs"
-    (runs / "rfs-1" / "per_class.npz").write_bytes(b"damaged")
-    assert list(class_series(make_report([runs]).run_sets[0]).values) == ["gbs", "soft-teacher"]
+    (runs / "rfs-1" / "per_class.npz").unlink()
+    assert list(class_series(make_report([runs]).run_sets[0], RunFiles()).values) == ["gbs", "soft-teacher"]

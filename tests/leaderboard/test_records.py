@@ -99,7 +99,8 @@ def test_damaged_records_are_left_out_and_named(run_folder):
 
 def test_found_once_in_order_of_path(run_folder, tmp_path):
     runs = [run_folder(name) for name in ("b/2", "a", "b/1")]
-    found = records.find_results([tmp_path, runs[0], runs[1] / "result.json"])
+    found, closed = records.find_results([tmp_path, runs[0], runs[1] / "result.json"])
+    assert not closed
     assert [path.parent.relative_to(tmp_path / "runs").as_posix() for path in found] == ["a", "b/1", "b/2"]
     with pytest.raises(UserError, match="no such folder"):
         records.find_results([tmp_path / "nowhere"])

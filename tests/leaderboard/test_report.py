@@ -59,10 +59,11 @@ def test_the_distribution_of_the_split_is_plotted(runs, with_split, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"classes": [{"name": "a"}]}'])
-def test_damaged_statistics_are_named(runs, with_split, tmp_path, text):
+def test_damaged_statistics_are_left_out_and_named(runs, with_split, tmp_path, text):
     with_split.write_text(text)
-    with pytest.raises(UserError, match=r"split/statistics\.json"):
-        write_report(make_report([runs]), tmp_path / "out")
+    files = write_report(make_report([runs]), tmp_path / "out")
+    assert not [path for path in files if "distribution" in path.name]
+    assert re.search(r"## Left out\n\n- .*split/statistics\.json", (tmp_path / "out" / "report.md").read_text())
 
 
 def test_nothing_is_overwritten_unasked(runs, run_folder, tmp_path):
@@ -145,3 +146,25 @@ def test_the_ablations_are_the_papers_tasks(runs):
     refused = CliRunner().invoke(app, ["report", str(runs), "--ablation"])
     assert isinstance(refused.exception, UserError)
     assert "No run of coco-split1" in str(refused.exception)
+
+
+def test_a_report_of_many_tables_and_rows_draws_the_first_of_them(run_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("cissod_bench.leaderboard.report.MOST_SETS", 2)
+    monkeypatch.setattr("cissod_bench.leaderboard.series.MOST_ROWS", 3)
+    monkeypatch.setattr("cissod_bench.leaderboard.report.MOST_ROWS", 3)
+    for index in range(12):
+        folder = run_folder(
+            str(index), {"all": 0.5 - index / 100}, method=f"m{index}", split_digest=f"{index % 3}" * 64
+        )
+        lines = [{"step": step, "all/AP": 0.1} for step in (10, 20)]
+        (folder / "scalars.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    report = make_report([folder.parent])
+    assert [sorted({curve.label for curve in charts.iterations}) for charts in report.charts] == [
+        ["m0", "m3", "m6"], ["m1", "m4", "m7"],
+    ]  # fmt: skip
+    files = write_report(report, tmp_path / "out")
+    assert len([path for path in files if path.suffix == ".png"]) == 2
+    said = "Charts and plots are of the first 2 of 3 tables and of the first 3 rows of a table."
+    assert said in (tmp_path / "out" / "report.md").read_text()
+    assert said in (tmp_path / "out" / "index.html").read_text()
+    assert (tmp_path / "out" / "index.html").read_text().count("<h2>shapes") == 3

@@ -1,8 +1,6 @@
 """make-splits that runs out of disk or is killed: the previous split intact, nothing left after the next run."""
 
-import ctypes
 import json
-import os
 import resource
 import signal
 import subprocess
@@ -13,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cissod_bench.splits.folder import load_split
+from tests.privileges import without_privileges
 from tests.toy import TOY_TASK, toy_data
 
 PROGRAM = [sys.executable, "-m", "cissod_bench.cli.main"]
@@ -73,15 +72,6 @@ def test_a_full_disk_while_something_else_is_written(folder: Path, command: tupl
     assert "File too large" in result.stderr
     assert "Traceback" not in result.stderr
     assert names(folder) == {"toy.json", "toy.toml", "out"}
-
-
-def without_privileges() -> None:
-    """Let the rules of files hold for root too: it gives up to pass over them (Linux, `capabilities(7)`)."""
-    if os.geteuid() == 0:
-        libc = ctypes.CDLL(None, use_errno=True)
-        for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-            if libc.prctl(24, capability, 0, 0, 0):  # PR_CAPBSET_DROP
-                raise OSError(ctypes.get_errno(), "capabilities cannot be given up")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,60 @@
+"""The files of runs that charts are made from: each read once; one that is damaged is left out and named."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cissod_bench.errors import UserError
+from cissod_bench.leaderboard.comparable import Run
+from cissod_bench.results.curves import Curve, read_curves
+from cissod_bench.results.diagnostics import Observables, read_observables
+from cissod_bench.results.record import Rejected, class_scores
+from cissod_bench.splits.folder import STATISTICS, statistics_of
+
+Content = TypeVar("Content")
+
+
+class RunFiles:
+    """Reads logs and statistics, and remembers what it could not read.
+
+    Attributes:
+        left_out: files that are damaged, with the reason.
+    """
+
+    def __init__(self) -> None:
+        self.left_out: list[Rejected] = []
+        self._read: dict[tuple[str, Path], Any] = {}
+
+    def curves(self, folder: Path) -> dict[str, Curve]:
+        """`read_curves` of a run folder; empty where the log is damaged."""
+        return self._once("curves", folder, lambda: read_curves(folder), {})
+
+    def observables(self, folder: Path, classes: int) -> Observables | None:
+        """`read_observables` of a run folder; None where the log is damaged."""
+        return self._once(f"observables of {classes}", folder, lambda: read_observables(folder, classes), None)
+
+    def class_ap(self, run: Run) -> dict[str, float]:
+        """Class name -> AP, without classes that have no ground truth; empty where a run has no usable arrays."""
+
+        def read() -> dict[str, float]:
+            scores = class_scores(run.path.parent, run.result)
+            return {} if scores is None else scores.ap
+
+        return self._once("arrays", run.path.parent, read, {})
+
+    def statistics(self, split: Path) -> dict[str, Any] | None:
+        """`statistics_of` a split; None where there is none, or it is damaged."""
+        if not (split / STATISTICS).exists():
+            return None
+        return self._once("statistics", split, lambda: statistics_of(split), None)
+
+    def _once(self, what: str, folder: Path, read: Callable[[], Content], instead: Content) -> Content:
+        key = (what, folder)
+        if key not in self._read:
+            try:
+                self._read[key] = read()
+            except UserError as error:
+                self._read[key] = instead
+                self.left_out.append(Rejected(folder, str(error)))
+        found: Content = self._read[key]
+        return found
