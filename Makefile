@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO ?= demo
-DEMO_METHODS ?= soft-teacher rfs gbs
+DEMO_METHODS ?= supervised soft-teacher rfs gbs
 
 .PHONY: help install demo test test-slow lint format clean
 

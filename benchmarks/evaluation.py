@@ -118,7 +118,8 @@ def report(folder: Path) -> None:
     write_report(make_report([folder]), folder / "out")
 
 
-def make_records(folder: Path) -> None:
+def make_records(folder: Path, splits: int) -> None:
+    """1,000 records of four tasks, with so many splits of each."""
     from cissod_bench.evaluation import METRICS
     from cissod_bench.results.record import Group, Result, write_result
     from cissod_bench.results.run_key import RunKey
@@ -126,9 +127,10 @@ def make_records(folder: Path) -> None:
     rng = np.random.default_rng(0)
     for index in range(1000):
         key = RunKey(
-            task=f"task-{index % 4}", protocol=1, split_digest="d" * 64, split_seed=0, train_seed=index // 200,
-            method=f"method-{index // 4 % 50}", method_options={}, schedule="short", iterations=800, shortened=False,
-            detector="small", evaluator="hotcoco", max_detections=100,
+            task=f"task-{index % 4}", protocol=1, train_seed=index // 200,
+            split_digest=f"{index // 4 % splits:064x}", split_seed=index // 4 % splits,
+            method=f"method-{index // 4 % 50 // splits}", method_options={}, schedule="short", iterations=800,
+            shortened=False, detector="small", evaluator="hotcoco", max_detections=100,
         )  # fmt: skip
         metrics = {group: {name: float(rng.random()) for name in METRICS} for group in ("all", "maj", "min")}
         record = Result(key=key, metrics=metrics, groups={group: Group(40, 0) for group in metrics})
@@ -146,7 +148,7 @@ def measured(name: str, folder: Path, *arguments: str) -> float:
 
 
 def case(folder: Path, what: str, *options: str) -> None:
-    started = time.perf_counter()
+    started, processor = time.perf_counter(), time.process_time()
     if what == "report":
         report(folder)
     elif what == "bootstrap":
@@ -156,7 +158,8 @@ def case(folder: Path, what: str, *options: str) -> None:
     else:
         score(folder, what, "lvis" in options)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"inside {time.perf_counter() - started:.1f} s, peak {peak:.2f} GiB")
+    seconds = f"{time.perf_counter() - started:.1f} s, {time.process_time() - processor:.1f} s of a processor"
+    print(f"inside {seconds}, peak {peak:.2f} GiB")
 
 
 def main(chosen: list[str]) -> None:
@@ -166,9 +169,12 @@ def main(chosen: list[str]) -> None:
             folder = Path(temporary) / data
             if not folder.exists():
                 folder.mkdir()
-                make_records(folder) if name == "report" else make_data(folder, *SIZES[data], lvis=name == "lvis")
+                if name != "report":
+                    make_data(folder, *SIZES[data], lvis=name == "lvis")
             if name == "report":
-                measured("report over 1,000 records", folder, "report")
+                for splits in (1, 25):
+                    make_records(folder / str(splits), splits)
+                    measured(f"report over 1,000 records, {4 * splits} splits", folder / str(splits), "report")
             elif name == "bootstrap":
                 measured("bootstrap, 1,000 samples of 5,000 images", folder, "bootstrap")
             elif name == "coco":

@@ -1,4 +1,4 @@
-"""What GbR, GbT and CrS add to a training step, against the same frame without them.
+"""What GbR, GbT and CrS add to a training step, against the same framework without them.
 
     python benchmarks/gbs.py [--device cuda] [--no-step]
 

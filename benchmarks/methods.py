@@ -112,7 +112,7 @@ def resolve(folder: Path, method: str, device: str, precision: str) -> Job:
         data_root=folder, detector="busy", iterations=ITERATIONS, workers=0, threads=1, device=device,
         precision=precision,
     )  # fmt: skip
-    return resolve_job(spec)
+    return resolve_job(spec, look_for_images=False)  # they are validated on too
 
 
 def stepper(job: Job, batches: list[Any]) -> tuple[Step, Callable[[], int]]:
@@ -124,6 +124,8 @@ def stepper(job: Job, batches: list[Any]) -> tuple[Step, Callable[[], int]]:
     model.teacher.load_state_dict(model.student.state_dict())
     model = model.to(job.device).train()
     wrapper = build_optim_wrapper(model, config.optim_wrapper)
+    if not job.method_config.unlabeled:
+        batches = [{key: {"sup": branches["sup"]} for key, branches in batch.items()} for batch in batches]
 
     def step(number: int) -> None:
         torch.manual_seed(number)

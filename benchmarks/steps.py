@@ -18,7 +18,7 @@ from cissod_bench.ssod import fake_device
 from cissod_bench.ssod.component import component
 from cissod_bench.ssod.hooks.compiled import compile_features
 from cissod_bench.ssod.model.teacher_student import TeacherStudent
-from cissod_bench.ssod.precision import FrameOptimWrapper, products_in
+from cissod_bench.ssod.precision import MixedPrecisionOptimWrapper, products_in
 from cissod_bench.ssod.thresholds import FixedThreshold
 from cissod_bench.training.recipes.detectors import SOFT_TEACHER, get_detector
 
@@ -154,7 +154,9 @@ class Variant:
         optimizer = torch.optim.SGD(trained, lr=1e-5, momentum=0.9, weight_decay=1e-4, **fast)
         plain = self.stock and precision not in ("bf16", "fp16")
         where = "cpu" if fake else device
-        self.wrapper = OptimWrapper(optimizer) if plain else FrameOptimWrapper(precision, where, optimizer=optimizer)
+        self.wrapper = (
+            OptimWrapper(optimizer) if plain else MixedPrecisionOptimWrapper(precision, where, optimizer=optimizer)
+        )
         self.wrapper.initialize_count_status(self.model, 0, 10**9)
         if compile:
             compile_features(self.model)

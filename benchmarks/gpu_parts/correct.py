@@ -1,13 +1,7 @@
-"""Is it right there? The device against the CPU, mixed precision, waits, stopping and resuming, DDP."""
+"""Is it right there? The device against the CPU, mixed precision, waits, DDP."""
 
-import contextlib
-import copy
 import logging
 import os
-import signal
-import subprocess
-import sys
-import time
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -16,21 +10,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from cissod_bench.methods.registry import METHODS
-from cissod_bench.ssod.precision import FrameOptimWrapper, products_in
-from tests.methods.plain import config_of, frame_of
+from cissod_bench.ssod.precision import MixedPrecisionOptimWrapper, products_in
+from tests.methods.plain import SEMI_SUPERVISED, config_of, teacher_student_of
 from tests.methods.test_every_method import EVERYTHING, low_threshold
-from tests.ssod.frames import batch
+from tests.ssod.models import batch
 
 STEPS = 3
 Logs = list[dict[str, float]]
 
 
 def run(report: Any, device: str) -> None:
-    """Everything that must hold; runs of the program go on in the background meanwhile."""
+    """Everything that must hold."""
     logging.disable(logging.INFO)
     warnings.simplefilter("ignore")
-    runs = Runs(report.file.parent / "runs", device)
     every_method(report, device)
     mixed_precision(report, device)
     without_pseudo_labels(report, device)
@@ -38,13 +30,12 @@ def run(report: Any, device: str) -> None:
         waits(report)
         repeats(report)
         distributed(report)
-    report.add("resume", runs.compare(report.seconds_left() - 3))
 
 
 def model_of(name: str, device: str) -> nn.Module:
     """The small detector with a method in it, whose untrained teacher has pseudo labels; the same on every device."""
-    method = METHODS[name]
-    model = frame_of(config_of(method, **low_threshold(method)), semi=EVERYTHING)
+    method = SEMI_SUPERVISED[name]
+    model = teacher_student_of(config_of(method, **low_threshold(method)), semi=EVERYTHING)
     fc_cls = model.student.roi_head.bbox_head.fc_cls
     if fc_cls.bias is not None:  # a prior against foreground leaves an untrained teacher without a detection
         for detector in (model.student, model.teacher):
@@ -56,8 +47,8 @@ def train(model: nn.Module, device: str, precision: str = "fp32", steps: int = S
     """Losses of real steps with a moving teacher."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     fast = {"fused": True} if device == "cuda" else {}
-    wrapper = FrameOptimWrapper(precision, device, optimizer=torch.optim.SGD(trained, lr=0.01, momentum=0.9, **fast),
-                                clip_grad={"max_norm": 5.0})  # fmt: skip
+    optimizer = torch.optim.SGD(trained, lr=0.01, momentum=0.9, **fast)
+    wrapper = MixedPrecisionOptimWrapper(precision, device, optimizer=optimizer, clip_grad={"max_norm": 5.0})
     wrapper.initialize_count_status(model, 0, 10**9)
     history = []
     with products_in(precision):  # type: ignore[arg-type]
@@ -88,7 +79,7 @@ def furthest(one: Logs, other: Logs, only: str = "loss") -> float:
 
 def every_method(report: Any, device: str) -> None:
     """Losses and state of three steps on the device against the CPU's."""
-    for name in METHODS:
+    for name in SEMI_SUPERVISED:
         here, there = model_of(name, "cpu"), model_of(name, device)
         expected, actual = train(here, "cpu"), train(there, device)
         state = 0.0
@@ -182,62 +173,3 @@ def distributed(report: Any) -> None:
         report.add("NCCL and DDP", {"losses": furthest(actual, expected), "gradients": reached})
     finally:
         torch.distributed.destroy_process_group()
-
-
-class Runs:
-    """Three runs of the program on the embedded data, one of them stopped by SIGTERM and gone on with."""
-
-    def __init__(self, folder: Path, device: str) -> None:
-        self.folder = folder
-        program = [sys.executable, "-m", "cissod_bench.cli.main"]
-        self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-        task = ["--task", "shapes"]
-        subprocess.run([*program, "make-splits", *task, "--out", folder / "split", "--no-plot"], check=True,
-                       env=self.environment, stdout=subprocess.DEVNULL)  # fmt: skip
-        length = "60" if device == "cuda" else "4"
-        options = {"--split": folder / "split", "--device": device, "--iterations": length, "--workers": 2}
-        given = [str(part) for option in options.items() for part in option]
-        burn_in = ["--set", "model.semi_train_cfg.burn_in=0"]
-        self.command = [*program, "run", *task, "--method", "gbs", *given, *burn_in]
-        self.processes = {name: self._start(name) for name in ("one", "other", "stopped")}
-        self.stopped_at: int | None = None
-
-    def _start(self, name: str) -> subprocess.Popen[bytes]:
-        log = (self.folder / f"{name}.log").open("ab")
-        return subprocess.Popen([*self.command, "--out", str(self.folder / name)], env=self.environment, stdout=log,
-                                stderr=subprocess.STDOUT)  # fmt: skip
-
-    def compare(self, seconds: float) -> dict[str, Any]:
-        """Differences of the final weights: between two that ran through, and to the one that was stopped."""
-        end = time.monotonic() + seconds
-        found: dict[str, Any] = {}
-        scalars = self.folder / "stopped" / "scalars.jsonl"
-        while time.monotonic() < end and self.processes["stopped"].poll() is None:
-            if scalars.exists() and scalars.stat().st_size > 0:
-                self.processes["stopped"].send_signal(signal.SIGTERM)
-                break
-            time.sleep(0.2)
-        for name in ("stopped", "one", "other"):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                found[f"exit status of {name}"] = self.processes[name].wait(timeout=max(1.0, end - time.monotonic()))
-        again = self._start("stopped")
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            found["exit status of the resumed"] = again.wait(timeout=max(1.0, end - time.monotonic()))
-        for process in (*self.processes.values(), again):
-            process.kill()
-        last = {name: max((self.folder / name / "checkpoints").glob("iter_*.pth"), default=None,
-                          key=lambda path: int(path.stem.split("_")[1]))
-                for name in self.processes}  # fmt: skip
-        found["checkpoints"] = {name: path and path.name for name, path in last.items()}
-        if len({path and path.name for path in last.values()}) == 1 and last["one"]:
-            states = {name: torch.load(path, map_location="cpu", weights_only=False)["state_dict"]
-                      for name, path in last.items() if path}  # fmt: skip
-            for name in ("other", "stopped"):
-                found[f"weights, one against {name}"] = max(
-                    float((value.double() - states[name][key].double()).abs().max()) if value.numel() else 0.0
-                    for key, value in states["one"].items()
-                )
-        for name in self.processes:
-            lines = (self.folder / f"{name}.log").read_text(errors="replace").splitlines()
-            found[f"end of {name}.log"] = [line for line in lines if line.strip()][-3:]
-        return copy.deepcopy(found)

@@ -13,7 +13,7 @@ def run(report: Any, device: str) -> None:
     """Milliseconds, ratios to Soft Teacher's step in the same rounds, and peaks, of all methods."""
     warnings.simplefilter("ignore")
     init_default_scope("mmdet")
-    sys.argv = ["methods.py", "--device", device, *(["--rounds", "12", "--precision", "bf16"] if device == "cuda" else
+    sys.argv = ["methods.py", "--device", device, *(["--rounds", "8", "--precision", "bf16"] if device == "cuda" else
                                                     ["--rounds", "2", "soft-teacher", "gbs"])]  # fmt: skip
     found = methods.measure(methods.arguments())
     reference, least = found[methods.REFERENCE]

@@ -1,4 +1,4 @@
-"""Results: score, load, tabulate and compare."""
+"""Results: load, tabulate, compare, and ask what is wrong with them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -7,138 +7,12 @@ from typing import TYPE_CHECKING, Any
 from cissod_bench.api.paths import AnyPath, optional, paths
 
 if TYPE_CHECKING:
-    from cissod_bench.evaluation import Evaluation
     from cissod_bench.leaderboard.comparison import Comparison
+    from cissod_bench.leaderboard.errors import RunErrors
     from cissod_bench.leaderboard.report import Report
     from cissod_bench.results.collection import Results
-    from cissod_bench.results.external import Training
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
-
-
-def evaluate(
-    predictions: AnyPath,
-    *,
-    task: str | None = None,
-    split: AnyPath | None = None,
-    annotations: AnyPath | None = None,
-    data_root: AnyPath = "data",
-    evaluator: str = "hotcoco",
-    max_detections: int | None = None,
-) -> "Evaluation":
-    """Score any detector's results on a task: AP over all classes and per class group. Needs no torch.
-
-    Args:
-        predictions: detections in COCO's results format.
-        task: a built-in task or a task file. Default: the split's task.
-        split: split folder, which defines the class groups. Default: the task's groups.
-        annotations: ground truth in COCO format. Default: the task's validation annotations.
-        data_root: folder that the task's paths are relative to.
-        evaluator: "hotcoco", "pycocotools" (COCO tasks) or "lvis" (LVIS tasks).
-        max_detections: detections that count per image. Default: the task's.
-
-    Raises:
-        UserError: a detection with an unknown image or class or a value that is not finite, or no ground truth.
-
-    Example:
-        >>> import cissod_bench as cb
-        >>> scores = cb.evaluate("runs/soft-teacher/detections.json", split="splits/shapes")
-        >>> sorted(scores.metrics())
-        ['all', 'maj', 'min']
-    """
-    from cissod_bench.results.external import score
-
-    return score(
-        Path(predictions),
-        task,
-        optional(split),
-        annotations=optional(annotations),
-        data_root=Path(data_root),
-        evaluator=evaluator,
-        max_detections=max_detections,
-    ).evaluation
-
-
-def state_training(
-    method: str,
-    detector: str,
-    iterations: int,
-    *,
-    schedule: str = "external",
-    options: Sequence[str] = (),
-    seed: int | None = None,
-    batch: str | None = None,
-    backbone: str | None = None,
-    precision: str | None = None,
-    padding: int | None = None,
-) -> "Training":
-    """What is stated about a training that another program did, from the texts of a command line.
-
-    Args:
-        method, detector, schedule: names; `iterations` the length.
-        options: of the method, as NAME=VALUE; numbers, booleans and null as in JSON.
-        seed: of the training.
-        batch: labelled and unlabelled images in a step, as "8+32".
-        backbone: file with the backbone's first weights, its SHA-256, or "none" for training from scratch.
-        precision: "fp32", "tf32", "bf16" or "fp16".
-        padding: sides of padded images are multiples of so many pixels.
-
-    Raises:
-        UserError: a text that cannot be read, or no such file.
-    """
-    from cissod_bench.errors import unknown_name
-    from cissod_bench.results.external import Training
-    from cissod_bench.results.run_key import NOT_STATED, PRECISIONS
-    from cissod_bench.training.recipes.detectors import DETECTORS
-    from cissod_bench.training.spec import parse_options
-
-    preset = DETECTORS.get(detector)
-    if precision is not None and precision not in PRECISIONS:
-        raise unknown_name("precision", precision, PRECISIONS)
-    return Training(
-        method=method,
-        detector=detector,
-        iterations=iterations,
-        schedule=schedule,
-        options={name: _value(text) for name, text in parse_options(options).items()},
-        seed=seed,
-        batch=None if batch is None else _batch(batch),
-        backbone=NOT_STATED if backbone is None else _backbone(backbone),
-        precision=precision,  # type: ignore[arg-type]  # checked above
-        padding=padding,
-        full_batch=None if preset is None else sum(preset.per_gpu) * preset.reference_gpus,
-    )
-
-
-def _value(text: str) -> Any:
-    import json
-
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _batch(text: str) -> tuple[int, int]:
-    from cissod_bench.errors import UserError
-
-    parts = text.split("+")
-    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
-        raise UserError(f"--batch {text}: write labelled and unlabelled images in a step as 8+32.")
-    return int(parts[0]), int(parts[1])
-
-
-def _backbone(text: str) -> str | None:
-    import re
-
-    from cissod_bench.errors import UserError
-    from cissod_bench.io import sha256_file
-
-    if text == "none" or re.fullmatch("[0-9a-f]{64}", text):
-        return None if text == "none" else text
-    if not Path(text).is_file():
-        raise UserError(f"--backbone {text}: no such file. Give the file, its SHA-256, or none.")
-    return sha256_file(Path(text))
 
 
 def load_results(folders: AnyPath | Sequence[AnyPath]) -> "Results":
@@ -254,3 +128,37 @@ def compare(
 
     one, other = Path(first), Path(second)
     return compare_runs(one, other, annotations=optional(annotations), samples=samples, seed=seed, progress=progress)
+
+
+def error_types(
+    run: AnyPath,
+    out: AnyPath | None = None,
+    *,
+    annotations: AnyPath | None = None,
+    min_score: float = 0.3,
+    overwrite: bool = False,
+) -> "RunErrors":
+    """Count a run's errors by TIDE's types and class group, and what the objects of each group are taken for.
+
+    Args:
+        run: run folder.
+        out: folder for plots (PNG and SVG); None to write nothing.
+        annotations: ground truth. Default: the file named in the run's record.
+        min_score: detections below this score do not count in the confusion of groups.
+        overwrite: replace existing plots.
+
+    Raises:
+        UserError: no record, scores by LVIS's rules, no ground truth, or a plot that exists with other content.
+
+    Example:
+        >>> import cissod_bench as cb
+        >>> found = cb.error_types("runs/soft-teacher")
+        >>> list(found.confusion)
+        ['maj', 'min']
+    """
+    from cissod_bench.leaderboard.errors import errors_of, write_plots
+
+    found = errors_of(Path(run), annotations=optional(annotations), min_score=min_score)
+    if out is not None:
+        write_plots(found, Path(out), overwrite=overwrite)
+    return found

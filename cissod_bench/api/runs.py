@@ -49,7 +49,7 @@ class PreparedRun:
         """Write the resolved configuration for mmdet's own Runner.
 
         Raises:
-            UserError: the name does not end in .py, or the file exists with another content.
+            UserError: the name does not end in .py, or the file exists with other content.
         """
         from cissod_bench.training.build_config import export_config
 
@@ -214,8 +214,10 @@ def sweep(
     *,
     start: bool = True,
     cluster: Mapping[str, Any] | None = None,
+    jobs: int | None = None,
+    gpus_per_run: int | None = None,
 ) -> "list[SweepRun]":
-    """Run a grid: one run after another, each in its own process, or as Slurm jobs.
+    """Run a grid: one run after another or several at a time, each in its own process, or as Slurm jobs.
 
     Repeated, it skips finished runs, resumes interrupted ones and retries failed ones.
 
@@ -224,6 +226,8 @@ def sweep(
         out: folder for all run folders. Default: that of the sweep file, or runs.
         start: False to only return the state of each run.
         cluster: options of the cluster to submit to, with `cluster` ("slurm" or "local") and `time` in minutes.
+        jobs: runs at a time on this machine, 1 by default.
+        gpus_per_run: GPUs that each run has for itself; then as many runs at a time as there are GPUs for.
 
     Returns:
         Every run with `name`, `spec`, `state` ("done", "failed", "waiting", "running", "queued", "another run") and
@@ -248,6 +252,6 @@ def sweep(
         members = grid_members(grid.runs, Path(out or grid.out or "runs"))
     else:
         members = spec_members(runs, Path(out or "runs"))
-    found = make_members(members, start=start, cluster=cluster)
+    found = make_members(members, start=start, cluster=cluster, jobs=jobs, gpus_per_run=gpus_per_run)
     refuse_other_runs([run.state for run in found])
     return found

@@ -1,17 +1,18 @@
-"""Splits: make and load."""
+"""Splits: make, load, check and compare."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cissod_bench.api.paths import AnyPath, optional
+from cissod_bench.api.paths import AnyPath, optional, paths
 from cissod_bench.errors import UserError
 
 if TYPE_CHECKING:
     from cissod_bench.splits.folder import Split
     from cissod_bench.splits.make import Made
     from cissod_bench.splits.plan import Variant
+    from cissod_bench.splits.verify import Check
     from cissod_bench.tasks.records import Task
 
 
@@ -64,24 +65,26 @@ def make_splits(
     numbers = [seeds] if isinstance(seeds, int) else list(seeds)
     folders = [(Path(out) / name, variant) for name, variant in _variants(numbers, folds)]
     if chosen.files is None and annotations is None:
-        with _image_bar(progress) as update:
+        with image_bar(progress) as update:
             return [
                 make.make_embedded_split(chosen, folder, variant, progress=update, force=force, plot=plot)
                 for folder, variant in folders
             ]
     if images is None and annotations is None and chosen.dataset == "custom" and chosen.files is not None:
         images = chosen.files.train_images
-    return make.make_splits(
-        chosen,
-        sources.annotation_file(chosen, optional(annotations), root),
-        folders,
-        majority_annotations=sources.majority_file(chosen, optional(majority_annotations), root),
-        images=optional(images),
-        validation=_validation(chosen),
-        read=reader(chosen.dataset, cache, progress=progress),
-        force=force,
-        plot=plot,
-    )
+    with image_bar(progress, "Reading sizes") as update:
+        return make.make_splits(
+            chosen,
+            sources.annotation_file(chosen, optional(annotations), root),
+            folders,
+            majority_annotations=sources.majority_file(chosen, optional(majority_annotations), root),
+            images=optional(images),
+            validation=_validation(chosen),
+            read=reader(chosen.dataset, cache, progress=progress),
+            force=force,
+            plot=plot,
+            progress=update,
+        )
 
 
 def _validation(task: "Task") -> tuple[Path, Path] | None:
@@ -132,10 +135,11 @@ def reader(dataset: str, cache: AnyPath | bool = True, *, progress: bool = False
 
 
 @contextlib.contextmanager
-def _image_bar(progress: bool) -> Iterator[Callable[[int, int], None] | None]:
+def image_bar(progress: bool, title: str = "Making images") -> Iterator[Callable[[int, int], None] | None]:
+    """What shows how many images are done, where `progress` is wanted."""
     from cissod_bench.coco.reading_progress import counting_bar
 
-    with counting_bar("Making images") if progress else contextlib.nullcontext() as update:
+    with counting_bar(title) if progress else contextlib.nullcontext() as update:
         yield update
 
 
@@ -158,3 +162,125 @@ def load_split(folder: AnyPath, *, verify: bool = True) -> "Split":
     from cissod_bench.splits import folder as folders
 
     return folders.load_split(Path(folder), verify=verify)
+
+
+def describe_split(folder: AnyPath) -> dict[str, Any]:
+    """What a split holds: digest, counts per group and class, imbalance ratio, annotation problems.
+
+    Args:
+        folder: split folder.
+
+    Returns:
+        `digest`, `counts`, `co_occurrence` (what occurs with the classes of the rarest group), and the content of
+        `statistics.json`.
+
+    Raises:
+        UserError: no split is found, or it was changed after it was written.
+
+    Example:
+        >>> import cissod_bench as cb
+        >>> found = cb.describe_split("splits/shapes")
+        >>> sorted(found["groups"])
+        ['maj', 'min']
+    """
+    from cissod_bench.splits.difference import co_occurrence
+    from cissod_bench.splits.folder import statistics_of
+
+    split = load_split(folder)
+    own = {"digest": split.digest, "counts": dict(split.counts), "co_occurrence": co_occurrence(split)}
+    return {**own, **statistics_of(split.folder)}
+
+
+def verify_split(
+    folder: AnyPath,
+    *,
+    images: AnyPath | None = None,
+    validation: AnyPath | None = None,
+    validation_images: AnyPath | None = None,
+    annotations: AnyPath | None = None,
+    progress: bool = False,
+) -> "list[Check]":
+    """Check what a split promises: digests, disjoint parts, floors, no hidden label.
+
+    Args:
+        folder: split folder.
+        images: folder of the training images, to check that all exist.
+        validation: validation annotations, to check that no validation image is in the split.
+        validation_images: with `images`, folder of the validation images, to tell files of one name apart.
+        annotations: training annotations (Objects365's for coco-o365), to check that the split omits nothing.
+        progress: show a bar on standard error while annotations are read.
+
+    Returns:
+        Every promise, and what is wrong with it.
+
+    Raises:
+        UserError: no split is found, or a file cannot be read.
+
+    Example:
+        >>> import cissod_bench as cb
+        >>> [check.promise for check in cb.verify_split("splits/shapes") if check.problem]
+        []
+    """
+    from cissod_bench.splits import verify
+    from cissod_bench.splits.folder import read_manifest
+    from cissod_bench.tasks.registry import dataset_of
+
+    columns = None
+    if annotations is not None:
+        dataset = dataset_of(read_manifest(Path(folder)).task)
+        columns = reader(dataset, progress=progress)(Path(annotations))[0]
+    return verify.verify_split(
+        Path(folder),
+        images=optional(images),
+        validation=optional(validation),
+        validation_images=optional(validation_images),
+        annotations=columns,
+    )
+
+
+def compare_splits(first: AnyPath, second: AnyPath) -> dict[str, Any]:
+    """How two splits differ.
+
+    Args:
+        first, second: split folders.
+
+    Returns:
+        `same`, and what differs: `fields` of the manifest, `images` of each part, `groups`, `labeled_images` per class.
+
+    Raises:
+        UserError: a folder holds no split.
+
+    Example:
+        >>> import cissod_bench as cb
+        >>> cb.compare_splits("splits/shapes", "splits/shapes")["same"]
+        True
+    """
+    from cissod_bench.splits.difference import difference
+
+    return difference(load_split(first), load_split(second))
+
+
+def plot_splits(folders: AnyPath | Sequence[AnyPath], out: AnyPath) -> None:
+    """Plot the original data against the labelled part, one panel per split (Fig. 4 of the paper has three).
+
+    Args:
+        folders: split folders.
+        out: file to write, .png or .svg.
+
+    Raises:
+        UserError: a folder holds no split, or `out` exists or has another ending.
+
+    Example:
+        >>> import cissod_bench as cb
+        >>> cb.plot_splits("splits/shapes", "distribution.svg")
+    """
+    from cissod_bench.splits.folder import statistics_of
+    from cissod_bench.splits.plot import plot_figure_4, write_figure
+
+    file = Path(out)
+    if file.suffix not in (".png", ".svg"):
+        raise UserError(f"{file}: the name must end in .png or .svg.")
+    if file.exists():
+        raise UserError(f"{file} exists already. Choose another name.")
+    splits = [load_split(folder, verify=False) for folder in paths(folders)]
+    write_figure(plot_figure_4([(split.task, statistics_of(split.folder)) for split in splits]), file)

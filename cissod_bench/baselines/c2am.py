@@ -11,11 +11,12 @@ its own weight vector and takes part in the margins like any other; `background_
 """
 
 import math
+from typing import Any
 
 import msgspec
 import torch
 from mmdet.models.losses.utils import weight_reduce_loss
-from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
+from mmdet.models.roi_heads.bbox_heads import ConvFCBBoxHead
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -74,8 +75,11 @@ class CosineLinear(nn.Linear):
             return self.scale * functional.linear(directions, functional.normalize(self.weight.float(), dim=1))
 
 
-class CosineBBoxHead(Shared2FCBBoxHead):
+class CosineBBoxHead(ConvFCBBoxHead):
     """mmdet's head, which tells its classification loss the norms of the classifier's weights at each forward."""
+
+    def __init__(self, num_shared_fcs: int = 2, **options: Any) -> None:
+        super().__init__(num_shared_fcs=num_shared_fcs, **options)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits and box deltas of (R, C, 7, 7) RoI features."""

@@ -7,7 +7,6 @@ import typer
 
 from cissod_bench.cli.console import print_json, print_table
 from cissod_bench.cli.options import Json
-from cissod_bench.errors import UserError
 
 
 def errors(
@@ -27,33 +26,12 @@ def errors(
     Cls: wrong class, Loc: wrong location, Both, Dupe: duplicate, Bkg: background, Miss: not found. The share of
     minority objects mistaken for a majority class or for background measures the paper's first confirmation bias.
     """
-    from cissod_bench.leaderboard.errors import confusion_table, error_table, errors_of
+    from cissod_bench import api
+    from cissod_bench.leaderboard.errors import confusion_table, error_table
 
-    found = errors_of(run, annotations=annotations, min_score=min_score)
-    if out is not None:
-        _write_plots(out, run.name, found.counts, found.confusion, overwrite)
+    found = api.error_types(run, out, annotations=annotations, min_score=min_score, overwrite=overwrite)
     if as_json:
         print_json({"errors": found.counts, "gain": found.gain, "confusion": found.confusion, "min_score": min_score})
         return
     print_table(error_table(found))
     print_table(confusion_table(found))
-
-
-def _write_plots(
-    out: Path, name: str, counts: dict[str, dict[str, int]], shares: dict[str, dict[str, int]], overwrite: bool
-) -> None:
-    from cissod_bench.io import write_bytes
-    from cissod_bench.leaderboard.plots import confusion, error_types, render
-
-    figures = {
-        "errors": error_types(counts, f"{name}: error types"),
-        "confusion": confusion(shares, f"{name}: confusion"),
-    }
-    files = {
-        out / f"{name}-{what}.{kind}": data for what, figure in figures.items() for kind, data in render(figure).items()
-    }
-    existing = [str(path) for path, data in files.items() if path.exists() and path.read_bytes() != data]
-    if existing and not overwrite:
-        raise UserError(f"{', '.join(existing)}: exists with other content. Give --overwrite, or another --out.")
-    for path, data in files.items():
-        write_bytes(path, data)

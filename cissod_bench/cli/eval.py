@@ -10,6 +10,9 @@ from cissod_bench.cli.options import DataRoot, Json
 from cissod_bench.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cissod_bench.evaluation.calibration import Reliability
     from cissod_bench.results.external import Scored
 
 
@@ -31,6 +34,19 @@ def evaluate_predictions(
     max_detections: Annotated[
         int | None, typer.Option(min=1, help="Detections per image to score. Default: the task's.")
     ] = None,
+    fixed_ap: Annotated[
+        bool,
+        typer.Option(
+            "--fixed-ap",
+            help="LVIS's AP Fixed: 10,000 detections of each class count over all images, and all of them in an image.",
+        ),
+    ] = False,
+    calibration: Annotated[
+        bool, typer.Option("--calibration", help="How reliable the scores are, by class group.")
+    ] = False,
+    calibration_plot: Annotated[
+        Path | None, typer.Option(help="Plot it into this file (.png or .svg).", show_default=False)
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -38,7 +54,7 @@ def evaluate_predictions(
         ),
     ] = None,
     method: Annotated[str | None, typer.Option(help="With --out: name of the method.")] = None,
-    detector: Annotated[str | None, typer.Option(help="With --out: name of the detector, such as r50-fpn.")] = None,
+    detector: Annotated[str | None, typer.Option(help="With --out: detector, such as r50-fpn, or its file.")] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="With --out: iterations of the training.")] = None,
     schedule: Annotated[str, typer.Option(help="With --out: name of the training schedule.")] = "external",
     seed: Annotated[
@@ -47,6 +63,17 @@ def evaluate_predictions(
     option: Annotated[
         list[str] | None,
         typer.Option("--option", "-o", metavar="NAME=VALUE", help="With --out: an option of the method; repeatable."),
+    ] = None,
+    method_version: Annotated[
+        int | None, typer.Option(min=1, help="With --out: version of a method of this package (`list methods NAME`).")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="With --out: a setting changed from the preset's, as of `run --set`.",
+        ),
     ] = None,
     batch: Annotated[
         str | None,
@@ -63,6 +90,7 @@ def evaluate_predictions(
     padding: Annotated[
         int | None, typer.Option(min=1, help="With --out: sides of padded images are multiples of so many pixels.")
     ] = None,
+    compile: Annotated[bool, typer.Option("--compile", help="With --out: the backbone was compiled.")] = False,
     as_json: Json = False,
 ) -> None:
     """Score any detector's results on a task: AP over all classes and per class group.
@@ -73,62 +101,71 @@ def evaluate_predictions(
 
     Example: cissod-bench eval --predictions results.json --task coco-split1 --annotations instances_val2017.json
     """
-    from cissod_bench.api.results import state_training
-    from cissod_bench.results import external
+    from cissod_bench import api
 
     training = None
+    if calibration_plot is not None and calibration_plot.suffix not in (".png", ".svg"):
+        raise UserError(f"--calibration-plot {calibration_plot}: give a name that ends in .png or .svg.")
+    if out is not None and fixed_ap:
+        raise UserError("A record for the leaderboard has the task's own rules: leave out --out or --fixed-ap.")
     if out is not None:
         if split is None or method is None or iterations is None or detector is None:
             raise UserError(
                 "--out writes a record for the leaderboard. Give --split, --method, --iterations and --detector too."
             )
-        if out.exists() and any(out.iterdir()):
-            raise UserError(f"{out}: the folder is not empty. Give another --out, or remove it first.")
-        training = state_training(
+        training = api.state_training(
             method,
             detector,
             iterations,
             schedule=schedule,
             options=option or (),
+            method_version=method_version,
+            overrides=settings or (),
             seed=seed,
             batch=batch,
             backbone=backbone,
             precision=precision,
             padding=padding,
+            compile=compile,
         )
-    scored = external.score(
+    scored = api.score(
         predictions,
-        task,
-        split,
+        task=task,
+        split=split,
         annotations=annotations,
         data_root=data_root,
         evaluator=evaluator,
         max_detections=max_detections,
+        out=out,
+        training=training,
+        fixed_ap=fixed_ap,
     )
-    if out is not None and training is not None:
-        external.record_scores(scored, out, training)
-    _show(scored, as_json)
+    reliable = scored.reliability() if calibration or calibration_plot is not None else {}
+    if calibration_plot is not None:
+        api.plot_calibration(scored, calibration_plot)
+    _show(scored, reliable, as_json)
     if out is not None and not as_json:
         typer.echo(f"Written: {out}")
 
 
-def _show(scored: "Scored", as_json: bool) -> None:
-    from cissod_bench.evaluation import METRICS
-
+def _show(scored: "Scored", reliable: "Mapping[str, Reliability]", as_json: bool) -> None:
     evaluation, task = scored.evaluation, scored.task.name
     metrics = evaluation.metrics()
     if as_json:
         sizes = {group: len(names) for group, names in evaluation.groups.items()}
         content = {"task": task, "metrics": metrics, "classes": sizes, "evaluator": evaluation.evaluator}
         without = {"without_ground_truth": evaluation.without_ground_truth}
-        print_json(content | without | {"max_detections": evaluation.max_detections})
+        cap = {"max_detections": None if scored.fixed_ap else evaluation.max_detections}
+        fixed = {"max_detections_per_class": scored.per_class} if scored.fixed_ap else {}
+        found = {"calibration": {group: _plain(each) for group, each in reliable.items()}} if reliable else {}
+        print_json(content | without | cap | fixed | found)
         return
     from cissod_bench.leaderboard.table import Cell, Column, Table
 
     columns = (
         Column("group", "Group"),
         Column("classes", "Classes", kind="count"),
-        *(Column(m, m, kind="reference") for m in METRICS),
+        *(Column(name, name, kind="reference") for name in metrics["all"]),
     )
     rows = []
     for group, row in metrics.items():
@@ -142,5 +179,56 @@ def _show(scored: "Scored", as_json: bool) -> None:
         notes.append(scored.remark)
     if evaluation.outside_task:
         notes.append(f"Left out, since the split has no such class: {', '.join(evaluation.outside_task)}.")
-    caption = f"In percent; {rules} rules, {evaluation.max_detections} detections per image, {evaluation.evaluator}."
+    limit = f"{evaluation.max_detections} detections per image"
+    if scored.fixed_ap:
+        limit = f"AP Fixed: {scored.per_class:,} detections per class over all images"
+        if evaluation.max_detections <= scored.task.max_detections:
+            notes.append(
+                f"No image has more than {evaluation.max_detections} detections here; AP Fixed is meant for lists that "
+                "are not cut for each image."
+            )
+    caption = f"In percent; {rules} rules, {limit}, {evaluation.evaluator}."
     print_table(Table("eval", task, caption, columns, tuple(rows), ranked=0, notes=tuple(notes)))
+    if reliable:
+        _show_reliability(reliable)
+
+
+def _show_reliability(reliable: "Mapping[str, Reliability]") -> None:
+    """Print for each group its calibration error, and mean score and precision of the detections in every bin."""
+    from cissod_bench.leaderboard.table import Cell, Column, Table
+
+    columns = [Column("score", "Score")]
+    for group in reliable:
+        columns += [
+            Column(f"{group}_count", "boxes", group, "count"),
+            Column(f"{group}_mean", "score", group, "reference"),
+        ]
+        columns += [Column(f"{group}_precision", "right", group, "reference")]
+    rows = []
+    bins = len(next(iter(reliable.values())).count)
+    for place in range(bins):
+        cells = [Cell(f"{place / bins:.1f}–{(place + 1) / bins:.1f}")]
+        for each in reliable.values():
+            known = bool(each.count[place])
+            cells.append(Cell(int(each.count[place])))
+            cells += [Cell(float(values[place]) if known else None) for values in (each.score, each.precision)]
+        rows.append(tuple(cells))
+    errors = ", ".join(
+        f"{group} {'-' if each.error is None else format(100 * each.error, '.1f')}" for group, each in reliable.items()
+    )
+    caption = "Mean score of the detections and the part of them that is right (IoU 0.5), in percent, by score."
+    notes = (f"Expected calibration error in percent: {errors}.",)
+    print_table(
+        Table("calibration", "Calibration of scores", caption, tuple(columns), tuple(rows), ranked=0, notes=notes)
+    )
+
+
+def _plain(found: "Reliability") -> dict[str, object]:
+    """A group's calibration as JSON has it; bins without detections have null."""
+    known = found.count > 0
+    return {
+        "expected_calibration_error": found.error,
+        "count": found.count.tolist(),
+        "score": [value if there else None for value, there in zip(found.score.tolist(), known, strict=True)],
+        "precision": [value if there else None for value, there in zip(found.precision.tolist(), known, strict=True)],
+    }

@@ -10,6 +10,9 @@ from cissod_bench.cli.console import say
 from cissod_bench.cli.options import DataRoot
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from cissod_bench.splits.make import Made
 
 
@@ -107,6 +110,15 @@ def _write_template(path: Path) -> None:
     say(f"{path}: fill it in, then run `cissod-bench make-splits --from-task {path} --out FOLDER`.")
 
 
+def _of_folders(source: "Mapping[str, Any]") -> str:
+    """How many images come from folders without annotations, and how many of those were left out."""
+    if "folder_images" not in source:
+        return ""
+    left_out = source["folder_left_out"]
+    copies = f"; {left_out:,} others there are training or validation images and left out" if left_out else ""
+    return f", {source['folder_images']:,} of them from folders{copies}"
+
+
 def print_made(made: "list[Made]", *, as_json: bool) -> None:
     """Print where splits are, their digests and counts, and remarks for whoever uses them."""
     import json
@@ -136,7 +148,7 @@ def print_made(made: "list[Made]", *, as_json: bool) -> None:
             f"{split.folder}: {'unchanged' if split.unchanged else 'written'}, digest {split.manifest.digest[:12]}\n"
             f"  labelled   {counts['labeled_images']:>9,} images with {counts['labeled_boxes']:,} boxes "
             f"(D_m {counts['majority_images']:,}, D_s {counts['minority_images']:,})\n"
-            f"  unlabelled {counts['unlabeled_images']:>9,} images"
+            f"  unlabelled {counts['unlabeled_images']:>9,} images{_of_folders(split.manifest.source)}"
             + (f"\n  validation {counts['validation_images']:>9,} images" if counts["validation_images"] else "")
             + "".join(f"\n  {line}" for line in [*remarks(split.statistics), *filter(None, [other_data])])
         )

@@ -70,7 +70,8 @@ def run(
         Path | None,
         typer.Option(
             rich_help_panel=DATA,
-            help="All training annotations, to log precision and recall of pseudo labels; training never sees them.",
+            help="All training annotations, to log precision and recall of pseudo labels. Only full-labels trains on "
+            "them.",
             show_default=False,
         ),
     ] = None,
@@ -89,11 +90,20 @@ def run(
     iterations: Annotated[
         int | None, typer.Option(min=1, rich_help_panel=LENGTH, help="Exact length, instead of the schedule's.")
     ] = None,
+    evaluations: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            rich_help_panel=LENGTH,
+            help="Evaluations, evenly spaced; the last one is the result. Default: the schedule's.",
+            show_default=False,
+        ),
+    ] = None,
     detector: Annotated[
         str | None,
         typer.Option(
             rich_help_panel=LENGTH,
-            help="Detector preset (`list detectors`). Default: the task's.",
+            help="A detector preset (`list detectors`), or a detector file (.py). Default: the task's.",
             show_default=False,
         ),
     ] = None,

@@ -15,9 +15,7 @@ _PARTS = {"train": "original", "labeled": "D_l", "unlabeled": "D_u", "validation
 _WIDE = 160  # columns where the output is not a terminal
 
 
-def print_split(
-    split: "Split", statistics: Mapping[str, Any], together: Mapping[str, Sequence[tuple[str, float]]]
-) -> None:
+def print_split(split: "Split", statistics: Mapping[str, Any]) -> None:
     """Print counts per group and class, imbalance ratios, remarks, and classes that occur with the rarest group."""
     from rich.console import Console
     from rich.table import Table
@@ -61,6 +59,7 @@ def print_split(
         _print_official(statistics, [name for name, _ in groups])
     for remark in remarks(statistics):
         say(remark)
+    together = statistics["co_occurrence"]
     if together:
         table = Table("class", "most frequent in its labelled images", title="classes that occur with the rarest group")
         for name, others in together.items():

@@ -32,15 +32,16 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check what a split promises: digests, disjoint parts, floors, no hidden label. Exit code 2 if a check fails."""
-    from cissod_bench.api.splits import reader
+    from cissod_bench import api
     from cissod_bench.errors import UserError
-    from cissod_bench.splits.folder import read_manifest
-    from cissod_bench.splits.verify import verify_split
-    from cissod_bench.tasks.registry import dataset_of
 
-    columns = reader(dataset_of(read_manifest(folder).task), progress=True)(annotations)[0] if annotations else None
-    checks = verify_split(
-        folder, images=images, validation=validation, validation_images=validation_images, annotations=columns
+    checks = api.verify_split(
+        folder,
+        images=images,
+        validation=validation,
+        validation_images=validation_images,
+        annotations=annotations,
+        progress=True,
     )
     if as_json:
         _print_json([{"promise": check.promise, "problem": check.problem} for check in checks])
@@ -55,32 +56,27 @@ def verify(
 @app.command()
 def show(folder: Folder, as_json: AsJson = False) -> None:
     """Show counts per group and class, imbalance ratio, co-occurring classes and annotation problems."""
-    from cissod_bench.splits.difference import co_occurrence
-    from cissod_bench.splits.folder import load_split, statistics_of
+    from cissod_bench import api
 
-    split = load_split(folder)
-    statistics = statistics_of(folder)
-    together = co_occurrence(split)
+    found = api.describe_split(folder)
     if as_json:
-        _print_json({"digest": split.digest, "counts": dict(split.counts), "co_occurrence": together, **statistics})
+        _print_json(found)
         return
     from cissod_bench.cli.show_split import print_split
     from cissod_bench.errors import UserError
-    from cissod_bench.splits.folder import STATISTICS
 
     try:
-        print_split(split, statistics, together)
+        print_split(api.load_split(folder, verify=False), found)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / STATISTICS} lacks something, or has it in another form ({error!r}).") from None
+        raise UserError(f"{folder}: the statistics lack something, or have it in another form ({error!r}).") from None
 
 
 @app.command()
 def diff(first: Folder, second: Folder, as_json: AsJson = False) -> None:
     """Show how two splits differ: settings, images, groups, labelled images per class."""
-    from cissod_bench.splits.difference import difference
-    from cissod_bench.splits.folder import load_split
+    from cissod_bench import api
 
-    found = difference(load_split(first), load_split(second))
+    found = api.compare_splits(first, second)
     if as_json:
         _print_json(found)
         return
@@ -107,66 +103,46 @@ def plot(
     out: Annotated[Path, typer.Option(help="File to write, .png or .svg. It is never overwritten.")],
 ) -> None:
     """Plot the original data against the labelled part, one panel per split (Fig. 4 of the paper has three)."""
-    from cissod_bench.errors import UserError
-    from cissod_bench.splits.folder import load_split, statistics_of
-    from cissod_bench.splits.plot import plot_figure_4, write_figure
+    from cissod_bench import api
 
-    if out.suffix not in (".png", ".svg"):
-        raise UserError(f"{out}: the name must end in .png or .svg.")
-    if out.exists():
-        raise UserError(f"{out} exists already. Choose another name.")
-    splits = [load_split(folder, verify=False) for folder in folders]
-    write_figure(plot_figure_4([(split.task, statistics_of(split.folder)) for split in splits]), out)
+    api.plot_splits(folders, out)
     say(f"{out}: written")
 
 
 @app.command()
 def export(
     folders: Annotated[list[Path], typer.Argument(help="Split folders. Only unbiased-teacher takes several.")],
-    out: Annotated[Path, typer.Option(help="File to write (yolo: folder). It is never overwritten.")],
+    out: Annotated[Path, typer.Option(help="Folder to create.")],
     form: Annotated[str, typer.Option(help="Format: ids, unbiased-teacher or yolo.")] = "ids",
     annotations: Annotated[
         Path | None, typer.Option(help="unbiased-teacher: training annotations, whose order defines the positions.")
     ] = None,
-    images: Annotated[str, typer.Option(help="yolo: folder to put in front of each file name.")] = "",
+    images: Annotated[Path | None, typer.Option(help="yolo: folder of the training images, to link.")] = None,
 ) -> None:
-    """Write a split for other code bases: plain ids, Unbiased Teacher's JSON or YOLO's image lists."""
-    from cissod_bench.api.splits import reader
-    from cissod_bench.errors import UserError, unknown_name
-    from cissod_bench.splits import interop as exchange
-    from cissod_bench.splits.folder import load_split
-    from cissod_bench.tasks.registry import dataset_of
+    """Write a split for other code bases: lists of images as plain ids, Unbiased Teacher's JSON or YOLO's files.
 
-    if form not in exchange.FORMS:
-        raise unknown_name("form", form, exchange.FORMS)
-    if out.exists():
-        raise UserError(f"{out} exists already. Choose another name.")
-    splits = [load_split(folder) for folder in folders]
-    if form == "unbiased-teacher":
-        if annotations is None:
-            raise UserError(
-                "unbiased-teacher lists positions in the training annotations. Give them with --annotations."
-            )
-        columns = reader(dataset_of(splits[0].task), progress=True)(annotations)[0]
-        for percentage, seed in exchange.export_unbiased_teacher(splits, out, columns):
-            say(f"DATALOADER.SUP_PERCENT {percentage} DATALOADER.RANDOM_DATA_SEED {seed}")
-    elif len(splits) > 1:
-        raise UserError(f"--form {form} takes one split, but {len(splits)} are given.")
-    elif form == "ids":
-        exchange.export_ids(splits[0], out)
-    else:
-        exchange.export_yolo(splits[0], out, images)
-    say(f"{out}: written")
+    The labels of D_l come along, since the full annotations must not be read. `splits import` makes the same split of
+    an export.
+    """
+    from cissod_bench import api
+
+    notes = api.export_split(folders, out, form=form, annotations=annotations, images=images, progress=True)
+    say("\n".join([*notes, f"{out}: written"]))
 
 
 @app.command("import")
 def import_split(
     task: Annotated[str, typer.Option(help="A built-in task (`list tasks`) or a task file (.toml).")],
-    annotations: Annotated[Path, typer.Option(help="Training annotations in COCO format.")],
     ids: Annotated[
-        Path, typer.Option(help="Labelled images: ids, Unbiased Teacher's JSON, or YOLO's list of image paths.")
+        Path,
+        typer.Option(
+            help="Folder of an export, or labelled images: ids, image paths, a COCO file or Unbiased Teacher's JSON."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Split folder to create.")],
+    annotations: Annotated[
+        Path | None, typer.Option(help="Training annotations in COCO format. Not for tasks with data of their own.")
+    ] = None,
     minority_ids: Annotated[
         Path | None, typer.Option(help="Images of D_s. In all others minority objects become hidden.")
     ] = None,
@@ -180,49 +156,26 @@ def import_split(
     force: Annotated[bool, typer.Option("--force", help="Replace another split in the output folder.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a split from a published list of labelled images, to run an existing protocol here.
+    """Make a split from an export, or from a published list of labelled images, to run an existing protocol here.
 
-    Without --minority-ids every object in the listed images is labelled. All other images are unlabelled, except those
-    that the task reserves for validation.
+    An export gives the very split that was exported. Of any other list, every object in the listed images is labelled
+    unless --minority-ids is given. All other images are unlabelled, except those that the task reserves for validation.
     """
-    from dataclasses import replace
+    from cissod_bench import api
 
-    import numpy as np
-
-    from cissod_bench.api.splits import reader
-    from cissod_bench.coco.columns import Columns
-    from cissod_bench.errors import UserError
-    from cissod_bench.splits.interop import given_selection, read_ids
-    from cissod_bench.splits.make import make_splits
-    from cissod_bench.splits.plan import Variant
-    from cissod_bench.splits.select import Selection
-    from cissod_bench.tasks.registry import get_task
-
-    chosen = get_task(task)
-    if chosen.dataset == "objects365":
-        raise UserError(f"Task {task} uses two data sets; lists of ids cannot be imported for it.")
-    if chosen.files is None:
-        raise UserError(f"Task {task} generates its own images; lists of ids cannot be imported for it.")
-    if minority_ids is None:
-        chosen = replace(chosen, selection=replace(chosen.selection, minority_objects="keep"))
-
-    def given(columns: Columns) -> Selection:
-        labeled = read_ids(ids, columns, percentage=percentage, seed=list_seed)
-        minority = read_ids(minority_ids, columns) if minority_ids else np.empty(0, np.int64)
-        return given_selection(labeled, minority, columns.num_images)
-
-    variant = Variant(int(list_seed) if list_seed and list_seed.isdecimal() else 0)
-    made = make_splits(
-        chosen,
-        annotations,
-        [(out, variant)],
+    made = api.import_split(
+        task,
+        ids,
+        out,
+        annotations=annotations,
+        minority_ids=minority_ids,
+        percentage=percentage,
+        list_seed=list_seed,
         images=images,
-        read=reader(chosen.dataset, progress=True),
-        given=given,
         force=force,
-        plot=True,
+        progress=True,
     )
-    print_made(made, as_json=as_json)
+    print_made([made], as_json=as_json)
 
 
 def _print_json(value: Any) -> None:

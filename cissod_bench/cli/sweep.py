@@ -42,6 +42,13 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check every run and print the plan and its cost, without running.")
     ] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time on this machine. Default: 1.", show_default=False)
+    ] = None,
+    gpus_per_run: Annotated[
+        int | None,
+        typer.Option(min=1, help="GPUs for each run alone; as many runs at a time as there are.", show_default=False),
+    ] = None,
     status: Annotated[bool, typer.Option("--status", help="Print the state of every run, without running.")] = False,
     slurm: Slurm = False,
     slurm_option: SlurmOptions = None,
@@ -50,9 +57,9 @@ def sweep(
     """Run a grid: methods x tasks x seeds, or any options of `run`.
 
     Define the grid in a file (see docs/training.md) or with the options below. Other options of `run` apply to all
-    runs. Runs are executed one after another, each in its own process, or as Slurm jobs. Repeat the command to skip
-    finished runs, resume interrupted ones and retry failed ones. Exit code 1: a run failed. Exit code 2: nothing was
-    started, because a setting does not exist or a folder holds another run.
+    runs. Runs are executed one after another or --jobs at a time, each in its own process, or as Slurm jobs. Repeat
+    the command to skip finished runs, resume interrupted ones and retry failed ones. Exit code 1: a run failed. Exit
+    code 2: nothing was started, because a setting does not exist or a folder holds another run.
     """
     from cissod_bench.launch import sweep as sweeps
 
@@ -72,7 +79,8 @@ def sweep(
         if not as_json:
             say(f"  failed: {reason}", color=typer.colors.RED)
 
-    runs = sweeps.make_members(members, start=not status, cluster=cluster, starts=starts, fails=fails)
+    here = {"jobs": jobs, "gpus_per_run": gpus_per_run}
+    runs = sweeps.make_members(members, start=not status, cluster=cluster, starts=starts, fails=fails, **here)
     print_states(runs, as_json)
     sweeps.refuse_other_runs([run.state for run in runs])
     if any(run.state == "failed" for run in runs):

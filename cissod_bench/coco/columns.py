@@ -66,7 +66,7 @@ class Strings:
         """The last `parts` components of each string, which is a path, with `prefix` in front."""
         starts = self.starts()
         slashes = np.concatenate([np.full(parts, -1), np.flatnonzero(self.data == ord("/"))])
-        # The slash found may belong to an earlier string; then the path has fewer components than asked for.
+        # The slash found may belong to an earlier string; then the path has fewer components than wanted.
         starts = np.maximum(starts, slashes[np.searchsorted(slashes, self.ends) - parts] + 1)
         return self._cut(starts, self.ends - starts, prefix.encode())
 

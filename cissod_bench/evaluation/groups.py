@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cissod_bench.coco.names import clean_name
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation.backends import counted_boxes, precision_recall
+from cissod_bench.evaluation.fixed import best_of_each_class, most_in_an_image
 from cissod_bench.evaluation.inputs import GroundTruth, read_detections, read_ground_truth
 from cissod_bench.io import atomic_path, decode_json, open_regular
 
@@ -105,6 +106,7 @@ def evaluate(
     evaluator: str = "hotcoco",
     max_detections: int = 100,
     lvis: bool = False,
+    per_class: int | None = None,
 ) -> Evaluation:
     """Score detections in COCO's results format against a COCO-format annotation file.
 
@@ -118,6 +120,8 @@ def evaluate(
         evaluator: "hotcoco", "pycocotools" or "lvis".
         max_detections: see `backends.precision_recall`.
         lvis: LVIS's federated rules instead of COCO's.
+        per_class: AP Fixed: so many detections of each class count over all images, and all of them in an image,
+            instead of `max_detections` (`fixed.py`).
 
     Raises:
         UserError: bad input, a group with a class that the annotations lack, or an unknown evaluator.
@@ -127,6 +131,9 @@ def evaluate(
     if lvis:
         groups |= official_groups(truth)
     found = read_detections(detections, truth)
+    if per_class is not None:
+        found = best_of_each_class(found, per_class)
+        max_detections = max(1, most_in_an_image(found))
     precision, recall = precision_recall(truth, found, evaluator=evaluator, max_detections=max_detections, lvis=lvis)
     counted = truth.box_class[counted_boxes(truth, lvis)]
     return Evaluation(

@@ -21,10 +21,12 @@ class HiddenLabels:
     Attributes:
         boxes: image id -> (B, 4) x1, y1, x2, y2 in pixels of the original image.
         labels: image id -> (B,) position of each box's class in the class names.
+        images: ids of the annotated images, those without a box included. What others hold is not known.
     """
 
     boxes: dict[int, Float]
     labels: dict[int, Int]
+    images: frozenset[int]
 
 
 def read_hidden_labels(annotations: Path, class_names: tuple[str, ...]) -> HiddenLabels:
@@ -49,6 +51,7 @@ def read_hidden_labels(annotations: Path, class_names: tuple[str, ...]) -> Hidde
     return HiddenLabels(
         boxes={int(image): corners[keep][part] for image, part in zip(images, parts, strict=True)},
         labels={int(image): labels[keep][part] for image, part in zip(images, parts, strict=True)},
+        images=frozenset(columns.image_ids.tolist()),
     )
 
 

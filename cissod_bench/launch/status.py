@@ -14,11 +14,14 @@ from cissod_bench.errors import UserError
 from cissod_bench.io import decode_json, read_regular, write_bytes
 from cissod_bench.launch.arguments import run_arguments
 from cissod_bench.launch.slurm import job_state, submit
-from cissod_bench.results.run_folder import RunFolder
+from cissod_bench.results.run_folder import NOT_RESUMABLE, RunFolder, begun_by_version_0_1
 from cissod_bench.results.run_key import facts_of, key_differences
 from cissod_bench.training.spec import RunSpec, run_key
 
 State = Literal["done", "running", "queued", "failed", "waiting", "another run"]
+
+LEFT = ("waiting", "failed", "another run")
+"""States of runs that are neither finished nor started."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,8 @@ def state_of(member: Member) -> RunState:
         return RunState("done")
     if member.folder.in_use:
         return RunState("running")
+    if recorded is not None and begun_by_version_0_1(recorded):
+        return RunState("another run", NOT_RESUMABLE)
     note = read_note(member)
     if note.failed is not None:
         return RunState("failed", note.failed)

@@ -1,47 +1,29 @@
 """Sweeps: the folders and cost of many runs, and running them one by one or as cluster jobs."""
 
-import contextlib
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 
-from cissod_bench.errors import Stopped, UserError
-from cissod_bench.io import lock
+from cissod_bench.errors import UserError
 from cissod_bench.launch.arguments import run_arguments
-from cissod_bench.launch.failure import reason_of
 from cissod_bench.launch.grid import Values, spec_of, varied
+from cissod_bench.launch.side_by_side import run_all, slots
 from cissod_bench.launch.status import (
+    LEFT,
     Member,
-    Note,
     SweepRun,
     state_of,
     submit_member,
     with_state,
-    write_note,
 )
-from cissod_bench.launch.worker import end_with
 from cissod_bench.training.process.quiet import quiet_imports
 from cissod_bench.training.spec import RunSpec, default_out, run_key, safe_text
 
-_NAMING = ("task", "method", "ablation", "preset", "option", "set", "settings", "schedule", "iterations", "seed")
+_NAMING = ("task", "method", "ablation", "preset", "option", "set", "settings", "schedule", "iterations",
+           "detector", "seed")  # fmt: skip
 """Options that `default_out` puts into the name of a run folder."""
-LEFT = ("waiting", "failed", "another run")
-"""States of runs that are neither finished nor started."""
-_PASSED_ON = {
-    signal.SIGINT: signal.SIGINT,
-    signal.SIGTERM: signal.SIGTERM,
-    signal.SIGUSR1: signal.SIGUSR1,
-    signal.SIGHUP: signal.SIGTERM,
-}
-"""Signals that stop a sweep -> the signal passed on to its run, which then writes a checkpoint."""
 
 
 def grid_members(runs: Sequence[Values], root: Path) -> list[Member]:
@@ -89,6 +71,8 @@ def make_members(
     *,
     start: bool = True,
     cluster: Mapping[str, Any] | None = None,
+    jobs: int | None = None,
+    gpus_per_run: int | None = None,
     starts: Callable[[int, Member], None] = lambda position, member: None,
     fails: Callable[[str], None] = lambda reason: None,
 ) -> list[SweepRun]:
@@ -98,6 +82,7 @@ def make_members(
         members: the runs.
         start: False to only look up the states.
         cluster: options of the cluster to submit to; None to run here.
+        jobs, gpus_per_run: how many runs at a time, see `slots`.
         starts, fails: see `run_all`; positions include finished runs.
 
     Raises:
@@ -113,7 +98,8 @@ def make_members(
                 submit_all(left, cluster)
             else:
                 done = len(members) - len(left)
-                run_all(left, lambda position, member: starts(done + position, member), fails)
+                here = slots(jobs, gpus_per_run)
+                run_all(left, lambda position, member: starts(done + position, member), fails, here)
             found = [with_state(member) for member in members]
     return found
 
@@ -180,66 +166,6 @@ def plan_members(members: Sequence[Member]) -> list[dict[str, Any]]:
         row |= {"images": sum(plan["batch"].values()) if plan else None, "hours": each}
         rows.append(row | {"hours_left": None if each is None else left})
     return rows
-
-
-def run_all(waiting: Sequence[Member], starts: Callable[[int, Member], None], fails: Callable[[str], None]) -> None:
-    """Execute runs one after another, each in its own process. A failure is noted and the next run starts.
-
-    Args:
-        waiting: the runs.
-        starts: called with the position and the run before each start.
-        fails: called with the reason after each failure.
-
-    Raises:
-        Stopped: the sweep received a signal; the current run has stopped too.
-    """
-    for position, member in enumerate(waiting):
-        with contextlib.ExitStack() as held:
-            member.log.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                held.enter_context(lock(member.log.with_suffix(".lock")))
-            except BlockingIOError:
-                continue  # another sweep has it, with its log
-            if state_of(member).state not in LEFT:  # another sweep had it meanwhile
-                continue
-            starts(position, member)
-            with member.log.open("w") as log:
-                command = [sys.executable, "-m", "cissod_bench.cli.main", "run", *run_arguments(member.spec)]
-                code, received = watched(command, log)
-            if received is not None:
-                raise Stopped(f"Stopped in {member.name}. Run the same command again to resume there.", received)
-            failed = None if code == 0 else reason_of(member.log, code)
-            write_note(member, Note(failed=failed))
-            if failed:
-                fails(failed)
-
-
-def watched(command: Sequence[str], log: IO[str]) -> tuple[int, int | None]:
-    """Run a program to its end; return its exit code and the signal, if any, that was passed on to it.
-
-    A signal that this process was started to ignore, such as SIGHUP under `nohup`, stays ignored.
-    """
-    received: list[int] = []
-    process: subprocess.Popen[bytes] | None = None
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if process is not None:
-            process.send_signal(_PASSED_ON[signal.Signals(number)])
-
-    heeded = [number for number in _PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, note) for number in heeded}
-    try:
-        # Its own session, so that Ctrl-C reaches it only through this process.
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, start_new_session=True, preexec_fn=partial(end_with, os.getpid())
-        )
-        if received:  # the signal came before the process existed
-            process.terminate()
-        return process.wait(), received[0] if received else None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def submit_all(waiting: Sequence[Member], options: Mapping[str, Any]) -> None:

@@ -8,7 +8,8 @@ Rules:
 3. A run whose training seed is unknown, two runs with the same seed and different numbers, and two seeds with the same
    numbers are also listed one by one.
 4. Runs that are listed one by one have no rank.
-5. Two versions of a method are two rows, and so are two records of which one does not say its version.
+5. `full-labels` is a reference, not a method: averaged over its own seeds, below the others, without a rank.
+6. Two versions of a method are two rows, and so are two records of which one does not say its version.
 """
 
 import math
@@ -23,6 +24,9 @@ from cissod_bench.leaderboard.provenance import provenance_notes
 from cissod_bench.results.record import Result
 from cissod_bench.results.run_key import RunKey, comparison_fields, replicate_key
 from cissod_bench.splits.statistics import GROUP_ORDER
+
+REFERENCE = "full-labels"
+"""The method that trains on all training labels (`baselines/full_labels.py`)."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,11 @@ class Row:
         return f"{label}, seed {self.seeds[0]}" if self.problem and self.seeds else label
 
     @property
+    def ranked(self) -> bool:
+        """Whether the row competes with others."""
+        return not self.problem and self.method != REFERENCE
+
+    @property
     def version(self) -> int | None:
         """Version of the method, None where the records do not say it."""
         return self.runs[0].result.key.method_version
@@ -105,7 +114,7 @@ class RunSet:
     Attributes:
         fields: what they have in common.
         groups: class groups, "all" first.
-        rows: regular rows by descending AP of all classes, then the others.
+        rows: ranked rows by descending AP of all classes, then the reference, then runs that are listed one by one.
         notes: what readers must know about the rows.
         distinction: field -> text of what tells the set from the others of its task (`names.py`).
         name: part of file names and labels, unique in a report.
@@ -185,7 +194,7 @@ def _run_set(runs: Sequence[Run]) -> RunSet:
     replicates: dict[str, list[Run]] = {}
     for run in runs:
         replicates.setdefault(replicate_key(run.result.key), []).append(run)
-    expected = {run.result.key.train_seed for run in runs} - {None}
+    expected = {run.result.key.train_seed for run in runs if run.result.key.method != REFERENCE} - {None}
     regular: list[Row] = []
     apart: list[Row] = []
     notes: list[str] = []
@@ -194,8 +203,9 @@ def _run_set(runs: Sequence[Run]) -> RunSet:
         members = sorted(replicates[key], key=lambda run: (_seed_order(run.result.key), str(run.path)))
         members, repeated = _without_copies(members)
         notes += [f"{run.path}: the same run with the same numbers is counted once." for run in repeated]
-        problem = _problem(members, {seed for seed in expected if seed is not None})
         method, options = _method_name(members[0].result.key), members[0].result.key.method_options
+        needed = {seed for seed in expected if seed is not None} if method != REFERENCE else set()
+        problem = _problem(members, needed)
         row = Row(method, options, tuple(members), distinction=distinctions[key])
         if problem:
             apart += [replace(row, runs=(run,), problem=problem) for run in members]
@@ -203,7 +213,9 @@ def _run_set(runs: Sequence[Run]) -> RunSet:
         else:
             regular.append(row)
         notes += provenance_notes(row.label, [run.result for run in members])
-    regular.sort(key=lambda row: (-(_rank_value(row)), row.label))
+    if any(row.method == REFERENCE for row in (*regular, *apart)):
+        notes.append(f"{REFERENCE} is trained on all training labels: a reference, not semi-supervised, so not ranked.")
+    regular.sort(key=lambda row: (not row.ranked, -(_rank_value(row)), row.label))
     result = runs[0].result
     groups = tuple(sorted(result.groups, key=lambda group: (group != "all", _group_order(group), group)))
     fields = comparison_fields(result.key) | {

@@ -8,6 +8,7 @@ from cissod_bench.errors import UserError
 from cissod_bench.evaluation.groups import load_evaluation
 from cissod_bench.evaluation.inputs import read_detections
 from cissod_bench.evaluation.tide import ERROR_TYPES, group_confusion, tide_errors
+from cissod_bench.io import write_bytes
 from cissod_bench.leaderboard.intervals import ground_truth
 from cissod_bench.leaderboard.table import Cell, Column, Table
 from cissod_bench.results.run_folder import RunFolder
@@ -61,6 +62,34 @@ def errors_of(run: Path, *, annotations: Path | None = None, min_score: float = 
         truth, detections, {group: names for group, names in groups.items() if group != "all"}, min_score=min_score
     )
     return RunErrors(run, counts, found.gain, confusion, min_score)
+
+
+def write_plots(found: RunErrors, out: Path, *, overwrite: bool = False) -> None:
+    """Plot errors and confusion as PNG and SVG.
+
+    Args:
+        found: the errors.
+        out: folder, which is made.
+        overwrite: replace existing plots.
+
+    Raises:
+        UserError: a plot exists with other content.
+    """
+    from cissod_bench.leaderboard.plots import confusion, error_types, render
+
+    name = found.run.name
+    figures = {
+        "errors": error_types(found.counts, f"{name}: error types"),
+        "confusion": confusion(found.confusion, f"{name}: confusion"),
+    }
+    files = {
+        out / f"{name}-{what}.{kind}": data for what, figure in figures.items() for kind, data in render(figure).items()
+    }
+    existing = [str(path) for path, data in files.items() if path.exists() and path.read_bytes() != data]
+    if existing and not overwrite:
+        raise UserError(f"{', '.join(existing)}: exists with other content. Give --overwrite, or another --out.")
+    for path, data in files.items():
+        write_bytes(path, data)
 
 
 def error_table(found: RunErrors) -> Table:

@@ -36,7 +36,7 @@ def _table(family: Sequence[RunSet], metric: str) -> Table:
     by_method: dict[tuple[str, str, int | None], dict[str, Row]] = {}
     for run_set in family:
         for row in run_set.rows:
-            if not row.problem:
+            if row.ranked:
                 key = (row.method, canonical_json(dict(row.options)), row.version)
                 by_method.setdefault(key, {})[run_set.fields["split_digest"]] = row
     complete, notes = [], []

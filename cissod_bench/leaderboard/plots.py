@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from cissod_bench.evaluation.calibration import Reliability
 from cissod_bench.leaderboard.series import ClassSeries, RunCurve
 from cissod_bench.splits.fonts import literal
 from cissod_bench.splits.plot import GROUP_STYLES, picture
@@ -43,6 +44,29 @@ def pseudo_labels(precision: ClassSeries, recall: ClassSeries, title: str) -> Fi
         axes.set_ylabel(f"{name} in percent")
     upper.set_xlabel("")
     upper.legend(frameon=False)
+    return figure
+
+
+def calibration(found: Mapping[str, Reliability], title: str) -> Figure:
+    """Precision over the mean score of each bin, one line a group; the diagonal is a calibrated detector."""
+    figure, axes = _figure(title, 5.2, 5.2)
+    axes.plot([0, 100], [0, 100], color=GREY, linewidth=1, linestyle="--", label="calibrated")
+    for row, (group, each) in enumerate(found.items()):
+        known = each.count > 0
+        error = "no detections" if each.error is None else f"error {100 * each.error:.1f}"
+        axes.plot(
+            100 * each.score[known],
+            100 * each.precision[known],
+            color=COLORS[row % len(COLORS)],
+            marker=MARKERS[row % len(MARKERS)],
+            label=literal(f"{group} ({error})"),
+            clip_on=False,
+        )
+    axes.set_xlim(0, 100)
+    axes.set_ylim(0, 100)
+    axes.set_xlabel("mean score in percent")
+    axes.set_ylabel("right detections in percent")
+    axes.legend(frameon=False)
     return figure
 
 

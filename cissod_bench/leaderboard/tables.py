@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from cissod_bench.leaderboard.comparable import Row, RunSet, differences
+from cissod_bench.leaderboard.gains import SUPERVISED, gain, gain_groups
 from cissod_bench.leaderboard.paper import TABLES, comparison_table
 from cissod_bench.leaderboard.provenance import marks
 from cissod_bench.leaderboard.setting import departures
@@ -36,11 +37,13 @@ def run_set_table(
         paper = None
     columns = [Column("rank", "#", kind="rank"), Column("method", "Method"), Column("seeds", "Seeds", kind="count")]
     columns += [Column(f"{group}_{metric}", group, metric, "metric") for group in run_set.groups]
+    gaining = gain_groups(run_set)
+    columns += [Column(f"{group}_gain", group, f"gain over {SUPERVISED}", "difference") for group in gaining]
     if paper:
         columns += [Column(f"{group}_paper", group, "paper", "reference") for group in paper.groups]
         columns += [Column(f"{group}_difference", group, "Δ", "difference") for group in paper.groups]
     body = []
-    ranked = sum(not row.problem for row in run_set.rows)
+    ranked = sum(row.ranked for row in run_set.rows)
     for index, row in enumerate(run_set.rows):
         cells = [
             Cell(index + 1 if index < ranked else None),
@@ -50,6 +53,8 @@ def run_set_table(
         own = {group: _cell(row, group, metric) for group in run_set.groups}
         marked = different.get(row.label, ())
         cells += [replace(cell, mark="*") if group in marked else cell for group, cell in own.items()]
+        gains = [gain(run_set, row, group, metric) for group in gaining]
+        cells += [Cell(None) if each is None else Cell(each.mean, each.std) for each in gains]
         if paper:
             # A variant with other options is not what the paper's row is about.
             theirs = references[row.method].ap if row.method in references and not row.options else {}
@@ -199,7 +204,8 @@ def _caption(run_set: RunSet, metric: str, *, subtract: bool) -> str:
     seeds = max(len(row.runs) for row in run_set.rows)
     spread = "Mean ± standard deviation over training seeds. " if seeds > 1 else ""
     fields = run_set.fields
-    delta = " Δ: measured minus the paper's." if subtract else ""
+    delta = " Gain: minus the supervised run with the same training seed." if gain_groups(run_set) else ""
+    delta += " Δ: measured minus the paper's." if subtract else ""
     return (
         f"{metric} in percent ({'; '.join(parts)}). {spread}Split {fields['split_digest'][:12]}, "
         f"detector {fields['detector']}, {fields['evaluator']} with {fields['rules'].upper()} rules, "

@@ -72,6 +72,10 @@ class MethodConfig:
             for all classes, the detector preset's.
         refinement: configuration of a refinement of pseudo labels (`ssod/refinement.py`), None for none.
         labeled_repeat: oversampling threshold t of repeat factor sampling on D_l, None for uniform sampling.
+        unlabeled: whether the run trains on D_u too. Otherwise no image of D_u is loaded, and a step has labelled
+            images alone, as many as with D_u.
+        all_labels: whether the labelled images are all training images with all their labels, instead of D_l. Only a
+            reference may have them: it is not semi-supervised.
         hooks: configurations of mmengine hooks that run around the iterations.
     """
 
@@ -81,6 +85,8 @@ class MethodConfig:
     threshold: Mapping[str, Any] | None = None
     refinement: Mapping[str, Any] | None = None
     labeled_repeat: float | None = None
+    unlabeled: bool = True
+    all_labels: bool = False
     hooks: Sequence[Mapping[str, Any]] = ()
 
 
@@ -90,8 +96,9 @@ class Method:
 
     Attributes:
         name: what the command line calls it.
-        family: where it comes from: SSOD, LTOD (long-tailed detection), FSOD (few-shot), CI-SSL
-            (classification), CI-SSOD (the task itself).
+        family: where it comes from: supervised (no unlabelled image), reference (all
+            labels), SSOD, LTOD (long-tailed detection), FSOD
+            (few-shot), CI-SSL (classification), CI-SSOD (the task itself).
         title: one line for lists and tables.
         citation: the paper.
         module: the file, which defines `Options` (a frozen msgspec.Struct) and

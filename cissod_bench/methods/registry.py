@@ -20,6 +20,22 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method(
+            name="supervised",
+            family="supervised",
+            title="Supervised training on the labelled images alone: the lower bound",
+            citation="Ren et al., Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks, "
+            "NeurIPS 2015",
+            module="cissod_bench.baselines.supervised",
+        ),
+        Method(
+            name="full-labels",
+            family="reference",
+            title="Supervised training on all training labels: not semi-supervised, never ranked",
+            citation="Ren et al., Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks, "
+            "NeurIPS 2015",
+            module="cissod_bench.baselines.full_labels",
+        ),
+        Method(
             name="soft-teacher",
             family="SSOD",
             title="Soft Teacher, the framework itself",

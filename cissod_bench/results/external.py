@@ -7,7 +7,9 @@ from typing import Any
 
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation import Evaluation, evaluate, save_evaluation
-from cissod_bench.evaluation.inputs import GroundTruth, read_ground_truth
+from cissod_bench.evaluation.calibration import Reliability, reliability
+from cissod_bench.evaluation.fixed import PER_CLASS, best_of_each_class
+from cissod_bench.evaluation.inputs import GroundTruth, read_detections, read_ground_truth
 from cissod_bench.io import write_bytes
 from cissod_bench.results.data_sizes import data_sizes, validation_sizes
 from cissod_bench.results.record import describe_environment, make_result, write_result
@@ -28,6 +30,24 @@ class Scored:
     truth: GroundTruth
     task: Task
     split: Split | None
+    fixed_ap: bool = False
+
+    @property
+    def per_class(self) -> int:
+        """Detections of each class that AP Fixed counts over all images."""
+        return PER_CLASS
+
+    def reliability(self) -> dict[str, Reliability]:
+        """How reliable the scores are, by class group.
+
+        Raises:
+            UserError: a score above 1.
+        """
+        found = read_detections(self.predictions, self.truth)
+        if self.fixed_ap:
+            found = best_of_each_class(found, PER_CLASS)
+        cap, lvis = self.evaluation.max_detections, self.evaluation.lvis
+        return reliability(self.truth, found, self.evaluation.groups, max_detections=cap, lvis=lvis)
 
     @property
     def remark(self) -> str | None:
@@ -46,7 +66,9 @@ class Training:
         seed: None where it is not stated, like all that follows.
         batch: labelled and unlabelled images in a step.
         backbone: SHA-256 of the file with the backbone's first weights, None for training from scratch.
-        precision, padding: see `RunKey`.
+        precision, padding, method_version, detector_digest: see `RunKey`.
+        overrides: settings in which the training differs from the detector's preset; none where nothing is stated.
+        compile: whether the backbone was compiled.
         full_batch: images in a step of the full schedule with this detector.
     """
 
@@ -60,6 +82,10 @@ class Training:
     backbone: str | None = NOT_STATED
     precision: Precision | None = None
     padding: int | None = None
+    method_version: int | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    compile: bool = False
+    detector_digest: str | None = None
     full_batch: int | None = None
 
     def shortened_on(self, task: Task) -> bool | None:
@@ -78,16 +104,22 @@ def score(
     data_root: Path,
     evaluator: str,
     max_detections: int | None,
+    fixed_ap: bool = False,
 ) -> Scored:
     """Score detections on a task; arguments as of `api.evaluate`.
 
     Raises:
-        UserError: neither task nor split, no ground truth, or a detection that cannot be used.
+        UserError: neither task nor split, no ground truth, or a detection that cannot be used; AP Fixed for another
+            data set than LVIS, or with a cap on detections in an image.
     """
     chosen, found = _task_and_split(task, split)
     if found is None and chosen.frequency_groups:
         raise UserError(f"Task {chosen.name!r} groups its classes by their images in D_l: give --split.")
     lvis = chosen.dataset == "lvis"
+    if fixed_ap and not lvis:
+        raise UserError(f"AP Fixed is a rule of LVIS; task {chosen.name!r} has COCO's rules. Leave out --fixed-ap.")
+    if fixed_ap and max_detections is not None:
+        raise UserError("AP Fixed has no cap on detections in an image: leave out --max-detections or --fixed-ap.")
     truth = read_ground_truth(annotations or _annotations(chosen, found, data_root), lvis=lvis)
     evaluation = evaluate(
         truth,
@@ -97,8 +129,9 @@ def score(
         evaluator=evaluator,
         max_detections=max_detections or chosen.max_detections,
         lvis=lvis,
+        per_class=PER_CLASS if fixed_ap else None,
     )
-    return Scored(evaluation, predictions, truth, chosen, found)
+    return Scored(evaluation, predictions, truth, chosen, found, fixed_ap)
 
 
 def record_scores(scored: Scored, out: Path, training: Training) -> None:
@@ -123,10 +156,14 @@ def record_scores(scored: Scored, out: Path, training: Training) -> None:
         iterations=training.iterations,
         shortened=training.shortened_on(task),
         detector=training.detector,
+        detector_digest=training.detector_digest,
         batch=training.batch,
         backbone=training.backbone,
         precision=training.precision,
         padding=training.padding,
+        compile=training.compile,
+        overrides=dict(training.overrides),
+        method_version=training.method_version,
         evaluator=evaluation.evaluator,
         max_detections=evaluation.max_detections,
         rules="lvis" if evaluation.lvis else "coco",

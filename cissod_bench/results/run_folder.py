@@ -10,7 +10,9 @@
     detections.json         detections on the validation images, COCO's results format
     per_class.npz           unrounded precision and recall arrays of every class
     method.py               the source of a user's own method
+    detector.py             the file of a user's own detector
     observables.jsonl       weights, thresholds and quality of pseudo labels over time (`diagnostics.py`)
+    full_labels.json        all training labels, for the reference `full-labels` alone
     validation_images.json  image list that the validation data set reads; annotations are for the evaluator alone
     in_use.lock             locked by the main process as long as the run is under way
     result.json             the record that `report` reads; written last, so a folder with it is a finished run
@@ -31,6 +33,7 @@ from cissod_bench.results.run_key import facts_of, known_facts
 
 NO_RUN = "{}: the folder is not empty and holds no run. Give another --out."
 BUSY = "{}: a run is under way in this folder. Wait for it, or stop it."
+NOT_RESUMABLE = "holds an unfinished run of version 0.1, whose methods sampled boxes in another way"
 
 LARGEST_CONFIG = 2**26
 """Bytes of a configuration that is read."""
@@ -79,6 +82,16 @@ class RunFolder:
     def method(self) -> Path:
         """Copy of a user's own method."""
         return self.path / "method.py"
+
+    @property
+    def detector(self) -> Path:
+        """Copy of the file of a user's own detector."""
+        return self.path / "detector.py"
+
+    @property
+    def full_labels(self) -> Path:
+        """All training labels, which only the reference `full-labels` trains on."""
+        return self.path / "full_labels.json"
 
     @property
     def validation_images(self) -> Path:
@@ -182,6 +195,14 @@ def configured_facts(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     digest = {"method_digest": config["method_digest"]} if "method_digest" in config else {}  # as in version 0.1
     return known_facts({**digest, **config["run"]})
+
+
+def begun_by_version_0_1(facts: Mapping[str, Any]) -> bool:
+    """Whether a run's configuration was written by version 0.1, which noted only options that were changed.
+
+    Such a run can be read when it is finished. It cannot be continued: the methods are at another version.
+    """
+    return "resolved_options" not in facts
 
 
 def parse_config(text: str) -> dict[str, Any]:

@@ -38,8 +38,10 @@ class RunKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             not known: in records before schema 3, and for methods of other programs.
         schedule: name of the schedule; `iterations` its length.
         shortened: trained for less than the protocol asks; such rows are marked. None where it is not known.
-        batch: labelled and unlabelled images in a step over all GPUs; None where it is not known.
-        detector: name of the detector preset.
+        batch: labelled and unlabelled images in a step over all GPUs; None where it is not known. It is the setting's,
+            so that methods without unlabelled images are comparable; they leave out the second number.
+        detector: name of the detector. `detector_digest` is the SHA-256 of what a user's own detector file says, None
+            for a preset: two files of one name are two detectors.
         backbone: SHA-256 of the file with the backbone's first weights, None for training from scratch, `NOT_STATED`
             where it is not known.
         precision: of the training (`ssod/precision.py`); None where it is not known. Version 0.1 noted `amp` alone.
@@ -69,6 +71,7 @@ class RunKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     batch: tuple[int, int] | None = None
     backbone: str | None = None
     method_digest: str | None = None
+    detector_digest: str | None = None
     precision: Precision | None = None
     padding: int | None = None
     compile: bool = False
@@ -109,7 +112,7 @@ def key_differences(there: Facts, asked: Facts) -> list[str]:
     # An option that was given differs twice: as a changed one, and among all of them.
     twice = {name.replace("method_options.", "resolved_options.", 1) for name in different} - {*common}
     return [
-        f"{name}: {_shown(old, name)} there, {_shown(new, name)} asked for"
+        f"{name} is {_shown(old, name)}, not {_shown(new, name)}"
         for name in different
         if not (name.startswith("resolved_options.") and name in twice)
     ]
@@ -148,6 +151,6 @@ def _listed(value: Any) -> Any:
 
 def _shown(facts: Facts, name: str) -> str:
     if name not in facts:
-        return "nothing"
+        return "unset"
     value = facts[name]
     return repr(f"{value[:12]}..." if isinstance(value, str) and len(value) == 64 else value)  # a digest is long

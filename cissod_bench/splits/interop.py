@@ -1,98 +1,148 @@
-"""Splits in the formats of other code bases: export and import.
+"""Splits from lists of labelled images: those of `export.py`, and what other code bases publish.
 
-* `ids`: the ids of D_l, one a line.
-* `unbiased-teacher`: one JSON object, percentage -> seed -> positions of D_l in the list of training images, like
-  Unbiased Teacher's `COCO_supervision.txt`. The list is detectron2's: by image id, only images with an annotation that
-  is not a crowd. So the annotations are needed to count positions.
-* `coco` (import only): a COCO file of D_l, such as Soft Teacher's `instances_train2017.1@10.json`.
-* `yolo`: two text files of image paths, labelled and unlabelled. On import, paths are matched from their end.
+* the folder of an export: the very split that was exported, with the same digest;
+* ids, separated by white space or commas, or as a JSON list;
+* Unbiased Teacher's JSON object, percentage -> seed -> positions;
+* a COCO file of D_l, such as Soft Teacher's `instances_train2017.1@10.json`;
+* paths of images, one a line, as YOLO lists them; they are matched from their end.
+
+Only an export says which boxes of these images are labelled. Of another list D_s may be named: in all other images
+minority objects become hidden, as the task says. Without it, every object of the listed images is labelled.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from cissod_bench.coco.columns import Columns, Int64
-from cissod_bench.coco.reader import read_columns
+from cissod_bench.coco.reader import Read, read_columns
 from cissod_bench.errors import UserError
-from cissod_bench.io import staged_folder, write_text
-from cissod_bench.splits.folder import Split
+from cissod_bench.splits.export import LIST, MINORITY, POSITIONS, detectron2_images, position_folder
+from cissod_bench.splits.folder import MANIFEST, Manifest, read_manifest
+from cissod_bench.splits.make import Made, make_embedded_split, make_splits
+from cissod_bench.splits.plan import Variant
 from cissod_bench.splits.select import Selection
-
-Form = Literal["ids", "unbiased-teacher", "yolo"]
-FORMS: tuple[Form, ...] = ("ids", "unbiased-teacher", "yolo")
+from cissod_bench.tasks.records import Task
 
 
-def export_ids(split: Split, target: Path) -> None:
-    """Write the ids of D_l, one a line."""
-    write_text(target, "".join(f"{image_id}\n" for image_id in split.labeled_ids.tolist()))
+@dataclass(frozen=True)
+class Lists:
+    """Which images are labelled, and the split that they come from.
+
+    Attributes:
+        labeled: list of D_l, in a form of `read_ids`.
+        minority: list of D_s; None where it is not known.
+        manifest: of the exported split; None for other lists.
+    """
+
+    labeled: Path
+    minority: Path | None
+    manifest: Manifest | None
 
 
-def export_yolo(split: Split, target: Path, folder: str) -> None:
-    """Write a folder with `labeled.txt` and `unlabeled.txt`: paths of images under `folder`."""
-    prefix = f"{folder.rstrip('/')}/" if folder else ""
-    with staged_folder(target) as staging:
-        for name, file in (("labeled.txt", split.labeled_file), ("unlabeled.txt", split.unlabeled_file)):
-            images = read_columns(file).file_names.tolist()
-            write_text(staging / name, "".join(f"{prefix}{image}\n" for image in images))
+def find_lists(ids: Path, minority: Path | None, percentage: str | None, seed: str | None) -> Lists:
+    """The lists to import: those of an export, or the given files.
 
-
-def export_unbiased_teacher(splits: Sequence[Split], target: Path, columns: Columns) -> list[tuple[str, str]]:
-    """Write the positions of D_l of several splits, by percentage and seed.
-
-    Returns:
-        Percentage and seed of each split: the values of `SUP_PERCENT` and `RANDOM_DATA_SEED` for Unbiased Teacher.
+    Args:
+        ids: folder of an export, or a list of labelled images.
+        minority: list of the images of D_s, for a list that is not an export.
+        percentage, seed: which of Unbiased Teacher's lists.
 
     Raises:
-        UserError: two splits have the same percentage and seed, or a labelled image has no position.
+        UserError: a folder that is not an export, or an export with another list of D_s.
     """
-    listed = detectron2_images(columns)
-    content: dict[str, dict[str, list[int]]] = {}
-    written = []
-    for split in splits:
-        percentage = supervision_percentage(len(split.labeled_ids), len(listed))
-        seeds = content.setdefault(percentage, {})
-        if str(split.seed) in seeds:
-            raise UserError(
-                f"{split.folder}: two splits have percentage {percentage} and seed {split.seed}. Leave one out."
-            )
-        positions = np.searchsorted(listed, split.labeled_ids)
-        found = (positions < len(listed)) & (listed[np.minimum(positions, len(listed) - 1)] == split.labeled_ids)
-        if not found.all():
-            raise UserError(
-                f"{split.folder}: labelled image {split.labeled_ids[~found][0]} is not in the annotations, "
-                "or has no annotation there."
-            )
-        seeds[str(split.seed)] = positions.tolist()
-        written.append((percentage, str(split.seed)))
-    write_text(target, msgspec.json.encode(content, order="sorted").decode() + "\n")
-    return written
+    folder = ids if ids.is_dir() else ids.parent / position_folder(percentage, seed)
+    if not (folder / MANIFEST).is_file():
+        if ids.is_dir():
+            raise UserError(f"{ids}: not an export of a split: there is no {MANIFEST}. Give a list of labelled images.")
+        return Lists(ids, minority, None)
+    if minority is not None:
+        raise UserError(f"{folder} has its own list of D_s, {MINORITY}. Leave out --minority-ids.")
+    labeled = folder / LIST if ids.is_dir() else ids
+    if not labeled.is_file():
+        raise UserError(f"{folder}: there is no {LIST}. Give the folder of an export, or {POSITIONS} within it.")
+    if not (folder / MINORITY).is_file():
+        raise UserError(f"{folder}: there is no {MINORITY}, the list of D_s. Export the split again.")
+    return Lists(labeled, folder / MINORITY, read_manifest(folder))
 
 
-def supervision_percentage(labeled: int, listed: int) -> str:
-    """The percentage with the fewest decimals for which Unbiased Teacher selects `labeled` of the `listed` images.
+def import_split(
+    task: Task,
+    lists: Lists,
+    out: Path,
+    read: Read,
+    *,
+    annotations: Path | None = None,
+    percentage: str | None = None,
+    seed: str | None = None,
+    images: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    force: bool = False,
+    plot: bool = True,
+) -> Made:
+    """Make a split of labelled images that were selected elsewhere.
 
-    It demands `int(percentage / 100.0 * listed) == labeled` and looks the list up under `str(percentage)`
-    (`ubteacher/data/build.py`, `divide_label_unlabel`): 10 % of COCO's 117,266 images with annotations are `10.0`.
+    Args:
+        task: the task of the split.
+        lists: see `find_lists`.
+        out: split folder to create.
+        read: reads an annotation file.
+        annotations: training annotations; not for the tasks whose data the package makes.
+        percentage, seed: which of Unbiased Teacher's lists; the seed also becomes that of the split.
+        images: folder of the training images, to check that all exist.
+        progress: called with the number of images made so far and the total, for the tasks whose data is made.
+        force: replace another split in `out`.
+        plot: also plot the distribution of the classes.
+
+    Raises:
+        UserError: a list that does not fit the annotations, or an export that is of another task or other annotations.
     """
-    for decimals in range(1, 18):
-        nearest = math.ceil(labeled * 100 * 10**decimals / listed) if listed else 0
-        for number in (nearest - 1, nearest, nearest + 1):
-            percentage = float(f"{number}e-{decimals}")
-            if int(percentage / 100.0 * listed) == labeled:
-                return str(percentage)
-    raise UserError(f"No percentage of {listed} images is {labeled} images: these annotations are not the split's.")
+    if task.dataset == "objects365":
+        raise UserError(
+            f"Task {task.name} uses two data sets; lists of ids cannot be imported for it. Make its splits anew with "
+            "`make-splits`: the same seed gives the same split."
+        )
+    if task.files is not None and annotations is None:
+        raise UserError(f"Task {task.name} needs its training annotations. Give them with --annotations.")
+    manifest, variant = lists.manifest, Variant(int(seed) if seed and seed.isdecimal() else 0)
+    keep = lists.minority is None
+    if manifest is not None:
+        if (manifest.task, manifest.protocol) != (task.name, task.version):
+            raise UserError(
+                f"{lists.labeled.parent}: an export of task {manifest.task!r}, protocol {manifest.protocol}, not of "
+                f"{task.name!r}, protocol {task.version}."
+            )
+        fold, folds = manifest.options.get("fold", (0, 0))
+        variant, keep = Variant(manifest.seed, folds, fold), manifest.options.get("minority_objects") == "keep"
+    if keep:
+        task = replace(task, selection=replace(task.selection, minority_objects="keep"))
 
+    def given(columns: Columns) -> Selection:
+        labeled = read_ids(lists.labeled, columns, percentage=percentage, seed=seed)
+        minority: Int64 = np.empty(0, np.int64)
+        if lists.minority is not None and lists.minority.read_text().strip():
+            minority = read_ids(lists.minority, columns)
+        return given_selection(labeled, minority, columns.num_images)
 
-def detectron2_images(columns: Columns) -> Int64:
-    """Ids of the images that detectron2 lists for training, in its order."""
-    rows = np.unique(columns.box_image[~columns.crowd & (columns.box_image >= 0)])
-    ids: Int64 = columns.image_ids[rows]
-    return ids
+    if annotations is None:
+        return make_embedded_split(
+            task, out, variant, given=given, expected=manifest, progress=progress, force=force, plot=plot
+        )
+    return make_splits(
+        task,
+        annotations,
+        [(out, variant)],
+        images=images,
+        read=read,
+        given=given,
+        expected=manifest,
+        force=force,
+        plot=plot,
+    )[0]
 
 
 def read_ids(path: Path, columns: Columns, *, percentage: str | None = None, seed: str | None = None) -> Int64:
@@ -153,7 +203,7 @@ def _check_same_images(path: Path, listed: Columns, columns: Columns) -> None:
     for image_id, name, other in names:
         if name.rsplit("/", 1)[-1] != other.rsplit("/", 1)[-1]:
             raise UserError(
-                f"{path}: image {image_id} is {name}, and {other} in the annotations: it belongs to other annotations."
+                f"{path}: image {image_id} is {name}, but {other} in the annotations: the list belongs to others."
             )
 
 
@@ -175,7 +225,7 @@ def _rows_of_paths(path: Path, lines: Sequence[str], columns: Columns) -> list[i
         ]
         if len(fitting) != 1:
             what = f"matches {len(fitting)} images of" if fitting else "matches no image of"
-            raise UserError(f"{path}: {listed} {what} the annotations, whose file names are such as {names[0]}.")
+            raise UserError(f"{path}: {listed} {what} the annotations, whose file names look like {names[0]}.")
         rows += fitting
     return rows
 

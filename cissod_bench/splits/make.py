@@ -1,7 +1,7 @@
 """From a task and its annotations to split folders: read the sources, plan, write."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from cissod_bench.splits.images import check_images, refuse_shared
 from cissod_bench.splits.plan import Plan, Variant, plan_split
 from cissod_bench.splits.select import Selection
 from cissod_bench.splits.sources import read_sources
+from cissod_bench.splits.unlabeled_folder import Progress, read_unlabeled
 from cissod_bench.splits.write import write_labeled, write_unlabeled
 from cissod_bench.tasks.records import Task
 
@@ -46,8 +47,10 @@ def make_splits(
     validation: tuple[Path, Path] | None = None,
     read: Read = read_coco,
     given: Callable[[Columns], Selection] | None = None,
+    expected: Manifest | None = None,
     force: bool = False,
     plot: bool = False,
+    progress: Progress | None = None,
 ) -> list[Made]:
     """Make splits of a task from annotation files that are read once, and write their folders.
 
@@ -61,8 +64,10 @@ def make_splits(
             refused.
         read: reads an annotation file.
         given: returns labelled images that were selected elsewhere, given the annotations; default: select them.
+        expected: the split that these images are expected to make, which takes the place of one of given images.
         force: replace other splits that lie in these folders.
         plot: also plot the distribution of the classes.
+        progress: called with the number of images read so far from folders without annotations, and the total.
 
     Raises:
         UserError: the annotations cannot be used, lack a class of the task, images are missing, or a folder holds
@@ -72,6 +77,7 @@ def make_splits(
     if images is not None and validation is not None:
         held_out = read_columns(validation[0]).file_names.tolist()
         refuse_shared(images, sources.train.file_names.tolist(), validation[1], held_out, str(validation[0]))
+    sources = replace(sources, folder=read_unlabeled(task, sources.train, progress))
     made = []
     for folder, variant in folders:
         plan = plan_split(task, sources, variant, given(sources.train) if given else None)
@@ -80,7 +86,7 @@ def make_splits(
             check_images(images, parts, str(annotations))
         before = existing_digest(folder)
         with staged_split(folder, replace=force) as staging:
-            sealed = write_plan(staging, plan, files, plot=plot)
+            sealed = write_plan(staging, plan, files, expected=expected, plot=plot)
         made.append(Made(folder, sealed, plan.statistics, unchanged=before == sealed.digest and not force))
     return made
 
@@ -90,6 +96,8 @@ def make_embedded_split(
     folder: Path,
     variant: Variant,
     *,
+    given: Callable[[Columns], Selection] | None = None,
+    expected: Manifest | None = None,
     progress: Callable[[int, int], None] | None = None,
     force: bool = False,
     plot: bool = False,
@@ -100,6 +108,7 @@ def make_embedded_split(
         task: `shapes` or `shapes-lt`.
         folder: folder to make.
         variant: which split; the data is the same for every seed.
+        given, expected: see `make_splits`.
         progress: called with the number of images made so far and the total.
         force: replace another split.
         plot: also plot the distribution of the classes.
@@ -109,13 +118,13 @@ def make_embedded_split(
     """
     from cissod_bench.synthetic.shapes import generate
 
-    if not force and (same := _same_embedded(task, folder, variant)):
+    if not force and given is None and (same := _same_embedded(task, folder, variant)):
         return Made(folder, same, statistics_of(folder), unchanged=True)
     with staged_split(folder, replace=force) as staging:
         generate(task.name, staging / manifest.DATA, 0, progress=progress)
         sources, files = read_sources(task, staging / manifest.DATA / "train.json", None, read_coco)
-        plan = plan_split(task, sources, variant)
-        sealed = write_plan(staging, plan, files, plot=plot)
+        plan = plan_split(task, sources, variant, given(sources.train) if given else None)
+        sealed = write_plan(staging, plan, files, expected=expected, plot=plot)
     return Made(folder, sealed, plan.statistics, unchanged=False)
 
 
@@ -130,12 +139,18 @@ def _same_embedded(task: Task, folder: Path, variant: Variant) -> Manifest | Non
     return found
 
 
-def write_plan(folder: Path, plan: Plan, files: Sequence[SourceFile], *, plot: bool = False) -> Manifest:
-    """Write all files of a split into an empty folder, the manifest last."""
+def write_plan(
+    folder: Path, plan: Plan, files: Sequence[SourceFile], *, expected: Manifest | None = None, plot: bool = False
+) -> Manifest:
+    """Write all files of a split into an empty folder, the manifest last.
+
+    Raises:
+        UserError: it is not the expected split.
+    """
     categories = plan.labeled[0].columns.categories
     with no_garbage_collection():
         write_labeled(folder / manifest.LABELED, plan.labeled, categories)
-        write_unlabeled(folder / manifest.UNLABELED, [plan.unlabeled], categories)
+        write_unlabeled(folder / manifest.UNLABELED, plan.all_unlabeled, categories)
         if plan.validation is not None:
             write_labeled(folder / manifest.VALIDATION, [plan.validation], categories)
         for role, name in manifest.ID_FILES.items():
@@ -150,4 +165,5 @@ def write_plan(folder: Path, plan: Plan, files: Sequence[SourceFile], *, plot: b
             write_figure(figure, folder / name)
     read = [{"name": file.name, "size": file.size, "sha256": file.sha256} for file in files]
     write_json(folder / manifest.SOURCE, read)
-    return manifest.seal_split(folder, plan.record)
+    sealed = manifest.seal_split(folder, plan.record)
+    return sealed if expected is None else manifest.restore_manifest(folder, sealed, expected)

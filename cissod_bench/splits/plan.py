@@ -11,7 +11,15 @@ from cissod_bench.coco.columns import Bool, Columns, Int64
 from cissod_bench.coco.names import clean_name
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.splits.folder import SplitRecord
-from cissod_bench.splits.select import Pairs, Selection, SelectionKey, hold_out, pairs_of, select_labeled
+from cissod_bench.splits.select import (
+    Pairs,
+    Selection,
+    SelectionKey,
+    hold_out,
+    pairs_of,
+    select_annotated,
+    select_labeled,
+)
 from cissod_bench.splits.sources import Sources
 from cissod_bench.splits.statistics import split_statistics
 from cissod_bench.splits.write import Part
@@ -40,7 +48,7 @@ class Plan:
     Attributes:
         record: manifest without digests.
         labeled: parts of D_l.
-        unlabeled: D_u.
+        unlabeled: D_u, as far as it is annotated; `folder`, its images without annotations.
         validation: images held out, with all their boxes; None if the task has its own validation data.
         ids: image ids of D_m, D_s, D_u and of the held-out images by the names of `folder.ID_FILES`.
         statistics: content of `statistics.json`.
@@ -52,6 +60,12 @@ class Plan:
     validation: Part | None
     ids: Mapping[str, Int64]
     statistics: Mapping[str, Any]
+    folder: Part | None = None
+
+    @property
+    def all_unlabeled(self) -> list[Part]:
+        """The parts of D_u."""
+        return [self.unlabeled, *([self.folder] if self.folder else [])]
 
 
 def plan_split(task: Task, sources: Sources, variant: Variant, given: Selection | None = None) -> Plan:
@@ -81,7 +95,10 @@ def plan_split(task: Task, sources: Sources, variant: Variant, given: Selection 
     key = SelectionKey(task.version, task.name, variant.seed)
 
     if sources.majority is None:
-        selection = given or select_labeled(pairs, train.image_ids, available, minority, task.selection, key)
+        selection = given
+        if selection is None and task.keeps_all_labels and not task.selection.coverage:
+            selection = select_annotated(pairs, minority)
+        selection = selection or select_labeled(pairs, train.image_ids, available, minority, task.selection, key)
         parts = [_labeled_part(train, use, minority, selection, task)]
         majority_ids = train.image_ids[selection.majority]
     else:
@@ -98,24 +115,28 @@ def plan_split(task: Task, sources: Sources, variant: Variant, given: Selection 
     is_unlabeled = np.zeros(train.num_images, np.bool_)
     is_unlabeled[unlabeled] = True
     counted = {"train": [pairs], "labeled": labeled, "unlabeled": [pairs.only(is_unlabeled[pairs.image])], **counted}
+    folder, folder_ids = None, train.image_ids[:0]
+    if sources.folder is not None:
+        folder_ids = sources.folder.columns.image_ids
+        folder = Part(sources.folder.columns, np.arange(len(folder_ids)), np.empty(0, np.bool_))
     return Plan(
         record=SplitRecord(
             task=task.name,
             protocol=task.version,
             seed=variant.seed,
             options=_options(task, variant, given),
-            source=_source(sources),
+            source=source_facts(sources),
             classes=[{"id": category.id, "name": category.name} for category in train.categories],
             groups=groups,
             counts={
-                "train_images": len(unlabeled) + sum(len(part.rows) for part in parts),
+                "train_images": len(unlabeled) + len(folder_ids) + sum(len(part.rows) for part in parts),
                 "labeled_images": sum(len(part.rows) for part in parts),
                 "majority_images": len(majority_ids),
                 "minority_images": len(selection.minority),
                 "majority_candidates": selection.majority_candidates,
                 "majority_drawn": selection.majority_drawn,
                 "coverage_images": selection.coverage,
-                "unlabeled_images": len(unlabeled),
+                "unlabeled_images": len(unlabeled) + len(folder_ids),
                 "validation_images": int(held_out.sum()),
                 "absent_images": int(sources.absent.sum()),
                 "labeled_boxes": sum(len(part.box_rows()) for part in parts),
@@ -127,7 +148,7 @@ def plan_split(task: Task, sources: Sources, variant: Variant, given: Selection 
         ids={
             "majority": majority_ids,
             "minority": train.image_ids[selection.minority],
-            "unlabeled": train.image_ids[unlabeled],
+            "unlabeled": np.concatenate([train.image_ids[unlabeled], folder_ids]),
             "validation": train.image_ids[held_out],
         },
         statistics=split_statistics(
@@ -137,6 +158,7 @@ def plan_split(task: Task, sources: Sources, variant: Variant, given: Selection 
             _faults(task, sources),
             _unmet_floors(task, train, pairs, minority),
         ),
+        folder=folder,
     )
 
 
@@ -260,7 +282,8 @@ def _options(task: Task, variant: Variant, given: Selection | None) -> dict[str,
     return {**rule, **{name: value for name, value in optional.items() if value}}
 
 
-def _source(sources: Sources) -> dict[str, Any]:
+def source_facts(sources: Sources) -> dict[str, Any]:
+    """`Split.source`: what the annotations of a split are known by."""
     source: dict[str, Any] = {
         "content": sources.train.digest,
         "images": sources.train.num_images,
@@ -268,4 +291,6 @@ def _source(sources: Sources) -> dict[str, Any]:
     }
     if sources.majority is not None:
         source["majority_content"] = sources.majority.digest
+    if sources.folder is not None:
+        source |= sources.folder.facts()
     return source

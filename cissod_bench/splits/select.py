@@ -190,6 +190,12 @@ def select_labeled(
     return Selection(np.setdiff1d(majority, taken), taken, len(majority), len(candidates))
 
 
+def select_annotated(pairs: Pairs, minority: Bool) -> Selection:
+    """All images with a box: D_s are those with a minority class, so no label of D_m is one that the protocol drops."""
+    rare, candidates = pairs.images(minority), pairs.images(~minority)
+    return Selection(np.setdiff1d(candidates, rare), rare, len(candidates), len(candidates))
+
+
 def _select_covering(
     pairs: Pairs, image_ids: Int64, available: Bool, rule: SelectionRule, key: SelectionKey
 ) -> Selection:

@@ -13,6 +13,7 @@ from cissod_bench.coco.names import clean_name
 from cissod_bench.coco.reader import Read, SourceFile
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.splits.images import filled_sizes, refuse_repeated_files
+from cissod_bench.splits.unlabeled_folder import UnlabeledFolder
 from cissod_bench.tasks.records import Task
 
 COCO_ID_OFFSET = 1_000_000_000
@@ -29,12 +30,14 @@ class Sources:
     Attributes:
         train: the training images: D_s and D_u come from them, and D_m as well unless `majority` is given.
         majority: images of another data set that D_m comes from (`coco-o365`), else None.
+        folder: images without annotations that join D_u (`unlabeled_folder.py`), else None.
         absent: training images that the annotations list but the archives lack, bool `[N]`.
     """
 
     train: Columns
     absent: Bool
     majority: Columns | None = None
+    folder: UnlabeledFolder | None = None
 
 
 def annotation_file(task: Task, given: Path | None, data_root: Path) -> Path:

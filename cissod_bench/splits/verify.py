@@ -222,7 +222,8 @@ def _against_source(
     """What only the annotations can tell: that no image is left out, and that no floor could have been met."""
     found = columns.digest == split.source["content"]
     held_out_ids = held_out.image_ids if held_out else np.empty(0, np.int64)
-    ids = [split.minority_ids, split.unlabeled_ids, held_out_ids]
+    first_of_folder = split.source.get("folder_first_id", np.inf)
+    ids = [split.minority_ids, split.unlabeled_ids[split.unlabeled_ids < first_of_folder], held_out_ids]
     if "majority_content" not in split.source:
         ids.append(split.majority_ids)
     available: Bool = np.ones(columns.num_images, np.bool_)

@@ -56,7 +56,7 @@ def products_in(precision: Precision) -> Iterator[None]:
             switch.allow_tf32 = value
 
 
-class FrameOptimWrapper(OptimWrapper):
+class MixedPrecisionOptimWrapper(OptimWrapper):
     """mmengine's wrapper with mixed precision on any device, and without waiting for the device in a step.
 
     Args:

@@ -2,16 +2,26 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
+
+import torch
+from mmengine.runner import CheckpointLoader
+from safetensors.torch import load_file
+from torch import Tensor
 
 from cissod_bench.errors import UserError
 
-if TYPE_CHECKING:
-    from torch import Tensor
+SAFETENSORS = ".safetensors"
 
 
-def read_weights(path: Path, option: str, wanted: str) -> dict[str, "Tensor"]:
-    """Read the state dict of a PyTorch checkpoint, which is one or contains one as `state_dict`.
+@CheckpointLoader.register_scheme(prefixes=(rf".*\{SAFETENSORS}$",))
+def load_safetensors(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """What mmengine loads a file of tensors by, whose name it knows by its end."""
+    return {"state_dict": load_file(filename)}
+
+
+def read_weights(path: Path, option: str, wanted: str) -> dict[str, Tensor]:
+    """Read a safetensors file, or the state dict of a PyTorch checkpoint, which is one or contains one as `state_dict`.
 
     Args:
         path: the file.
@@ -21,19 +31,19 @@ def read_weights(path: Path, option: str, wanted: str) -> dict[str, "Tensor"]:
     Raises:
         UserError: not a checkpoint.
     """
-    import torch
-
     try:
+        if path.suffix == SAFETENSORS:
+            return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zipfile and torch raise various types
-        raise UserError(f"{option}: not a PyTorch checkpoint ({type(error).__name__}). Give {wanted}.") from None
+        raise UserError(f"{option}: no weights can be read from it ({type(error).__name__}). Give {wanted}.") from None
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
     return {str(name): value for name, value in state.items()}
 
 
 def check_weights(
-    state: Mapping[str, "Tensor"], expected: Mapping[str, "Tensor"], option: str, wanted: str
-) -> dict[str, "Tensor"]:
+    state: Mapping[str, Tensor], expected: Mapping[str, Tensor], option: str, wanted: str
+) -> dict[str, Tensor]:
     """Make sure that a state dict has every weight of a module, in the right shape.
 
     Args:

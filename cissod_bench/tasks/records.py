@@ -87,6 +87,7 @@ class DataFiles:
         val_annotations: validation annotations; empty if a part of the training images is held out.
         val_images: folder of the validation images.
         majority_annotations: annotations that D_m comes from, if that is another data set (`coco-o365`).
+        unlabeled_images: folders, or patterns of files, whose images join D_u without annotations.
     """
 
     train_annotations: str
@@ -94,6 +95,7 @@ class DataFiles:
     val_annotations: str = ""
     val_images: str = ""
     majority_annotations: str = ""
+    unlabeled_images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,12 @@ class Task:
     rfs_threshold: float = 0.1
     crs_gamma: float = 0.5
     max_detections: int = 100
+
+    @property
+    def keeps_all_labels(self) -> bool:
+        """Whether every annotated image is labelled, since the unlabelled ones are in a folder."""
+        folder = self.files is not None and bool(self.files.unlabeled_images)
+        return folder and self.selection.fraction == 1 and self.selection.count is None
 
 
 _COCO = DataFiles(

@@ -33,6 +33,9 @@ train_annotations = "train.json"  # COCO form; .gz and .xz work too
 train_images = "images"           # file names in the annotations are relative to this folder
 val_annotations = "val.json"
 val_images = "images"
+# Unlabelled images without annotations, in one folder, several, or by patterns. With a fraction of 1 all given labels
+# are kept:
+# unlabeled_images = "more"       # or ["more", "video/*/frames", "web/2024-*.jpg"]
 # Without validation data, remove the two lines above and hold out a fraction of the training images:
 # validation_fraction = 0.2
 
@@ -83,6 +86,7 @@ class _Data(_Table):
     val_annotations: str = ""
     val_images: str = ""
     validation_fraction: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    unlabeled_images: Name | Annotated[tuple[Name, ...], Meta(min_length=1)] | None = None
 
     def __post_init__(self) -> None:
         if bool(self.val_annotations) == bool(self.validation_fraction):
@@ -162,6 +166,7 @@ def read_task_file(path: Path) -> Task:
     def located(name: str) -> str:
         return str((path.parent / name).resolve()) if name else ""
 
+    unlabeled = data.unlabeled_images or ()
     rule = None
     if groups.random or groups.max_images:
         rule = MinorityRule(groups.random or 0, groups.random_seed, groups.max_images or 0)
@@ -176,6 +181,7 @@ def read_task_file(path: Path) -> Task:
             train_images=located(data.train_images),
             val_annotations=located(data.val_annotations),
             val_images=located(data.val_images),
+            unlabeled_images=tuple(map(located, [unlabeled] if isinstance(unlabeled, str) else unlabeled)),
         ),
         minority=groups.minority or (),
         minority_rule=rule,

@@ -1,8 +1,14 @@
 """Check a user's file of backbone weights before anything runs.
 
-
 Weights for pixel values (caffe-style files, BGR) and for normalised values (torchvision, RGB) have the same names and
-shapes. Trained on the wrong ones a run is worth nothing and says nothing, so they are told apart here.
+shapes. Trained on the wrong ones a run is worth nothing and says nothing, so they are told apart here: published files
+by their digest, others by the scale of their first layer.
+
+The order of the channels is not guessed from the weights. In ImageNet's MobileNetV2, which is RGB, the first layer has
+2.1 times as much energy (squared weights, after batch normalisation) for red as for blue, and 23 of its 32 filters
+agree. But resampled filters give 1.0 to 4.1 times (95 %), untrained ones 0.75 to 1.31 times (99 %): one network does
+not show that others keep clear of that, and a wrong refusal would bar the right file. Of the published files, those in
+BGR are the ones for pixel values, so the scale tells these as well.
 """
 
 from collections.abc import Mapping

@@ -23,7 +23,7 @@ from cissod_bench.ssod.hooks.scalars import ScalarsHook
 from cissod_bench.ssod.loop import TrainLoop
 from cissod_bench.ssod.metric import GroupAP
 from cissod_bench.ssod.model.teacher_student import TeacherStudent
-from cissod_bench.ssod.precision import FrameOptimWrapper
+from cissod_bench.ssod.precision import MixedPrecisionOptimWrapper
 from cissod_bench.ssod.randomness import IterationSeedHook
 from cissod_bench.training import data_config as data
 from cissod_bench.training.config_diff import is_path
@@ -67,11 +67,15 @@ def export_config(job: Job, file: Path) -> None:
     """Write a run's configuration and, next to it, the list of its validation images, for mmdet's own Runner.
 
     Raises:
-        UserError: the name is none that mmengine reads, or one of the files exists with another content.
+        UserError: mmengine does not read files of this name, or one of the files exists with other content.
     """
     if file.suffix != ".py":
-        raise UserError(f"--export-config {file}: mmengine reads such a file by the name NAME.py alone. Give one.")
+        raise UserError(f"--export-config {file}: mmengine only reads configurations called NAME.py. Give such a name.")
     config = build_config(job)
+    if job.method_config.all_labels:
+        labels = file.with_suffix(".full_labels.json")
+        job.write_full_labels(labels)
+        config.train_dataloader.dataset.datasets[0].ann_file = str(labels)
     images = file.with_suffix(".validation_images.json")
     for loader in (config.val_dataloader, config.test_dataloader):
         loader.dataset.ann_file = str(images)
@@ -80,7 +84,7 @@ def export_config(job: Job, file: Path) -> None:
     text = PlainConfig(from_anywhere(config.to_dict())).pretty_text
     for path, content in ((images, validation_list(job)), (file, text.encode())):
         if path.exists() and not (path.is_file() and path.read_bytes() == content):
-            raise UserError(f"{path}: exists with another content. Give another name, or remove it.")
+            raise UserError(f"{path}: exists with other content. Give another name, or remove it.")
     write_bytes(images, validation_list(job))
     write_text(file, text)
 
@@ -102,21 +106,24 @@ def validation_list(job: Job) -> bytes:
 
 def resolved(job: Job) -> dict[str, Any]:
     """What the presets, the task and the method make of a run, before overrides."""
-    loaders = data.loaders(
-        data.dataset(
-            job.split.labeled_file,
-            job.places.train_images,
-            job.split.class_names,
-            data.labeled_pipeline(job.detector),
-            test=False,
-        ),
-        data.dataset(
+    unlabeled = None
+    if job.method_config.unlabeled:
+        unlabeled = data.dataset(
             job.split.unlabeled_file,
             job.places.train_images,
             job.split.class_names,
             data.unlabeled_pipeline(job.detector),
             test=False,
+        )
+    loaders = data.loaders(
+        data.dataset(
+            job.labeled_file,
+            job.places.train_images,
+            job.split.class_names,
+            data.labeled_pipeline(job.detector, alone=unlabeled is None),
+            test=False,
         ),
+        unlabeled,
         data.dataset(
             job.folder.validation_images,
             job.places.val_images,
@@ -124,7 +131,7 @@ def resolved(job: Job) -> dict[str, Any]:
             data.test_pipeline(job.detector),
             test=True,
         ),
-        per_gpu=job.detector.per_gpu,
+        per_gpu=job.per_gpu,
         seed=job.seed,
         workers=job.workers,
         labeled_repeat=job.method_config.labeled_repeat,
@@ -235,13 +242,15 @@ def model(job: Job) -> dict[str, Any]:
     detector["roi_head"]["bbox_head"] |= {**method.bbox_head, "loss_cls": dict(method.loss_cls)}
     detector["data_preprocessor"]["non_blocking"] = job.device == "cuda"  # from the loader's pinned memory
     detector["data_preprocessor"]["pad_size_divisor"] = job.detector.padding
-    if job.spec.backbone is not None:
-        weights = {"type": "Pretrained", "checkpoint": str(job.spec.backbone), "prefix": job.backbone_prefix}
+    backbone = job.spec.backbone or job.detector.weights
+    if backbone is not None:
+        weights = {"type": "Pretrained", "checkpoint": str(backbone), "prefix": job.backbone_prefix}
         detector["backbone"]["init_cfg"] = weights
-    elif detector["backbone"]["norm_cfg"]["type"] == "BN":
+    elif job.detector.file is None and detector["backbone"].get("norm_cfg", {}).get("type") == "BN":
         # Frozen statistics only make sense for the weights they were measured on: from scratch the same network has
         # group normalisation, and nothing is frozen.
-        norm = {"type": "GN", "num_groups": 32, "requires_grad": True}
+        groups = 8 if detector["backbone"]["type"] == "MobileNetV2" else 32  # divide the channels of all layers
+        norm = {"type": "GN", "num_groups": groups, "requires_grad": True}
         detector["backbone"] |= {"norm_cfg": norm, "norm_eval": False, "frozen_stages": -1}
     by_path = job.method.file is not None and job.method.package is None
     return component(
@@ -270,10 +279,10 @@ def merged(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
 
 def schedule(job: Job) -> dict[str, Any]:
     """Optimiser, learning rate steps at 75 % and 90 % of the run (paper sec. 4.2), warm-up, evaluation interval."""
-    length = job.iterations
+    length, evaluations = job.iterations, job.spec.evaluations or job.schedule.evaluations
     fused = {"fused": True} if job.device == "cuda" else {}
     wrapper = component(
-        FrameOptimWrapper, optimizer={**job.optimizer, **fused}, precision=job.precision, device=job.device
+        MixedPrecisionOptimWrapper, optimizer={**job.optimizer, **fused}, precision=job.precision, device=job.device
     )
     if job.detector.clip is not None:
         wrapper["clip_grad"] = {"max_norm": job.detector.clip, "norm_type": 2}
@@ -292,5 +301,5 @@ def schedule(job: Job) -> dict[str, Any]:
                 "gamma": 0.1,
             },
         ],
-        "train_cfg": component(TrainLoop, max_iters=length, val_interval=-(-length // job.schedule.evaluations)),
+        "train_cfg": component(TrainLoop, max_iters=length, val_interval=-(-length // evaluations)),
     }

@@ -26,7 +26,6 @@ _APART = (
     *("visualizer", "log_level", "load_from", "resume", "launcher", "model_wrapper_cfg"),
 )
 """Settings compared through the run key, and settings that only start or log a run; processes show in the batch."""
-MISSING = "nothing"
 SHOWN = 4
 """Number of differences in a message."""
 
@@ -47,10 +46,14 @@ def differences(before: str, now: str) -> list[str]:
     found = key_differences(configured_facts(one), configured_facts(other))
     old, new = dict(_flat("", one)), dict(_flat("", other))
     return found + [
-        f"{name}: {old.get(name, MISSING)!r} there, {new.get(name, MISSING)!r} asked for"
+        f"{name} is {_shown(old, name)}, not {_shown(new, name)}"
         for name in sorted(old.keys() | new.keys())
-        if old.get(name, MISSING) != new.get(name, MISSING)
+        if name not in old or name not in new or old[name] != new[name]
     ]
+
+
+def _shown(settings: dict[str, Any], name: str) -> str:
+    return repr(settings[name]) if name in settings else "unset"
 
 
 def show(found: list[str]) -> str:

@@ -8,7 +8,7 @@ from cissod_bench.ssod.data.damaged import LoadWholeImage
 from cissod_bench.ssod.data.dataset import SeededConcatDataset
 from cissod_bench.ssod.data.sampler import SemiSampler
 from cissod_bench.ssod.stopping import deaf_worker
-from cissod_bench.training.recipes.detectors import Detector
+from cissod_bench.training.recipes.detector import Detector
 
 Config = dict[str, Any]
 
@@ -46,15 +46,19 @@ def _resize_and_flip(detector: Detector) -> list[Config]:
     ]
 
 
-def labeled_pipeline(detector: Detector) -> list[Config]:
-    """Weak geometry and one colour transform."""
+def labeled_pipeline(detector: Detector, *, alone: bool = False) -> list[Config]:
+    """Weak geometry and one colour transform; `alone`: for batches without unlabelled images."""
     return [
         component(LoadWholeImage),
         {"type": "LoadAnnotations", "with_bbox": True},
         *_resize_and_flip(detector),
         _one_of(_COLOR),
         {"type": "FilterAnnotations", "min_gt_bbox_wh": (1e-2, 1e-2), "keep_empty": False},
-        {"type": "MultiBranch", "branch_field": _BRANCHES, "sup": {"type": "PackDetInputs"}},
+        {
+            "type": "MultiBranch",
+            "branch_field": ["sup"] if alone else _BRANCHES,
+            "sup": {"type": "PackDetInputs"},
+        },
     ]
 
 
@@ -102,17 +106,18 @@ def dataset(annotations: Path, images: Path, classes: tuple[str, ...], pipeline:
     }
 
 
-def loaders(labeled: Config, unlabeled: Config, validation: Config, **options: Any) -> Config:
+def loaders(labeled: Config, unlabeled: Config | None, validation: Config, **options: Any) -> Config:
     """Training and validation loaders.
 
     Args:
         labeled: data set of D_l.
-        unlabeled: data set of D_u.
+        unlabeled: data set of D_u; None to train on D_l alone.
         validation: data set to evaluate on.
         options: `per_gpu`, `test_batch`, `seed`, `workers`, `pin_memory`, `labeled_repeat` and `damaged_limit`, see
             `Detector`, `SemiSampler` and `SeededConcatDataset`.
     """
-    per_gpu, workers = options["per_gpu"], options["workers"]
+    datasets = [labeled] if unlabeled is None else [labeled, unlabeled]
+    per_gpu, workers = options["per_gpu"][: len(datasets)], options["workers"]
     processes = {
         "num_workers": workers,
         "persistent_workers": workers > 0,
@@ -139,7 +144,7 @@ def loaders(labeled: Config, unlabeled: Config, validation: Config, **options: A
             ),
             "dataset": component(
                 SeededConcatDataset,
-                datasets=[labeled, unlabeled],
+                datasets=datasets,
                 seed=options["seed"],
                 damaged_limit=options["damaged_limit"],
             ),

@@ -25,7 +25,8 @@ class DataPaths:
         train_images: folder of the training images.
         val_annotations: annotations of the validation images.
         val_images: their folder.
-        hidden_annotations: all training annotations, for the diagnosis of pseudo labels only; None to go without.
+        hidden_annotations: all training annotations, for the diagnosis of pseudo labels and `full-labels` only; None
+            where they are not given.
     """
 
     train_images: Path
@@ -50,22 +51,22 @@ def read_split(folder: Path, task: Task) -> Split:
         )
     if len(split.unlabeled_ids) == 0:
         raise UserError(f"{folder}: the split has no unlabelled image. Label a smaller fraction.")
-    check_draw(split, task)
+    check_selection(split, task)
     return split
 
 
-def check_draw(split: Split, task: Task) -> None:
+def check_selection(split: Split, task: Task) -> None:
     """Check the options of a split against the task, whose file may have been edited since.
 
     Raises:
-        UserError: an option of the draw, or the minority classes, differ.
+        UserError: an option of the selection, or the minority classes, differ.
     """
     wanted = asdict(task.selection)
     for name in () if split.options.get("imported") else wanted:
         if name in split.options and split.options[name] != wanted[name]:
             raise UserError(
-                f"{split.folder}: drawn with {name} = {split.options[name]}, task {task.name!r} says {wanted[name]}. "
-                "Make the split again, or raise the task's version."
+                f"{split.folder}: selected with {name} = {split.options[name]}, but task {task.name!r} has "
+                f"{wanted[name]}. Make the split again, or raise the task's version."
             )
     minority = [clean_name(name) for name in split.groups.get("min", ())]
     for name in map(clean_name, task.minority):
@@ -129,7 +130,12 @@ def check_classes(split: Split, val_annotations: Path, known: Sequence[str]) -> 
 
 
 def check_images(
-    split: Split, paths: DataPaths, validation: list[dict[str, Any]], scales: Sequence[tuple[int, int]]
+    split: Split,
+    paths: DataPaths,
+    validation: list[dict[str, Any]],
+    scales: Sequence[tuple[int, int]],
+    *,
+    unlabeled: bool = True,
 ) -> None:
     """Look for every image on disk before training starts, at the sizes of a sample, and for images in two roles.
 
@@ -138,26 +144,24 @@ def check_images(
         paths: where the images are.
         validation: the validation images.
         scales: sizes to which images are resized.
+        unlabeled: whether the unlabelled images are trained on.
 
     Raises:
         UserError: images that do not exist, have another size than the annotations say, become less than a pixel high
             or wide, or are both trained and validated on: how many, and the first of them.
     """
-    labeled, unlabeled = _images(split.labeled_file), _images(split.unlabeled_file)
+    files = [split.labeled_file, *([split.unlabeled_file] if unlabeled else [])]
+    trained = [(file, paths.train_images, _images(file)) for file in files]
     held_out = [_NamedImage(image["file_name"], image["width"], image["height"]) for image in validation]
-    for annotations, folder, images in (
-        (split.labeled_file, paths.train_images, labeled),
-        (split.unlabeled_file, paths.train_images, unlabeled),
-        (paths.val_annotations, paths.val_images, held_out),
-    ):
+    for annotations, folder, images in (*trained, (paths.val_annotations, paths.val_images, held_out)):
         names = [image.file_name for image in images]
         refuse_missing(folder, names, str(annotations))
         check_sizes(folder, names, [(image.width, image.height) for image in images], str(annotations))
         for image in images:
             _check_shape(image, folder, scales)
-    trained = [image.file_name for image in (*labeled, *unlabeled)]
-    names = [image.file_name for image in held_out]
-    refuse_shared(paths.train_images, trained, paths.val_images, names, str(paths.val_annotations))
+    names = [image.file_name for _, _, images in trained for image in images]
+    held_out_names = [image.file_name for image in held_out]
+    refuse_shared(paths.train_images, names, paths.val_images, held_out_names, str(paths.val_annotations))
 
 
 def _check_shape(image: "_NamedImage", folder: Path, scales: Sequence[tuple[int, int]]) -> None:

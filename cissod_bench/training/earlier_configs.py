@@ -32,7 +32,7 @@ from cissod_bench.ssod.loop import TrainLoop
 from cissod_bench.ssod.metric import GroupAP
 from cissod_bench.ssod.model.box_head import ClassScoresBBoxHead
 from cissod_bench.ssod.model.teacher_student import TeacherStudent
-from cissod_bench.ssod.precision import FrameOptimWrapper
+from cissod_bench.ssod.precision import MixedPrecisionOptimWrapper
 from cissod_bench.ssod.randomness import IterationSeedHook
 from cissod_bench.ssod.stopping import deaf_worker
 from cissod_bench.ssod.thresholds import FixedThreshold
@@ -54,7 +54,7 @@ NAMES: dict[str, Callable[..., Any]] = {
     "EqualizationLossV2": EqualizationLossV2,
     "FiniteLossHook": FiniteLossHook,
     "FixedThreshold": FixedThreshold,
-    "FrameOptimWrapper": FrameOptimWrapper,
+    "FrameOptimWrapper": MixedPrecisionOptimWrapper,
     "GradientReweightedFocalLoss": GradientReweightedFocalLoss,
     "GroupAP": GroupAP,
     "IterationSeedHook": IterationSeedHook,
@@ -80,8 +80,9 @@ NAMES: dict[str, Callable[..., Any]] = {
     "TrainLoop": TrainLoop,
     "TwoStageHook": TwoStageHook,
     "deaf_worker": deaf_worker,
+    "cissod_bench.ssod.precision.FrameOptimWrapper": MixedPrecisionOptimWrapper,  # between the versions
 }
-"""Every name under which version 0.1 registered a component that a configuration can hold."""
+"""Every name under which version 0.1 registered a component that a configuration can hold, and paths that changed."""
 _REGISTERING_MODULE = "cissod_bench.engine.plugins"
 
 

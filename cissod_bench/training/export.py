@@ -69,8 +69,8 @@ def export_bundle(run: Path, out: Path, *, trust: bool = False) -> tuple[Path, l
         any, mmdet alone loads the bundle.
 
     Raises:
-        UserError: the run is not finished, its last checkpoint is damaged or gone, or `out` holds something or cannot
-            be written.
+        UserError: the run is not finished, its last checkpoint is missing or damaged, or `out` holds something or
+            cannot be written.
     """
     check_free(out)
     record, predictor = scored(run, trust=trust)
@@ -123,7 +123,7 @@ def scored(run: Path, *, trust: bool = False) -> tuple[Result, Predictor]:
     """The record of a finished run, and the teacher that its scores are of.
 
     Raises:
-        UserError: the run is not finished, or its last checkpoint is damaged or gone.
+        UserError: the run is not finished, or its last checkpoint is missing or damaged.
     """
     folder = RunFolder(run)
     if not folder.finished:
@@ -133,8 +133,8 @@ def scored(run: Path, *, trust: bool = False) -> tuple[Result, Predictor]:
     predictor = load_predictor(run, trust=trust)
     if predictor.checkpoint != last:
         raise UserError(
-            f"{last}: damaged or gone, and the scores are of it. Move {folder.record} away, and the command of the run "
-            f"makes both again, from {predictor.checkpoint.name} on."
+            f"{last} is missing or damaged, but the scores are of that checkpoint. Move {folder.record} away and run "
+            f"the same command again: it resumes from {predictor.checkpoint.name} and makes both anew."
         )
     return record, predictor
 

@@ -1,16 +1,16 @@
 """A run before it runs: everything it needs looked up, read and checked."""
 
 import os
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
+from cissod_bench.coco.reader import read_columns
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation.pseudo_labels import read_hidden_labels
-from cissod_bench.io import decode_json, read_regular
 from cissod_bench.methods.base import Context, Method, MethodConfig
 from cissod_bench.results.run_folder import RunFolder
 from cissod_bench.results.run_key import RunKey
@@ -21,10 +21,12 @@ from cissod_bench.tasks.registry import Task, get_task
 from cissod_bench.training.backbone import backbone_prefix
 from cissod_bench.training.data_config import resize_scales
 from cissod_bench.training.data_paths import DataPaths, check_classes, check_images, find_data, read_split
+from cissod_bench.training.full_labels import find_labels, write_full_labels
 from cissod_bench.training.loggers import choose_loggers
 from cissod_bench.training.process.device import default_threads, pick_device
 from cissod_bench.training.process.distributed import place_in_group
-from cissod_bench.training.recipes.detectors import Detector, get_detector
+from cissod_bench.training.recipes.detector import Detector
+from cissod_bench.training.recipes.detectors import get_detector
 from cissod_bench.training.recipes.scaling import scaled_optimizer
 from cissod_bench.training.recipes.schedules import Schedule, get_schedule
 from cissod_bench.training.spec import RunSpec, choose_method, default_out, run_key, split_folder
@@ -78,6 +80,20 @@ class Job:
         return RunFolder(self.out)
 
     @property
+    def labeled_file(self) -> Path:
+        """The images that are trained on with their labels: D_l, or all of them."""
+        return self.folder.full_labels if self.method_config.all_labels else self.split.labeled_file
+
+    def write_full_labels(self, file: Path) -> None:
+        """Write all training labels as COCO JSON.
+
+        Raises:
+            UserError: the training annotations are not there, or not those of the split.
+        """
+        labels = find_labels(self.task, self.places.hidden_annotations, self.spec.data_root)
+        write_full_labels(file, self.task, self.split, labels, self.places.train_images)
+
+    @property
     def seed(self) -> int:
         """Training seed."""
         return self.spec.seed
@@ -98,9 +114,15 @@ class Job:
         return round(self.detector.burn_in * self.iterations)
 
     @property
+    def per_gpu(self) -> tuple[int, int]:
+        """Labelled and unlabelled images in one step of a process."""
+        labeled, unlabeled = self.detector.per_gpu
+        return labeled, unlabeled if self.method_config.unlabeled else 0
+
+    @property
     def batch(self) -> tuple[int, int]:
         """Labelled and unlabelled images in one step over all processes."""
-        labeled, unlabeled = self.detector.per_gpu
+        labeled, unlabeled = self.per_gpu
         return labeled * self.processes, unlabeled * self.processes
 
     @property
@@ -148,8 +170,6 @@ def resolve_job(spec: RunSpec, *, look_for_images: bool = True, device: str | No
     places = find_data(task, split, spec.data_root, spec.hidden)
     images, classes = read_validation(task, places.val_annotations, places.val_images)
     check_classes(split, places.val_annotations, classes)
-    if look_for_images:
-        check_images(split, places, images, resize_scales(detector))
     if places.hidden_annotations is not None:
         read_hidden_labels(places.hidden_annotations, split.class_names)
     key = run_key(spec)
@@ -171,6 +191,12 @@ def resolve_job(spec: RunSpec, *, look_for_images: bool = True, device: str | No
         minority_images=split.folder / ID_FILES["minority"],
     )
     options = chosen.method.options(chosen.options)
+    config = chosen.method.configure(context, options)
+    if config.all_labels:
+        find_labels(task, places.hidden_annotations, spec.data_root)
+    if look_for_images:
+        trained = config.unlabeled or config.all_labels
+        check_images(split, places, images, resize_scales(detector), unlabeled=trained)
     return Job(
         spec=spec,
         key=key,
@@ -179,7 +205,7 @@ def resolve_job(spec: RunSpec, *, look_for_images: bool = True, device: str | No
         schedule=schedule,
         detector=detector,
         options=options,
-        method_config=chosen.method.configure(context, options),
+        method_config=config,
         split=split,
         places=places,
         out=out,
@@ -203,7 +229,7 @@ def check_scale(detector: Detector, split: Split, processes: int) -> None:
     labeled, available = detector.per_gpu[0] * processes, split.counts["labeled_images"]
     if labeled > available:
         raise UserError(
-            f"A step takes {labeled} labelled images, and {split.folder} has {available}. "
+            f"A step takes {labeled} labelled images, but {split.folder} has {available}. "
             "Label more: raise fraction, count or floor of the task, and make the split again"
             + ("; or use fewer processes." if processes > 1 else ".")
         )
@@ -211,20 +237,11 @@ def check_scale(detector: Detector, split: Split, processes: int) -> None:
 
 def labeled_boxes(split: Split) -> tuple[int, ...]:
     """Number of boxes of each class in D_l, in label order."""
-    content = decode_json(read_regular(split.labeled_file), _Boxes, name=split.labeled_file)
-    counts = Counter(box.category_id for box in content.annotations)
-    return tuple(counts[entry["id"]] for entry in split.classes)
+    labels = read_columns(split.labeled_file).box_label
+    return tuple(np.bincount(labels, minlength=len(split.classes)).tolist())
 
 
 def minority_labels(split: Split) -> tuple[int, ...]:
     """Labels of the classes outside group maj, or outside f where groups go by frequency."""
     majority = {*split.groups.get("maj", ()), *split.groups.get("f", ())}
     return tuple(label for label, name in enumerate(split.class_names) if name not in majority)
-
-
-class _Box(msgspec.Struct):
-    category_id: int
-
-
-class _Boxes(msgspec.Struct):
-    annotations: list[_Box]

@@ -7,12 +7,12 @@ import math
 import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
-
-from mmengine.config import Config
-from mmengine.config.config import DELETE_KEY
+from typing import TYPE_CHECKING, Any
 
 from cissod_bench.errors import UserError, unknown_name
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 SETTABLE = (
     "model.*",
@@ -83,7 +83,7 @@ def parse_overrides(given: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def apply_overrides(config: Config, overrides: Mapping[str, Any]) -> None:
+def apply_overrides(config: "Config", overrides: Mapping[str, Any]) -> None:
     """Change settings of a configuration.
 
     Args:
@@ -168,6 +168,8 @@ def _converted(name: str, old: Any, new: Any) -> Any:
         raise UserError(f"--set {name}={new}: must be at least 1.")
     if leaf in _CHOICES and new not in _CHOICES[leaf]:
         raise UserError(f"--set {name}: {unknown_name('value', new, _CHOICES[leaf])}")
+    from mmengine.config.config import DELETE_KEY
+
     return {**new, DELETE_KEY: True} if isinstance(new, dict) else new  # the old value was None: nothing to merge with
 
 

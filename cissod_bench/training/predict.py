@@ -139,7 +139,7 @@ class Predictor:
         with staged_folder(out) as folder:
             files = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
             if not files:
-                raise UserError(f"{images}: no images in it ({', '.join(SUFFIXES)}).")
+                raise UserError(f"{images} holds no images ({', '.join(SUFFIXES)}).")
             for file in files:
                 if any("\ud800" <= letter <= "\udfff" for letter in str(file.relative_to(images))):
                     raise UserError(f"{str(file)!a}: the name is not UTF-8, so no JSON can hold it. Rename the file.")
@@ -187,12 +187,12 @@ def load_predictor(run: Path, checkpoint: Path | None = None, device: str = "cpu
     text = read_config(checkpoint)
     found = differences(text, folder.config_text())
     if found:
-        raise UserError(f"{checkpoint}: a checkpoint of another run than {run}: {show(found)}. Give that run's folder.")
+        raise UserError(f"{checkpoint} belongs to another run than {run}: {show(found)}. Give that run's folder.")
     settings = in_todays_terms(parse_config(text))
     if not trust and (code := foreign_code(settings)):
         raise UserError(
-            f"{run}: the run needs {', '.join(code[:3])}{', ...' if len(code) > 3 else ''}, which would be executed "
-            "and is not of this package. If you know where the run comes from, add --trust (trust=True in Python)."
+            f"{run}: the run needs {', '.join(code[:3])}{', ...' if len(code) > 3 else ''}, which is not part of this "
+            "package and would be executed. If you know where the run comes from, add --trust (trust=True in Python)."
         )
     config = Config(settings)
     for module in config.get("custom_imports", {}).get("imports", ()):
@@ -201,10 +201,10 @@ def load_predictor(run: Path, checkpoint: Path | None = None, device: str = "cpu
     if "method_file" in config.model:
         config.model.method_file = str(folder.method)  # the run folder may have been moved
     with own_instances(), DefaultScope.overwrite_default_scope("mmdet"), preserved_randomness():
-        frame = MODELS.build(config.model)
+        model = MODELS.build(config.model)
     state = load_checkpoint(checkpoint)["state_dict"]
     try:
-        frame.load_state_dict(state)
+        model.load_state_dict(state)
     except RuntimeError as error:
         raise UserError(f"{checkpoint}: the weights are of another model ({str(error).splitlines()[-1]}).") from error
     if any(hook.get("pcb") for hook in config.custom_hooks):
@@ -213,8 +213,8 @@ def load_predictor(run: Path, checkpoint: Path | None = None, device: str = "cpu
             "these detections are without calibration.",
             stacklevel=2,
         )
-    categories = run_categories(folder, frame.teacher.roi_head.bbox_head.num_classes)
-    return Predictor(frame.teacher.to(device).eval(), config, categories, checkpoint)
+    categories = run_categories(folder, model.teacher.roi_head.bbox_head.num_classes)
+    return Predictor(model.teacher.to(device).eval(), config, categories, checkpoint)
 
 
 class _Category(msgspec.Struct):

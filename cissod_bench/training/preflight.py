@@ -47,7 +47,8 @@ def check_parts(job: Job) -> None:
             does not fit the configuration, or its component rejects it; or the backbone's weights are not for the
             backbone that all settings make.
     """
-    if job.method.file is None and not job.spec.overrides and job.spec.backbone is None:
+    own = (job.method.file, job.detector.file, job.spec.backbone)
+    if not job.spec.overrides and not any(own):
         return
     with own_instances(), DefaultScope.overwrite_default_scope("mmdet"), preserved_randomness(), _silence():
         if job.method.file is not None:
@@ -56,6 +57,11 @@ def check_parts(job: Job) -> None:
                 MODELS.build({**build_config(without_overrides).model, "method_file": None})
                 for hook in job.method_config.hooks:
                     HOOKS.build(dict(hook))
+        if job.detector.file is not None:
+            config = build_config(replace(job, spec=msgspec.structs.replace(job.spec, overrides={}, backbone=None)))
+            with blaming_detector(job.detector.file.path):
+                _model(job, config)
+                _optimizer(job, config)
         config = build_config(job)
         for section in dict.fromkeys(name.partition(".")[0] for name in job.spec.overrides):
             if section in _CHECKS:
@@ -74,6 +80,16 @@ def blaming_settings(job: Job, section: str) -> Iterator[None]:
         given = [f"{name}={value}" for name, value in job.spec.overrides.items() if name.partition(".")[0] == section]
         cause = str(error.args[0] if error.args else error).partition(". Please ")[0].partition("\n")[0]
         raise UserError(f"--set {', '.join(given)}: does not fit ({type(error).__name__}: {cause}).") from error
+
+
+@contextlib.contextmanager
+def blaming_detector(file: Path) -> Iterator[None]:
+    """Turn an exception raised while building a detector into an error that names its file."""
+    try:
+        yield
+    except Exception as error:
+        cause = str(error.args[0] if error.args else error).partition("\n")[0]
+        raise UserError(f"{file}: mmdet cannot build this detector ({type(error).__name__}: {cause}).") from error
 
 
 @contextlib.contextmanager
@@ -118,6 +134,8 @@ def _loader(name: str, job: Job, config: Config) -> None:
             images = Path(folder) / job.folder.validation_images.name  # the run folder does not exist yet
             write_bytes(images, validation_list(job))
             loader["dataset"]["ann_file"] = str(images)
+        elif job.method_config.all_labels:  # neither do they
+            loader["dataset"]["datasets"][0]["ann_file"] = str(job.split.labeled_file)
         Runner.build_dataloader(loader, seed=job.seed)
 
 

@@ -17,7 +17,7 @@ from cissod_bench.evaluation.inputs import read_ground_truth
 from cissod_bench.io import sha256_bytes, write_bytes, write_text
 from cissod_bench.results.data_sizes import data_sizes
 from cissod_bench.results.record import Result, describe_environment, git_state, make_result, write_result
-from cissod_bench.results.run_folder import NO_RUN, RunFolder
+from cissod_bench.results.run_folder import NO_RUN, NOT_RESUMABLE, RunFolder, begun_by_version_0_1
 from cissod_bench.ssod.data.damaged import DamagedImage, WrongSize
 from cissod_bench.ssod.hooks.checkpoints import newest_readable, read_config
 from cissod_bench.ssod.hooks.iteration import model_of, wrap_again
@@ -132,11 +132,15 @@ def take_folder(folder: RunFolder, held: contextlib.ExitStack) -> None:
 
 
 def start_folder(job: Job, config: str) -> str | None:
-    """Get the run folder ready for training; the checkpoint to go on from, see `prepare_folder`."""
+    """Get the run folder ready for training; the checkpoint to resume from, see `prepare_folder`."""
     source = method_source(job)
     checkpoint = prepare_folder(job.folder, config)
     if source is not None:
         write_bytes(job.folder.method, source)
+    if job.detector.file is not None:
+        write_bytes(job.folder.detector, job.detector.file.source)
+    if job.method_config.all_labels and (checkpoint is None or not job.folder.full_labels.is_file()):
+        job.write_full_labels(job.folder.full_labels)
     write_bytes(job.folder.validation_images, validation_list(job))
     return checkpoint
 
@@ -152,7 +156,8 @@ def end_loader_workers(runner: Runner) -> None:
 def record(job: Job, runner: Runner) -> Result:
     """The record of a run whose last evaluation is in its folder."""
     folder = job.folder
-    roles = ("config", "detections", "per_class", *([] if job.method.file is None else ["method"]))
+    own = {"method": job.method.file, "detector": job.detector.file}
+    roles = ("config", "detections", "per_class", *(role for role, file in own.items() if file is not None))
     return make_result(
         job.key,
         load_evaluation(folder.per_class),
@@ -196,8 +201,8 @@ def readable_errors(out: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(
-                f"{error.filename or out}: {error.strerror}. Make room on the disk, and the same command goes on from "
-                "the last checkpoint."
+                f"{error.filename or out}: {error.strerror}. Free some disk space, then run the same command again to "
+                "resume from the last checkpoint."
             ) from error
         raise
 
@@ -213,7 +218,8 @@ def prepare_folder(folder: RunFolder, config: str) -> str | None:
         The checkpoint to resume from, None to start from the beginning.
 
     Raises:
-        UserError: the folder holds something else, a run with another configuration, or another run's checkpoint.
+        UserError: the folder holds something else, a run with another configuration, an unfinished one of version 0.1,
+            or another run's checkpoint.
     """
     checkpoint = None
     if folder.path.exists() and not folder.unused:
@@ -221,11 +227,13 @@ def prepare_folder(folder: RunFolder, config: str) -> str | None:
         if checkpoint is not None or not folder.config.is_file():
             check_same(folder, config)
         if checkpoint is not None:
+            if begun_by_version_0_1(folder.configured()):
+                raise UserError(f"{folder.path} {NOT_RESUMABLE}. Give another --out.")
             found = differences(read_config(checkpoint), config)
             if found:
-                raise UserError(f"{checkpoint}: a checkpoint of another run: {show(found)}. Remove it.")
+                raise UserError(f"{checkpoint} belongs to another run: {show(found)}. Remove it.")
         for path in damaged:
-            warnings.warn(f"{path} is damaged; going on from {checkpoint}.", stacklevel=2)
+            warnings.warn(f"{path} is damaged; resuming from {checkpoint}.", stacklevel=2)
     write_text(folder.config, config)
     return None if checkpoint is None else str(checkpoint)
 

@@ -23,7 +23,8 @@ from cissod_bench.methods.registry import get_method
 from cissod_bench.results.run_key import RunKey
 from cissod_bench.splits.folder import VALIDATION, read_manifest
 from cissod_bench.tasks.registry import Task, get_task
-from cissod_bench.training.recipes.detectors import Detector, get_detector
+from cissod_bench.training.recipes.detector import Detector
+from cissod_bench.training.recipes.detectors import get_detector
 from cissod_bench.training.recipes.schedules import get_schedule
 
 Seed = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
@@ -47,11 +48,13 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         out: the run folder; `default_out` by default.
         data_root: folder that the task's paths are relative to.
         schedule: length of the run; `iterations`, its exact length, instead of it.
-        detector: the detector preset; the task's by default.
-        backbone: file with backbone weights, None for training from scratch.
+        evaluations: how often to evaluate, evenly spaced; the schedule's number by default. The last one is the result.
+        detector: a detector preset, or a file that describes one (.py); the task's by default.
+        backbone: file with backbone weights; by default the detector's own, or none, for training from scratch.
         seed: seed of the training.
         evaluator: "hotcoco" or "pycocotools".
-        hidden: all training annotations, for the quality of pseudo labels alone; training never sees them.
+        hidden: all training annotations, for the quality of pseudo labels alone; no method but `full-labels` trains on
+            them.
         device: "auto", "cuda" or "cpu".
         workers: loader processes for each training process; by default 4 on a GPU, 0 on a CPU.
         threads: CPU threads of PyTorch; by default OMP_NUM_THREADS, or all cores.
@@ -82,6 +85,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     data_root: Path = Path("data")
     schedule: str = "paper"
     iterations: Count | None = None
+    evaluations: Count | None = None
     detector: str | None = None
     backbone: Path | None = None
     seed: Seed = 0
@@ -232,11 +236,18 @@ def run_key(spec: RunSpec) -> RunKey:
     validation = validation_file(task, folder, spec.data_root, held_out=VALIDATION in manifest.outputs)
     batch = (detector.per_gpu[0] * spec.processes, detector.per_gpu[1] * spec.processes)
     iterations = spec.iterations or schedule.length(task, spec.processes / detector.reference_gpus)
+    own = detector.file
+    if spec.backbone is None and own is not None and own.weights is not None:
+        raise UserError(
+            f"{own.path}: the backbone needs weights ({own.weights}). Give their file by --backbone, or, to train from "
+            "scratch, take init_cfg out and freeze nothing; weights are never downloaded."
+        )
     if spec.backbone is not None and not spec.backbone.is_file():
         raise UserError(
             f"--backbone {spec.backbone}: no such file. Give {detector.backbone_file}, or leave it out to train from "
             "scratch; weights are never downloaded."
         )
+    backbone = spec.backbone or detector.weights
     return RunKey(
         task=task.name,
         protocol=task.version,
@@ -252,8 +263,9 @@ def run_key(spec: RunSpec) -> RunKey:
         schedule=schedule.name,
         iterations=iterations,
         shortened=iterations * sum(batch) < full_length_images(task, detector),
-        backbone=None if spec.backbone is None else _digest(spec.backbone),
+        backbone=None if backbone is None else _digest(backbone),
         detector=detector.name,
+        detector_digest=None if own is None else own.digest,
         batch=batch,
         precision=spec.precision,  # type: ignore[arg-type]  # checked when the run is resolved
         padding=detector.padding,
@@ -309,7 +321,8 @@ def default_out(spec: RunSpec) -> Path:
         options = chosen.changed_by_user()
     except UserError:
         options = spec.options  # the run itself will say what is wrong with them
-    label = "-".join([chosen.label, *_named_values(options), *_named_values(spec.overrides)])
+    detector = [] if spec.detector in (None, task.detector) else [safe_text(get_detector(str(spec.detector)).name)]
+    label = "-".join([chosen.label, *_named_values(options), *_named_values(spec.overrides), *detector])
     if len(label) > LONGEST_NAME:
         label = f"{label[:LONGEST_NAME]}-{sha256_text(label)[:8]}"
     return Path(task.name) / f"{label}-{length}-seed-{spec.seed}"

@@ -10,9 +10,9 @@ from torch.nn import functional
 from cissod_bench.baselines.c2am import AngularMarginLoss, CosineLinear, Options, configure, margins, shift_angle
 from cissod_bench.ssod.branch import branch
 from cissod_bench.ssod.model.roi_head import class_scores
-from tests.methods.plain import CONTEXT, frame_of
+from tests.methods.plain import CONTEXT, teacher_student_of
 from tests.methods.samples import Rois, feed, steps
-from tests.ssod.frames import batch
+from tests.ssod.models import batch
 
 N = 5
 SCALE, ALPHA = 30.0, 0.5
@@ -97,7 +97,7 @@ def test_the_classifier_is_a_cosine_without_bias_in_single_precision() -> None:
 
 
 def test_the_head_gives_the_loss_the_current_detached_norms() -> None:
-    model = frame_of(configure(CONTEXT, Options()))
+    model = teacher_student_of(configure(CONTEXT, Options()))
     head = model.student.roi_head.bbox_head
     with torch.no_grad():
         head.fc_cls.weight[3] *= 5
@@ -112,7 +112,7 @@ def test_the_head_gives_the_loss_the_current_detached_norms() -> None:
 
 def test_the_loss_of_the_whole_head_against_its_weights() -> None:
     """Features through head and loss, gradient on the classifier's weights against autograd of the naive form."""
-    model = frame_of(configure(CONTEXT, Options()))
+    model = teacher_student_of(configure(CONTEXT, Options()))
     head = model.student.roi_head.bbox_head
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():

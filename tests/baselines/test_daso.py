@@ -13,8 +13,8 @@ from torch import Tensor
 from cissod_bench.baselines.daso import Options, SemanticBlend, blend, blend_weights, configure, embed
 from cissod_bench.ssod.component import component
 from cissod_bench.ssod.model.box_head import ClassScoresBBoxHead
-from tests.methods.plain import CONTEXT, frame_of
-from tests.ssod.frames import batch, detector_config, frame, train_steps
+from tests.methods.plain import CONTEXT, teacher_student_of
+from tests.ssod.models import batch, detector_config, teacher_student, train_steps
 
 N, F, L = 5, 8, 4
 LOW = {"theta": 0.08, "warmup": 0.0, "window": 2, "queue": 6}
@@ -120,7 +120,7 @@ def test_the_class_distribution_is_that_of_the_window_before() -> None:
 
 
 def test_several_iterations_equal_deques_and_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Queues, semantic scores, blend and class distribution together, as the frame calls them; N - 1 is never labelled.
+    """Queues, semantic scores, blend and class distribution together, as the framework calls them; N - 1 is unlabelled.
 
     The third iteration has no labelled box, the fourth no pseudo label, and both windows of two end in between.
     """
@@ -234,7 +234,7 @@ def test_nothing_happens_before_the_warmup_without_features_and_without_pseudo_l
 def test_the_head_finds_what_mmdets_finds_and_says_from_which_scores() -> None:
     detector = detector_config()
     detector["roi_head"]["bbox_head"] |= component(ClassScoresBBoxHead)
-    ours, stock = frame(detector), frame()
+    ours, stock = teacher_student(detector), teacher_student()
     inputs, samples = batch(0)
     expected = stock.teacher_view(inputs["unsup_teacher"], samples["unsup_teacher"]).detections
     actual = ours.teacher_view(inputs["unsup_teacher"], samples["unsup_teacher"]).detections
@@ -248,7 +248,7 @@ def test_the_head_finds_what_mmdets_finds_and_says_from_which_scores() -> None:
 
 
 def test_embeddings_are_what_the_classifier_sees() -> None:
-    model = frame()
+    model = teacher_student()
     inputs, _ = batch(0)
     maps = model.teacher.extract_feat(inputs["sup"])
     boxes = [torch.tensor([[5.0, 8, 50, 60]]), torch.tensor([[30.0, 30, 90, 100], [1, 1, 20, 30]])]
@@ -260,8 +260,8 @@ def test_embeddings_are_what_the_classifier_sees() -> None:
     assert embed(model.teacher.roi_head, maps, [boxes[0][:0], boxes[0][:0]]).shape == (0, 128)
 
 
-def test_the_frame_queues_teacher_features_of_labelled_boxes() -> None:
-    model = frame_of(configure(CONTEXT, Options(**LOW)), semi=SEMI)
+def test_the_framework_queues_teacher_features_of_labelled_boxes() -> None:
+    model = teacher_student_of(configure(CONTEXT, Options(**LOW)), semi=SEMI)
     inputs, samples = batch(0)
     model.loss(inputs, samples)
     labels = torch.cat([sample.gt_instances.labels for sample in samples["sup"]])
@@ -276,7 +276,7 @@ def test_the_frame_queues_teacher_features_of_labelled_boxes() -> None:
 
 
 def test_refined_labels_reach_the_threshold_and_the_alignment_loss_is_not_weighted_by_lambda() -> None:
-    model = frame_of(configure(CONTEXT, Options(**LOW)), semi=SEMI)
+    model = teacher_student_of(configure(CONTEXT, Options(**LOW)), semi=SEMI)
     inputs, samples = batch(0)
     model.loss(inputs, samples)
     model.refinement.weights.fill_(1.0)
@@ -301,7 +301,7 @@ def test_refined_labels_reach_the_threshold_and_the_alignment_loss_is_not_weight
 
 
 def test_the_alignment_loss_trains_the_student() -> None:
-    model = frame_of(configure(CONTEXT, Options(**LOW)), semi=SEMI)
+    model = teacher_student_of(configure(CONTEXT, Options(**LOW)), semi=SEMI)
     history = train_steps(model, 3)
     assert all(logs["loss_alignment"] > 0 for logs in history)
     assert model.refinement.weights.max() == 1.0, "a window of two iterations is over"

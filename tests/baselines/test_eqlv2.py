@@ -9,9 +9,9 @@ from mmdet.registry import MODELS
 
 from cissod_bench.baselines.eqlv2 import PRIOR_BIAS, EqualizationLossV2, Options, configure
 from cissod_bench.ssod.model.roi_head import class_scores
-from tests.methods.plain import CONTEXT, frame_of
+from tests.methods.plain import CONTEXT, teacher_student_of
 from tests.methods.samples import Rois, feed, rois, steps
-from tests.ssod.frames import batch, frame
+from tests.ssod.models import batch, teacher_student
 
 N = 6
 
@@ -120,10 +120,13 @@ def test_half_precision_logits_are_computed_in_single_precision() -> None:
 
 
 def test_the_head_starts_at_the_prior() -> None:
-    head, stock = frame_of(configure(CONTEXT, Options())).student.roi_head.bbox_head, frame().student.roi_head.bbox_head
+    head, stock = (
+        teacher_student_of(configure(CONTEXT, Options())).student.roi_head.bbox_head,
+        teacher_student().student.roi_head.bbox_head,
+    )
     assert head.fc_cls.bias.tolist() == pytest.approx([PRIOR_BIAS] * 13)
     for name, parameter in head.named_parameters():
-        # The frames of these tests spread the class logits out by a factor of 12.
+        # The models of these tests spread the class logits out by a factor of 12.
         reference = stock.get_parameter(name)
         assert parameter.std().item() == pytest.approx(reference.std().item(), rel=0.1, abs=1e-9), name
     start = EqualizationLossV2(12)(torch.full((1, 13), PRIOR_BIAS), torch.tensor([12]))
@@ -132,7 +135,7 @@ def test_the_head_starts_at_the_prior() -> None:
 
 def test_scores_are_sigmoids_and_reach_detections_and_background_weights() -> None:
     """The activation that mmdet's own EQLV2Loss never gets."""
-    model = frame_of(configure(CONTEXT, Options()))
+    model = teacher_student_of(configure(CONTEXT, Options()))
     logits = torch.randn(5, 13, generator=torch.Generator().manual_seed(0))
     scores = class_scores(model.teacher.roi_head.bbox_head, logits)
     for row, values in zip(scores, logits, strict=True):

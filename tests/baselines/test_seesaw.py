@@ -9,9 +9,9 @@ from mmdet.registry import MODELS
 
 from cissod_bench.baselines.seesaw import CountingSeesawLoss, Options, configure
 from cissod_bench.ssod.model.roi_head import class_scores
-from tests.methods.plain import CONTEXT, frame_of
+from tests.methods.plain import CONTEXT, teacher_student_of
 from tests.methods.samples import Rois, feed, steps
-from tests.ssod.frames import train_steps
+from tests.ssod.models import train_steps
 
 N = 5
 
@@ -74,7 +74,7 @@ def test_only_training_passes_count() -> None:
 
 
 def test_scores_are_classes_times_objectness_with_the_background_last() -> None:
-    model = frame_of(configure(CONTEXT, Options()))
+    model = teacher_student_of(configure(CONTEXT, Options()))
     assert model.student.roi_head.bbox_head.fc_cls.out_features == 14
     logits = torch.randn(4, 14, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     scores = class_scores(model.teacher.roi_head.bbox_head, logits)
@@ -86,8 +86,8 @@ def test_scores_are_classes_times_objectness_with_the_background_last() -> None:
         np.testing.assert_allclose(row, expected, rtol=1e-12)
 
 
-def test_the_frame_logs_one_classification_loss_and_counts_its_rois() -> None:
-    model = frame_of(configure(CONTEXT, Options()))
+def test_the_framework_logs_one_classification_loss_and_counts_its_rois() -> None:
+    model = teacher_student_of(configure(CONTEXT, Options()))
     logs = train_steps(model, 1)[0]
     assert {name for name in logs if "loss_cls" in name} == {"sup_loss_cls", "unsup_loss_cls"}
     assert logs["sup_loss_cls"] > 0
@@ -97,9 +97,9 @@ def test_the_frame_logs_one_classification_loss_and_counts_its_rois() -> None:
 
 
 def test_the_classifier_is_normalised_at_temperature_20_unless_asked_otherwise() -> None:
-    layer = frame_of(configure(CONTEXT, Options())).student.roi_head.bbox_head.fc_cls
+    layer = teacher_student_of(configure(CONTEXT, Options())).student.roi_head.bbox_head.fc_cls
     features = torch.randn(3, 128, generator=torch.Generator().manual_seed(0))
     cosine = (features @ layer.weight.T) / features.norm(dim=1)[:, None] / layer.weight.norm(dim=1)
     torch.testing.assert_close(layer(features), 20 * cosine + layer.bias, rtol=1e-3, atol=1e-3)
-    plain = frame_of(configure(CONTEXT, Options(normalized=False))).student.roi_head.bbox_head.fc_cls
+    plain = teacher_student_of(configure(CONTEXT, Options(normalized=False))).student.roi_head.bbox_head.fc_cls
     torch.testing.assert_close(plain(features), features @ plain.weight.T + plain.bias)

@@ -50,7 +50,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cissod_bench.launch.here.launch", lambda spec, *_, **__: finish(resolve_job(spec)))
     monkeypatch.setattr("cissod_bench.training.job.backbone_prefix", lambda *_: None)
     monkeypatch.setattr("cissod_bench.training.preflight.check_backbone", lambda *_: None)
-    monkeypatch.setattr("cissod_bench.launch.sweep.watched", fail)
+    monkeypatch.setattr("cissod_bench.launch.side_by_side.command_of", fail)
 
 
 @pytest.fixture
@@ -113,13 +113,13 @@ def test_what_is_asked_for_is_what_is_recorded(tiny: Path, tmp_path: Path, share
 @pytest.mark.parametrize(
     ("options", "difference"),
     [
-        (f"--set {LR}=0.5", f"overrides.{LR}: nothing there, 0.5 asked for"),
-        ("--set foo.bar=1", "overrides.foo.bar: nothing there, 1 asked for"),
-        ("--detector r18-medium", "detector: 'r18-small' there, 'r18-medium' asked for"),
-        ("--gpus 2", "batch: [4, 2] there, [8, 4] asked for"),
-        ("--backbone FOLDER/w.pth", "backbone: None there, '9a129038d9a0...' asked for"),
-        ("--precision bf16", "precision: 'tf32' there, 'bf16' asked for"),
-        ("--evaluator pycocotools", "evaluator: 'hotcoco' there, 'pycocotools' asked for"),
+        (f"--set {LR}=0.5", f"overrides.{LR} is unset, not 0.5"),
+        ("--set foo.bar=1", "overrides.foo.bar is unset, not 1"),
+        ("--detector r18-medium", "detector is 'r18-small', not 'r18-medium'"),
+        ("--gpus 2", "batch is [4, 2], not [8, 4]"),
+        ("--backbone FOLDER/w.pth", "backbone is None, not '9a129038d9a0...'"),
+        ("--precision bf16", "precision is 'tf32', not 'bf16'"),
+        ("--evaluator pycocotools", "evaluator is 'hotcoco', not 'pycocotools'"),
     ],
 )
 def test_a_folder_that_holds_another_run_says_so(
@@ -162,7 +162,7 @@ def test_a_job_for_another_run_is_not_this_one(
     monkeypatch.setattr("cissod_bench.launch.status.job_state", lambda *_: ("queued", "job 7"))
     assert state_of(this) == RunState("queued", "job 7")
     assert state_of(other).state == "another run"
-    assert state_of(other).reason.startswith(f"is taken by job 7 for another run: overrides.{LR}: nothing there")
+    assert state_of(other).reason.startswith(f"is taken by job 7 for another run: overrides.{LR} is unset, not 0.5")
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_a_sweep_starts_nothing_where_a_folder_holds_another_run(asked: Callable
         assert isinstance(outcome.exception, UserError), options
         assert str(outcome.exception).startswith("1 of 1 run folders hold another run, see the table")
         assert "another run" in outcome.stdout
-        assert "precision: 'tf32' there, 'bf16' asked for" in " ".join(outcome.stdout.split())
+        assert "precision is 'tf32', not 'bf16'" in " ".join(outcome.stdout.split())
 
 
 def test_a_sweep_refuses_settings_before_it_starts_anything(asked: Callable[..., Any]) -> None:
@@ -202,7 +202,5 @@ def test_a_run_is_not_submitted_into_the_folder_of_another(tiny: Path, tmp_path:
     arguments += ["--slurm-option", "cluster=local", "--slurm-option", "time=5"]
     outcome = CliRunner().invoke(app, ["run", *arguments])
     assert isinstance(outcome.exception, UserError)
-    assert str(outcome.exception) == (
-        f"{made.out} holds another run: iterations: 3 there, 4 asked for. Give another --out."
-    )
+    assert str(outcome.exception) == f"{made.out} holds another run: iterations is 3, not 4. Give another --out."
     assert not made.note.exists()

@@ -17,13 +17,13 @@ from typer.testing import CliRunner
 
 from cissod_bench.cli.main import app
 from cissod_bench.cli.options import cluster_options, slurm_options
-from cissod_bench.errors import UserError
+from cissod_bench.errors import Stopped, UserError
+from cissod_bench.launch import side_by_side
 from cissod_bench.launch import slurm as cluster
-from cissod_bench.launch import sweep as sweeps
 from cissod_bench.launch.arguments import run_arguments
 from cissod_bench.launch.failure import reason_of
+from cissod_bench.launch.side_by_side import run_all, slots
 from cissod_bench.launch.status import Member, Note, RunState, state_of, write_note
-from cissod_bench.launch.sweep import watched
 from cissod_bench.results.run_folder import RunFolder
 from cissod_bench.training.spec import RunSpec
 from tests.privileges import without_privileges
@@ -211,12 +211,20 @@ def test_options_for_a_cluster_need_one() -> None:
 RUN = """
 import signal, sys, time
 def stop(number, frame):
+    print(128 + number, flush=True)
     sys.exit(128 + number)
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
     signal.signal(number, stop)
 print("ready", flush=True)
 time.sleep(60 if sys.argv[1] == "long" else 0.5)
 """
+
+
+def programs(monkeypatch: pytest.MonkeyPatch, folder: Path, kind: str, count: int) -> list[Member]:
+    """Runs whose processes do nothing but say when they are ready, and wait."""
+    monkeypatch.setattr(side_by_side, "command_of", lambda member: [sys.executable, "-c", RUN, kind])
+    spec = RunSpec(task="shapes", method="gbs")
+    return [Member(f"run-{number}", folder, spec) for number in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -228,36 +236,82 @@ time.sleep(60 if sys.argv[1] == "long" else 0.5)
         (signal.SIGINT, signal.SIGINT),
     ],
 )
-def test_a_signal_to_a_sweep_stops_its_run(tmp_path: Path, sent: signal.Signals, passed_on: signal.Signals) -> None:
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_signal_to_a_sweep_stops_its_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals, passed_on: signal.Signals, at_once: int
+) -> None:
+    members = programs(monkeypatch, tmp_path, "long", 3)
+
     def not_taken(number: int, frame: Any) -> None:
         raise AssertionError(f"signal {number} was not passed on")
 
     before = signal.signal(sent, not_taken)
+    started: list[str] = []
     try:
-        with (tmp_path / "log").open("w") as log, sending(sent, tmp_path / "log"):
-            assert watched([sys.executable, "-c", RUN, "long"], log) == (128 + passed_on, sent)
+        with sending(sent, *(member.log for member in members[:at_once])), pytest.raises(Stopped) as stopped:
+            run_all(members, lambda _, member: started.append(member.name), pytest.fail, [{}] * at_once)
         assert signal.getsignal(sent) is not_taken
     finally:
         signal.signal(sent, before)
+    assert started == ["run-0", "run-1"][:at_once]
+    for member in members[:at_once]:
+        assert str(128 + passed_on) in member.log.read_text()
+        assert member.name in str(stopped.value)
 
 
-def test_a_sweep_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:
+def test_a_sweep_under_nohup_outlives_its_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (member,) = programs(monkeypatch, tmp_path, "short", 1)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with (tmp_path / "log").open("w") as log, sending(signal.SIGHUP, tmp_path / "log"):
-            assert watched([sys.executable, "-c", RUN, "short"], log) == (0, None)
+        with sending(signal.SIGHUP, member.log):
+            run_all([member], lambda *_: None, pytest.fail)
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
 
 
+def test_as_many_runs_at_a_time_as_there_are_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import os, sys, time; time.sleep(0.3); sys.exit(os.environ['PLACE'] == '1')"
+    members = programs(monkeypatch, tmp_path, "short", 5)
+    monkeypatch.setattr(side_by_side, "command_of", lambda member: [sys.executable, "-c", code])
+    under_way: list[int] = []
+    original = side_by_side._start
+
+    def counting(member: Member, *place: Any) -> Any:
+        started = original(member, *place)
+        processes.append(started.process)
+        under_way.append(sum(process.poll() is None for process in processes))
+        return started
+
+    processes: list[Any] = []
+    failures: list[str] = []
+    monkeypatch.setattr(side_by_side, "_start", counting)
+    run_all(members, lambda *_: None, failures.append, [{"PLACE": "0"}, {"PLACE": "1"}])
+    assert max(under_way) == 2
+    assert len(processes) == 5
+    assert 1 <= len(failures) <= 4  # those in the second place
+
+
+def test_places_of_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("cissod_bench.training.process.device.usable_cores", lambda: 8)
+    assert slots(None, None) == [{}]
+    assert slots(4, None) == [{"OMP_NUM_THREADS": "2"}] * 4
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,7")
+    assert slots(None, 1) == [{"CUDA_VISIBLE_DEVICES": name} for name in "357"]
+    assert slots(1, 2) == [{"CUDA_VISIBLE_DEVICES": "3,5"}]
+    for jobs, each in ((2, 2), (None, 4), (4, 1)):
+        with pytest.raises(UserError, match="this machine has 3"):
+            slots(jobs, each)
+
+
 @contextlib.contextmanager
-def sending(number: signal.Signals, log: Path) -> Iterator[None]:
-    """Send a signal to this process when the program that it watches is ready."""
+def sending(number: signal.Signals, *logs: Path) -> Iterator[None]:
+    """Send a signal to this process when the programs that it watches are ready."""
     test = os.getpid()
 
     def send() -> None:
-        while "ready" not in log.read_text():
+        while not all(log.exists() and "ready" in log.read_text() for log in logs):
             time.sleep(0.01)
         os.kill(test, number)
 
@@ -303,22 +357,25 @@ def test_the_reason_of_a_failure_is_what_was_said_last(tmp_path: Path) -> None:
 
 
 def test_a_sweep_that_is_killed_takes_its_run_with_it(tmp_path: Path) -> None:
+    code = RUN.replace('print("ready"', 'import os; print("ready", os.getpid()')
     sweep = f"""
 import sys
 from pathlib import Path
-from cissod_bench.launch.sweep import watched
-with Path({str(tmp_path / "log")!r}).open("w") as log:
-    watched([sys.executable, "-c", {RUN + "print('never')"!r}, "long"], log)
+from cissod_bench.launch import side_by_side
+from cissod_bench.launch.status import Member
+from cissod_bench.training.spec import RunSpec
+side_by_side.command_of = lambda member: [sys.executable, "-c", {code!r}, "long"]
+member = Member("run", Path({str(tmp_path)!r}), RunSpec(task="shapes", method="rfs"))
+side_by_side.run_all([member], print, print)
 """
-    code = RUN.replace('print("ready", flush=True)', 'import os; print("ready", os.getpid(), flush=True)')
-    sweep = sweep.replace(repr(RUN + "print('never')"), repr(code))
+    log = tmp_path / "sweep" / "run.log"
     process = subprocess.Popen([sys.executable, "-c", sweep])
-    while "ready" not in ((tmp_path / "log").read_text() if (tmp_path / "log").exists() else ""):
+    while "ready" not in (log.read_text() if log.exists() else ""):
         time.sleep(0.01)
-    run = int((tmp_path / "log").read_text().split()[1])
+    run = int(log.read_text().split()[1])
     process.kill()
     process.wait()
-    for _ in range(500):
+    for _ in range(1000):
         if not Path(f"/proc/{run}").exists():
             break
         time.sleep(0.01)
@@ -328,8 +385,7 @@ with Path({str(tmp_path / "log")!r}).open("w") as log:
 def test_two_sweeps_at_once_do_not_share_a_run_or_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     members = [Member(name, tmp_path, RunSpec(task="shapes", method="rfs", out=tmp_path / name)) for name in "ab"]
     started: list[str] = []
-    commands: list[Any] = []
-    monkeypatch.setattr(sweeps, "watched", lambda command, log: commands.append(command) or (0, None))
+    monkeypatch.setattr(side_by_side, "command_of", lambda member: [sys.executable, "-c", ""])
     members[0].log.parent.mkdir(parents=True)
     members[0].log.write_text("of the other sweep")
     hold = f"""
@@ -343,15 +399,14 @@ with lock(Path({str(members[0].log.with_suffix(".lock"))!r})):
     with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        sweeps.run_all(members, lambda position, member: started.append(member.name), lambda reason: None)
+        run_all(members, lambda _, member: started.append(member.name), pytest.fail)
         assert started == ["b"]
         assert members[0].log.read_text() == "of the other sweep"
         other.kill()
-    done = {"a": RunState("waiting"), "b": RunState("done")}
-    monkeypatch.setattr(sweeps, "state_of", lambda member: done[member.name])
-    sweeps.run_all(members, lambda position, member: started.append(member.name), lambda reason: None)
+    states = {"a": RunState("waiting"), "b": RunState("done")}
+    monkeypatch.setattr(side_by_side, "state_of", lambda member: states[member.name])
+    run_all(members, lambda _, member: started.append(member.name), pytest.fail)
     assert started == ["b", "a"]
-    assert len(commands) == 2
 
 
 def test_the_states_of_a_sweep_need_no_permission_to_write(tmp_path: Path) -> None:

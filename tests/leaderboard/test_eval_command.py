@@ -14,6 +14,8 @@ from cissod_bench.evaluation import evaluate
 from cissod_bench.results.record import load_result
 from cissod_bench.results.run_key import RunKey, comparison_key
 from cissod_bench.tasks.records import VOC_CLASSES
+from cissod_bench.training.recipes.detectors import get_detector
+from cissod_bench.training.spec import RunSpec
 
 OTHERS = ("truck", "zebra", "fork")
 
@@ -116,6 +118,33 @@ def test_an_equal_protocol_gives_an_equal_key(files, split):
     )  # fmt: skip
     assert comparison_key(key) == comparison_key(ours)
     assert (key.method_options, key.method_version) == ({"beta": 0.8}, None)
+
+
+def test_settings_a_compiled_backbone_and_the_methods_version_can_be_stated(files, split):
+    """So a training by this package's method and settings can have the key of one of its own runs."""
+    given = ["--predictions", files / "dt.json", "--split", split, "--annotations", files / "gt.json"]
+    details = ["--method", "gbs", "--iterations", 90_000, "--detector", "r50-fpn", "--seed", 3]
+    stated = ["--set", "optim_wrapper.optimizer.lr=0.005", "--set", "param_scheduler.1.milestones=[1, 2]", "--compile"]
+    assert run(*given, *details, *stated, "--method-version", 2, "--out", files / "run").exit_code == 0
+    assert run(*given, *details, "--out", files / "plain").exit_code == 0
+    key, plain = (load_result(files / name / "result.json").key for name in ("run", "plain"))
+    spec = RunSpec(
+        task="coco-split1", method="gbs", compile=True,
+        overrides={"optim_wrapper.optimizer.lr": 0.005, "param_scheduler.1.milestones": [1, 2]},
+    )  # fmt: skip
+    assert (key.overrides, key.compile, key.method_version) == (spec.overrides, spec.compile, 2)
+    assert (plain.overrides, plain.compile, plain.method_version) == ({}, False, None)
+    assert comparison_key(key) != comparison_key(plain)
+
+
+def test_a_detector_file_is_stated_by_what_it_says(files, split):
+    given = ["--predictions", files / "dt.json", "--split", split, "--annotations", files / "gt.json"]
+    details = ["--method", "gbs", "--iterations", 90_000, "--batch", "8+32"]
+    file = files / "mine.py"
+    file.write_text("model = dict()\n")
+    assert run(*given, *details, "--detector", file, "--out", files / "run").exit_code == 0
+    key, detector = load_result(files / "run" / "result.json").key, get_detector(str(file))
+    assert (key.detector, key.detector_digest, key.shortened) == ("mine", detector.file.digest, True)
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_every_field_of_the_key_decides_as_documented(field):
     """
     other = {
         **OTHER, "method": "rfs", "method_options": {"t": 0.1}, "method_digest": "a" * 64, "train_seed": 1,
-        "validation_digest": "b" * 64, "method_version": 3, "resolved_options": {"t": 0.1},
+        "validation_digest": "b" * 64, "detector_digest": "c" * 64, "method_version": 3, "resolved_options": {"t": 0.1},
     }[field.name]  # fmt: skip
     here, there = make_record().key, make_record(**{field.name: other}).key
     assert (replicate_key(here) == replicate_key(there)) == (field.name in {"train_seed", "validation_digest"})

@@ -21,7 +21,7 @@ class Rois:
 
     @property
     def avg_factor(self) -> float:
-        """The frame's: number of RoIs that count (labelled), sum of weights (pseudo-labelled)."""
+        """The framework's: number of RoIs that count (labelled), sum of weights (pseudo-labelled)."""
         return max(float((self.weights > 0).sum() if self.name == "sup" else self.weights.sum()), 1.0)
 
 
@@ -53,7 +53,7 @@ def steps(num_classes: int, channels: int) -> list[list[Rois]]:
 
 
 def feed(loss: nn.Module, batch: Rois, serve: bool = True, **changes: Any) -> tuple[Tensor, np.ndarray]:
-    """Value and gradient of one call, as the frame makes it."""
+    """Value and gradient of one call, as the framework makes it."""
     logits = torch.tensor(batch.logits, dtype=torch.float32, requires_grad=True)
     arguments = {"avg_factor": batch.avg_factor, "reduction_override": None} | changes
     with branch(loss, batch.name if serve else "off"):

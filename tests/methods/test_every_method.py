@@ -1,4 +1,4 @@
-"""Every method of the registry trains in the frame; a new method is tested with no new test."""
+"""Every semi-supervised method of the registry trains in the framework; a new method is tested with no new test."""
 
 import math
 
@@ -6,17 +6,16 @@ import pytest
 import torch
 
 from cissod_bench.methods.base import Method
-from cissod_bench.methods.registry import METHODS
-from tests.methods.plain import config_of, frame_of
-from tests.ssod.frames import train_steps
+from tests.methods.plain import SEMI_SUPERVISED, config_of, teacher_student_of
+from tests.ssod.models import train_steps
 
 # Pseudo labels from an untrained detector, whatever its scores look like.
 EVERYTHING = {"pseudo_label_initial_score_thr": 0.06, "rpn_pseudo_thr": 0.07, "reg_pseudo_thr": 0.5}
 
 
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+@pytest.mark.parametrize("method", SEMI_SUPERVISED.values(), ids=SEMI_SUPERVISED.keys())
 def test_two_real_steps_and_all_state_is_saved(method: Method) -> None:
-    model = frame_of(config_of(method, **low_threshold(method)), semi=EVERYTHING)
+    model = teacher_student_of(config_of(method, **low_threshold(method)), semi=EVERYTHING)
     fc_cls = model.student.roi_head.bbox_head.fc_cls
     if fc_cls.bias is not None:  # a prior against foreground leaves an untrained teacher without a detection
         for detector in (model.student, model.teacher):
@@ -28,7 +27,7 @@ def test_two_real_steps_and_all_state_is_saved(method: Method) -> None:
         assert logs["unsup_loss_cls"] > 0
     assert len(torch.cat([found.scores for found in model.view.pseudo])), "no pseudo label: nothing was tested"
 
-    other = frame_of(config_of(method, **low_threshold(method)), semi=EVERYTHING)
+    other = teacher_student_of(config_of(method, **low_threshold(method)), semi=EVERYTHING)
     other.load_state_dict(model.state_dict())
     for name, buffer in model.named_buffers():
         torch.testing.assert_close(other.get_buffer(name), buffer, equal_nan=True, msg=f"{name} is not in state_dict")
@@ -36,10 +35,10 @@ def test_two_real_steps_and_all_state_is_saved(method: Method) -> None:
     assert again == resumed, "something that decides the losses is not in state_dict"
 
 
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+@pytest.mark.parametrize("method", SEMI_SUPERVISED.values(), ids=SEMI_SUPERVISED.keys())
 def test_the_state_of_the_teachers_copy_of_the_loss_is_never_read(method: Method) -> None:
     """Losses are registered on the head, so the teacher has a copy whose state stays at its start."""
-    one, other = (frame_of(config_of(method, **low_threshold(method)), semi=EVERYTHING) for _ in range(2))
+    one, other = (teacher_student_of(config_of(method, **low_threshold(method)), semi=EVERYTHING) for _ in range(2))
     for buffer in other.teacher.roi_head.bbox_head.loss_cls.buffers():
         if buffer.is_floating_point():
             buffer.fill_(float("nan"))
@@ -51,7 +50,7 @@ def low_threshold(method: Method) -> dict[str, float]:
     return {"theta": 0.5 if method.name == "gbs" else 0.08}
 
 
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+@pytest.mark.parametrize("method", SEMI_SUPERVISED.values(), ids=SEMI_SUPERVISED.keys())
 def test_only_soft_teacher_and_the_focal_loss_sample_labelled_images_uniformly(method: Method) -> None:
     uniform = method.name in ("soft-teacher", "focal")
     assert config_of(method).labeled_repeat == (None if uniform else 0.1)

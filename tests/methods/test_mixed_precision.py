@@ -6,15 +6,14 @@ import pytest
 import torch
 
 from cissod_bench.methods.base import Method
-from cissod_bench.methods.registry import METHODS
-from tests.methods.plain import config_of, frame_of
+from tests.methods.plain import SEMI_SUPERVISED, config_of, teacher_student_of
 from tests.methods.test_every_method import EVERYTHING, low_threshold
-from tests.ssod.frames import batch
+from tests.ssod.models import batch
 
 
 def losses_of(method: Method, dtype: torch.dtype | None) -> tuple[dict[str, float], torch.nn.Module]:
-    """Losses of one iteration of a new frame with their gradients taken, and the frame."""
-    model = frame_of(config_of(method, **low_threshold(method)), semi=EVERYTHING)
+    """Losses of one iteration of a new model with their gradients taken, and the model."""
+    model = teacher_student_of(config_of(method, **low_threshold(method)), semi=EVERYTHING)
     fc_cls = model.student.roi_head.bbox_head.fc_cls
     if fc_cls.bias is not None:
         for detector in (model.student, model.teacher):
@@ -26,7 +25,7 @@ def losses_of(method: Method, dtype: torch.dtype | None) -> tuple[dict[str, floa
     return {name: float(value.detach()) for name, value in logs.items()}, model
 
 
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+@pytest.mark.parametrize("method", SEMI_SUPERVISED.values(), ids=SEMI_SUPERVISED.keys())
 def test_losses_under_autocast_are_close_and_all_state_stays_single(method: Method) -> None:
     expected, plain = losses_of(method, None)
     actual, mixed = losses_of(method, torch.bfloat16)
@@ -46,9 +45,9 @@ def test_losses_under_autocast_are_close_and_all_state_stays_single(method: Meth
     assert all(found.bboxes.dtype == found.scores.dtype == torch.float32 for found in mixed.view.pseudo)
 
 
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+@pytest.mark.parametrize("method", SEMI_SUPERVISED.values(), ids=SEMI_SUPERVISED.keys())
 def test_a_loss_is_the_same_number_under_autocast(method: Method) -> None:
-    """The frame hands float32 logits to the loss; autocast around it must change nothing."""
+    """The framework hands float32 logits to the loss; autocast around it must change nothing."""
     _, model = losses_of(method, None)
     head = model.student.roi_head.bbox_head
     generator = torch.Generator().manual_seed(1)

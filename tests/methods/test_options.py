@@ -22,7 +22,7 @@ def takes_a_float(kind: Any) -> bool:
 def test_no_number_is_infinite_or_none_at_all(method: Method, value: str) -> None:
     hints = get_type_hints(type(method.options({})), include_extras=True)
     floats = [name for name, kind in hints.items() if takes_a_float(kind)]
-    assert floats
+    assert floats or not hints
     for name in floats:
         with pytest.raises(UserError, match=rf"Option of method '{method.name}': Expected .*{name}"):
             method.options({name: value})

@@ -1,7 +1,7 @@
 """Two ranks keep one state: that of a single process which sees the batches of both.
 
 Once for the parts by themselves, with what does not fit into a detector's batch (a rank without RoIs, another number of
-boxes on each); once for every method of the registry in the frame.
+boxes on each); once for every method of the registry in the framework.
 """
 
 from pathlib import Path
@@ -18,10 +18,9 @@ from cissod_bench.baselines.daso import SemanticBlend
 from cissod_bench.baselines.eqlv2 import EqualizationLossV2
 from cissod_bench.baselines.seesaw import CountingSeesawLoss
 from cissod_bench.methods.rank_threshold import RankThreshold
-from cissod_bench.methods.registry import METHODS
-from tests.methods.plain import config_of, frame_of
+from tests.methods.plain import SEMI_SUPERVISED, config_of, teacher_student_of
 from tests.methods.samples import Rois, feed, steps
-from tests.ssod.frames import Batch, batch
+from tests.ssod.models import Batch, batch
 
 N, CHANNELS = 5, 8
 State = dict[str, dict[str, torch.Tensor]]
@@ -92,19 +91,19 @@ def part_of_batch(whole: Batch, ranks: list[int]) -> Batch:
 
 
 def run_frames(ranks: list[int]) -> State:
-    """Every method's state after two iterations of the frame without a change of weights.
+    """Every method's state after two iterations of the framework without a change of weights.
 
     All candidates are sampled as RoIs: which ones a sampler draws at random would differ between one process and two.
     """
     states = {}
-    for name, method in METHODS.items():
+    for name, method in SEMI_SUPERVISED.items():
         # Thresholds that an untrained detector passes; DASO's and the ranks' windows end within the two iterations.
         wanted = {"theta": 0.5 if name == "gbs" else 0.08, "warmup": 0.0, "window": 2, "gbr_warmup": 0.0}
         wanted |= {"interval": 1, "threshold_warmup": 0.0}
         known = {field.name for field in msgspec.structs.fields(type(method.options({})))}
         parts = config_of(method, **{key: value for key, value in wanted.items() if key in known})
         everything = {"pseudo_label_initial_score_thr": 0.06, "rpn_pseudo_thr": 0.07, "reg_pseudo_thr": 0.5}
-        model = frame_of(parts, semi=everything)
+        model = teacher_student_of(parts, semi=everything)
         for detector in (model.student, model.teacher):
             detector.train_cfg.rcnn.sampler.num = 10_000
             detector.roi_head.bbox_sampler.num = 10_000
@@ -160,11 +159,11 @@ def one_process() -> State:
     return run_frames([0, 1])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SEMI_SUPERVISED)
 def test_every_method_has_one_state_on_both_ranks(
     method: str, two_ranks: list[tuple[State, State]], one_process: State
 ) -> None:
-    first, second = (frames[method] for _, frames in two_ranks)
+    first, second = (found[method] for _, found in two_ranks)
     assert first.keys() == second.keys() == one_process[method].keys()
     for name, value in one_process[method].items():
         assert torch.equal(first[name], second[name]), f"{name} differs between ranks"

@@ -48,9 +48,7 @@ def test_the_record_says_what_the_run_is(out: Path, tiny: Path) -> None:
     assert (record.key.split_digest, record.key.batch, record.key.train_seed) == (SPLIT, (4, 2), 0)
     assert state_of(Member("run", out.parent, asked(tiny, out))) == RunState("done")
     other = state_of(Member("run", out.parent, asked(tiny, out, options={"beta": 0.9, "crs": False}, seed=1)))
-    assert other.reason == (
-        "holds another run: train_seed: 0 there, 1 asked for; method_options.beta: 0.8 there, 0.9 asked for"
-    )
+    assert other.reason == ("holds another run: train_seed is 0, not 1; method_options.beta is 0.8, not 0.9")
     assert list(collect_results([out.parent]).to_frame()["group"]) == ["all", "maj", "min"]
 
 
@@ -68,9 +66,10 @@ def test_the_configuration_says_it_in_other_names(out: Path, tiny: Path) -> None
         "method_options": {"beta": 0.8, "crs": False}, "backbone": None, "schedule": "paper", "iterations": 2,
         "batch": [4, 2], "train_seed": 0, "overrides": {"optim_wrapper.optimizer.lr": 0.002},
     }  # fmt: skip
-    assert state_of(Member("run", out.parent, asked(tiny, out))) == RunState("waiting"), "it continues"
+    state = state_of(Member("run", out.parent, asked(tiny, out)))
+    assert (state.state, state.reason.split(",")[0]) == ("another run", "holds an unfinished run of version 0.1")
     assert state_of(Member("run", out.parent, asked(tiny, out, iterations=3))).state == "another run"
-    assert key_differences(held, {"iterations": 3, "compile": True}) == ["iterations: 2 there, 3 asked for"]
+    assert key_differences(held, {"iterations": 3, "compile": True}) == ["iterations is 2, not 3"]
 
 
 def test_what_its_checkpoints_hold_is_found(tmp_path: Path) -> None:
@@ -106,5 +105,5 @@ def test_a_run_of_today_is_the_same_run(out: Path, tiny: Path) -> None:
     text = build_config(job).pretty_text
     assert differences(RunFolder(out).config.read_text(), text) == []
     check_same(RunFolder(out), text)
-    with pytest.raises(UserError, match=r"holds another run: train_seed: 0 there, 1 asked for; .*seed: 0 there"):
+    with pytest.raises(UserError, match=r"holds another run: train_seed is 0, not 1; .*seed is 0, not 1"):
         check_same(RunFolder(out), build_config(resolve_job(asked(tiny, out, seed=1))).pretty_text)

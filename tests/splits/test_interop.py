@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 from cissod_bench.cli.main import app
 from cissod_bench.coco.reader import read_coco, read_columns
 from cissod_bench.errors import UserError
+from cissod_bench.splits.export import detectron2_images, supervision_percentage
 from cissod_bench.splits.folder import MANIFEST, load_split, manifest_digest
-from cissod_bench.splits.interop import detectron2_images, read_ids, supervision_percentage
+from cissod_bench.splits.interop import read_ids
 from cissod_bench.splits.verify import verify_split
 from tests.toy import TOY, TOY_TASK, make_split, toy_data
 
@@ -152,12 +153,13 @@ def test_diff(split: Path, tmp_path: Path) -> None:
 
 
 def test_ids_go_out_and_come_back(split: Path, tmp_path: Path) -> None:
-    command("export", split, "--out", tmp_path / "ids.txt")
-    assert [int(line) for line in (tmp_path / "ids.txt").read_text().split()] == load_split(split).labeled_ids.tolist()
+    command("export", split, "--out", tmp_path / "lists")
+    ids = tmp_path / "lists" / "labeled.txt"
+    assert [int(line) for line in ids.read_text().split()] == load_split(split).labeled_ids.tolist()
     with pytest.raises(UserError, match="exists already"):
-        command("export", split, "--out", tmp_path / "ids.txt")
+        command("export", split, "--out", tmp_path / "lists")
     arguments = ("--task", tmp_path / "toy.toml", "--annotations", tmp_path / "toy.json")
-    command("import", *arguments, "--ids", tmp_path / "ids.txt", "--out", tmp_path / "back")
+    command("import", *arguments, "--ids", ids, "--out", tmp_path / "back")
     back = load_split(tmp_path / "back")
     assert back.labeled_ids.tolist() == load_split(split).labeled_ids.tolist()
     assert back.options["imported"]
@@ -167,7 +169,7 @@ def test_ids_go_out_and_come_back(split: Path, tmp_path: Path) -> None:
     assert len(labeled["annotations"]) == sum(box["image_id"] in images for box in toy_data()["annotations"])
     # With D_s named, the very split comes back.
     minority = ("--minority-ids", split / "ids" / "minority.txt")
-    command("import", *arguments, "--ids", tmp_path / "ids.txt", *minority, "--out", tmp_path / "again")
+    command("import", *arguments, "--ids", ids, *minority, "--out", tmp_path / "again")
     assert (tmp_path / "again" / "labeled.json").read_bytes() == (split / "labeled.json").read_bytes()
     assert broken(tmp_path / "again") == []
 
@@ -182,11 +184,11 @@ def taken_by_unbiased_teacher(
 
 
 def test_positions_go_out_and_come_back(split: Path, tmp_path: Path) -> None:
-    target, annotations = tmp_path / "positions.json", tmp_path / "toy.json"
+    annotations = tmp_path / "toy.json"
     make_split(TOY, annotations, tmp_path / "other", seed=3)
-    said = command(
-        "export", split, tmp_path / "other", "--form", "unbiased-teacher", "--annotations", annotations, "--out", target
-    )
+    form = ("--form", "unbiased-teacher", "--annotations", annotations)
+    said = command("export", split, tmp_path / "other", *form, "--out", tmp_path / "lists")
+    target = (tmp_path / "lists" / "supervision.json").rename(tmp_path / "published.json")  # no labels beside it
     content = json.loads(target.read_text())
     listed = sorted({box["image_id"] for box in toy_data()["annotations"] if not box["iscrowd"]})
     assert detectron2_images(read_coco(annotations)[0]).tolist() == listed
@@ -225,11 +227,11 @@ def test_percentages_of_the_published_lists() -> None:
 
 
 def test_yolo_lists_go_out_and_come_back(split: Path, tmp_path: Path) -> None:
-    command("export", split, "--form", "yolo", "--images", "data/images/", "--out", tmp_path / "lists")
+    command("export", split, "--form", "yolo", "--out", tmp_path / "lists")
     names = {image["id"]: image["file_name"] for image in toy_data()["images"]}
     for name, ids in (("labeled", load_split(split).labeled_ids), ("unlabeled", load_split(split).unlabeled_ids)):
         lines = (tmp_path / "lists" / f"{name}.txt").read_text().splitlines()
-        assert lines == [f"data/images/{names[image_id]}" for image_id in np.sort(ids).tolist()]
+        assert lines == [f"./images/{names[image_id]}" for image_id in np.sort(ids).tolist()]
     arguments = ("--task", tmp_path / "toy.toml", "--annotations", tmp_path / "toy.json")
     command("import", *arguments, "--ids", tmp_path / "lists" / "labeled.txt", "--out", tmp_path / "back")
     assert load_split(tmp_path / "back").labeled_ids.tolist() == load_split(split).labeled_ids.tolist()
@@ -275,8 +277,8 @@ def test_imported_splits_hold_out_what_the_task_holds_out(tmp_path: Path) -> Non
         return {image["id"] for image in json.loads(file.read_text())["images"]}
 
     CliRunner().invoke(app, ["make-splits", *map(str, task), "--out", str(tmp_path / "made"), "--no-plot"])
-    command("export", tmp_path / "made", "--out", tmp_path / "ids.txt")
-    command("import", *task, "--ids", tmp_path / "ids.txt", "--out", tmp_path / "back")
+    command("export", tmp_path / "made", "--out", tmp_path / "lists")
+    command("import", *task, "--ids", tmp_path / "lists" / "labeled.txt", "--out", tmp_path / "back")
     assert held_out("back") == held_out("made")
     listed = sorted(held_out("made"))[:5]
     (tmp_path / "others.txt").write_text("\n".join(map(str, listed)))
@@ -325,5 +327,5 @@ def test_a_coco_file_of_the_labelled_images_is_a_list_of_them(tmp_path: Path) ->
         assert columns.image_ids[read_ids(tmp_path / name, columns)].tolist() == wanted, name
     labeled["images"] = [image | {"file_name": "x" + image["file_name"]} for image in chosen]
     (tmp_path / "a.json").write_text(json.dumps(labeled))
-    with pytest.raises(UserError, match=r"image 24 is x0003\.jpg, and 0003\.jpg in the annotations"):
+    with pytest.raises(UserError, match=r"image 24 is x0003\.jpg, but 0003\.jpg in the annotations"):
         read_ids(tmp_path / "a.json", columns)

@@ -10,22 +10,22 @@ import cissod_bench.methods
 OWN = Path(cissod_bench.methods.__file__).parents[1]
 
 
-def test_the_frame_and_every_method_keep_their_data_on_the_device_and_do_not_wait_for_it() -> None:
+def test_the_framework_and_every_method_keep_their_data_on_the_device_and_do_not_wait_for_it() -> None:
     """An operator on tensors of both sides is an error there, so this also says that no data is left on the host."""
     run = subprocess.run(
         [sys.executable, "-m", "tests.ssod.waits"], capture_output=True, text=True, cwd=OWN.parent, timeout=600
     )
     assert run.returncode == 0, run.stderr[-2000:]
     found = json.loads(run.stdout.splitlines()[-1])
-    stock, frame = found.pop("stock"), found["frame"]
-    assert sum(frame["waits"].values()) < sum(stock["waits"].values()) / 4
-    assert sum(frame["waits"].values()) <= 28, "of them eight for NMS, four once for the anchors"
-    assert frame["launches"] < 0.55 * stock["launches"]
-    assert frame["copies"] < 0.6 * stock["copies"]
+    stock, framework = found.pop("stock"), found["framework"]
+    assert sum(framework["waits"].values()) < sum(stock["waits"].values()) / 4
+    assert sum(framework["waits"].values()) <= 28, "of them eight for NMS, four once for the anchors"
+    assert framework["launches"] < 0.55 * stock["launches"]
+    assert framework["copies"] < 0.6 * stock["copies"]
     ours = {f"{path.parent.name}/{path.name}" for path in OWN.rglob("*.py")}
     for name, counts in found.items():
         own = {place: times for place, times in counts["waits"].items() if place.split(", ")[1].split(":")[0] in ours}
-        assert own, "the frame's own waits are counted"
+        assert own, "the framework's own waits are counted"
         assert {place.split(", ")[1].split(":")[0] for place in own} <= {
             "model/views.py",  # sizes of selections: pseudo labels, and samples of the RPN and of RoIs, by image
             "model/roi_extractor.py",  # the number of RoIs on each level

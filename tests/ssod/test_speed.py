@@ -16,10 +16,10 @@ from cissod_bench.ssod.hooks.compiled import check_compiler, compile_features
 from cissod_bench.ssod.hooks.progress import ThroughputHook
 from cissod_bench.ssod.hooks.scalars import ScalarsHook
 from cissod_bench.ssod.model.layout import lay_out
-from cissod_bench.ssod.precision import FrameOptimWrapper, Precision, check_precision, products_in
+from cissod_bench.ssod.precision import MixedPrecisionOptimWrapper, Precision, check_precision, products_in
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.runner import run_job
-from tests.ssod.frames import batch, frame, train_steps
+from tests.ssod.models import batch, teacher_student, train_steps
 from tests.tiny import tiny_job
 
 
@@ -60,8 +60,8 @@ def test_memory_is_the_most_of_all_intervals(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_loss_scale_falls_on_overflow_and_its_state_goes_on() -> None:
-    def wrapper(weight: torch.Tensor) -> FrameOptimWrapper:
-        return FrameOptimWrapper(
+    def wrapper(weight: torch.Tensor) -> MixedPrecisionOptimWrapper:
+        return MixedPrecisionOptimWrapper(
             "fp16", "cpu", optimizer=torch.optim.SGD([weight], lr=0.1), clip_grad={"max_norm": 1.0}
         )
 
@@ -103,7 +103,7 @@ def test_losses_are_those_that_mmengine_reads_in_every_iteration() -> None:
 
 def test_compiled_features_train_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the compiler's front end alone: graphs are cut and differentiated as for code, which needs a minute."""
-    plain, compiled = frame(), frame()
+    plain, compiled = teacher_student(), teacher_student()
     names = list(compiled.state_dict())
     compile_features(compiled, backend="aot_eager")
     assert list(compiled.state_dict()) == names
@@ -124,7 +124,7 @@ def test_compiled_features_train_the_same(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_compiled_code_serves_images_of_any_size() -> None:
     """A few pieces of code for a dozen shapes; without the sizes as variables there would be one for each."""
-    model = frame()
+    model = teacher_student()
     counter = CompileCounterWithBackend("eager")
     compile_features(model, backend=counter)
     with torch.no_grad():
@@ -143,5 +143,5 @@ def test_the_padding_is_the_presets_and_stands_in_the_record(tiny: Path, tmp_pat
 
 
 def test_weights_lie_with_channels_last_on_a_cpu() -> None:
-    model = frame().to(memory_format=torch.contiguous_format)
+    model = teacher_student().to(memory_format=torch.contiguous_format)
     assert lay_out(model, "fp32").student.backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last)

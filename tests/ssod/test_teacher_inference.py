@@ -27,7 +27,7 @@ from cissod_bench.training import build_config as config
 from cissod_bench.training import data_config as data
 from cissod_bench.training.recipes.detectors import get_detector
 from cissod_bench.training.runner import run_job
-from tests.ssod.frames import frame
+from tests.ssod.models import teacher_student
 from tests.tiny import final_state, tiny_job
 
 PIPELINE = data.test_pipeline(get_detector("r18-small"))
@@ -57,7 +57,7 @@ def assert_equal(one: PseudoBoxes, other: PseudoBoxes) -> None:
 
 
 def test_a_sweep_finds_what_the_teacher_finds_at_test_time(tiny: Path) -> None:
-    model = frame()
+    model = teacher_student()
     unlabeled = load_split(tiny / "split").unlabeled_file
     expected = []
     for item in images(tiny, unlabeled, PIPELINE, test=True):
@@ -78,7 +78,7 @@ def test_a_sweep_finds_what_the_teacher_finds_at_test_time(tiny: Path) -> None:
 
 
 def test_a_sweep_leaves_no_trace(tiny: Path) -> None:
-    model = frame()
+    model = teacher_student()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     modes = {name: module.training for name, module in model.named_modules()}
     seeds = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
@@ -90,7 +90,7 @@ def test_a_sweep_leaves_no_trace(tiny: Path) -> None:
 
 
 def test_the_number_of_workers_changes_nothing(tiny: Path) -> None:
-    model = frame()
+    model = teacher_student()
     assert_equal(detect_unlabeled(run_of(model, tiny), 0.13), detect_unlabeled(run_of(model, tiny, workers=2), 0.13))
 
 
@@ -105,7 +105,7 @@ def test_the_teacher_never_sees_an_annotation(tiny: Path) -> None:
 
 def test_nothing_is_found_in_a_damaged_image(tiny: Path, tmp_path: Path) -> None:
     """Everything else is as without it, also where a batch holds damaged images alone."""
-    model = frame()
+    model = teacher_student()
     before = detect_unlabeled(run_of(model, tiny, batch_size=2), 0.13)
     folder = tmp_path / "data"
     shutil.copytree(tiny, folder)

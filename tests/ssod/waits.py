@@ -1,4 +1,4 @@
-"""Waits of one step of stock `SoftTeacher` and of every method by place, as JSON: a process of its own."""
+"""Waits of one step of stock `SoftTeacher` and of every method with an unlabelled part by place, as JSON."""
 
 import json
 import logging
@@ -6,11 +6,10 @@ from typing import Any
 
 from torch import nn
 
-from cissod_bench.methods.registry import METHODS
 from cissod_bench.ssod import fake_device
-from tests.methods.plain import config_of, frame_of
+from tests.methods.plain import SEMI_SUPERVISED, config_of, teacher_student_of
 from tests.methods.test_every_method import EVERYTHING, low_threshold
-from tests.ssod.frames import LOW, batch, build, detector_config, frame
+from tests.ssod.models import LOW, batch, build, detector_config, teacher_student
 
 
 def counts(model: nn.Module) -> dict[str, Any]:
@@ -30,10 +29,10 @@ def counts(model: nn.Module) -> dict[str, Any]:
 def main() -> None:
     logging.disable(logging.INFO)
     stock = build({"type": "SoftTeacher"}, detector_config(), {**LOW, "cls_pseudo_thr": 0.13})
-    stock.load_state_dict(frame().state_dict())
-    found = {"stock": counts(stock.train()), "frame": counts(frame())}
-    for name, method in METHODS.items():
-        model = frame_of(config_of(method, **low_threshold(method)), semi=EVERYTHING)
+    stock.load_state_dict(teacher_student().state_dict())
+    found = {"stock": counts(stock.train()), "framework": counts(teacher_student())}
+    for name, method in SEMI_SUPERVISED.items():
+        model = teacher_student_of(config_of(method, **low_threshold(method)), semi=EVERYTHING)
         found[name] = counts(model)
     print(json.dumps(found))
 

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from cissod_bench.errors import UserError
-from cissod_bench.synthetic import shapes as module
+from cissod_bench.synthetic import scenes as module
 from cissod_bench.synthetic.render import Canvas, Pose
-from cissod_bench.synthetic.shapes import CLASSES, MAJORITY, MINORITY, OUTLINES, SIZE, draw_image, generate
+from cissod_bench.synthetic.scenes import SIZE
+from cissod_bench.synthetic.shapes import CLASSES, MAJORITY, MINORITY, OUTLINES, draw_image, generate
 
 # SHA-256 of annotation files and of the pixels of images that `generate` writes with seed 0. They change only together
 # with the tasks' protocol version.

@@ -90,7 +90,15 @@ def test_the_template_is_a_valid_task_with_and_without_its_comments(tmp_path: Pa
     uncommented = "\n".join(
         line.removeprefix("# ") if " = " in line and line.startswith("# ") else line for line in TEMPLATE.splitlines()
     )
-    for alternative in ("validation_fraction", "max_images", "random", "random_seed", "frequency", "count"):
+    for alternative in (
+        "unlabeled_images",
+        "validation_fraction",
+        "max_images",
+        "random",
+        "random_seed",
+        "frequency",
+        "count",
+    ):
         uncommented = "\n".join(line for line in uncommented.splitlines() if not line.startswith(f"{alternative} = "))
     assert read(tmp_path, uncommented) == task
 

@@ -14,6 +14,7 @@ from cissod_bench.training.earlier_configs import NAMES, in_todays_terms
 from tests.tiny import tiny_job
 
 OPTIONS: dict[str, dict[str, str]] = {"crest": {"align": "true"}, "gbs": {"threshold": "labelmatch"}}
+RENAMED = {"DiagnosticsHook": "ObservablesHook", "MixedPrecisionOptimWrapper": "FrameOptimWrapper"}
 PLUGINS = "cissod_bench.engine.plugins"
 
 
@@ -26,7 +27,8 @@ def as_version_0_1_wrote_it(value: Any) -> Any:
     if value == "cissod_bench.ssod.mmcv_shim":
         return PLUGINS
     if isinstance(value, str) and value.startswith("cissod_bench."):
-        return value.rpartition(".")[2].replace("DiagnosticsHook", "ObservablesHook")
+        name = value.rpartition(".")[2]
+        return RENAMED.get(name, name)
     return value
 
 
@@ -46,4 +48,9 @@ def test_a_users_own_names_stay() -> None:
     mine = {"type": "MyLoss", "inner": [{"type": "TeacherStudent"}]}
     assert in_todays_terms(mine)["type"] == "MyLoss"
     assert in_todays_terms(mine)["inner"][0]["type"] == "cissod_bench.ssod.model.teacher_student.TeacherStudent"
-    assert len(NAMES) == 42
+    assert len(NAMES) == 43
+
+
+def test_a_path_of_before_the_renaming_is_translated() -> None:
+    wrapper = in_todays_terms({"type": "cissod_bench.ssod.precision.FrameOptimWrapper", "precision": "bf16"})
+    assert wrapper == {"type": "cissod_bench.ssod.precision.MixedPrecisionOptimWrapper", "precision": "bf16"}

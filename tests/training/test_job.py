@@ -53,7 +53,7 @@ def test_a_task_file_edited_after_the_draw_is_refused(copy: Path, tmp_path: Path
     task = copy / "task.toml"
     original = task.read_text()
     task.write_text(original.replace("fraction = 0.3", "fraction = 0.5"))
-    with pytest.raises(UserError, match=r"drawn with fraction = 0.3, task 'tiny' says 0.5"):
+    with pytest.raises(UserError, match=r"selected with fraction = 0.3, but task 'tiny' has 0.5"):
         tiny_job(copy, tmp_path / "run")
     task.write_text(original.replace("crutch cross", "crutch kross"))
     with pytest.raises(UserError, match=r"Unknown minority class 'crutch kross'. Did you mean 'crutch cross'\?"):

@@ -266,7 +266,7 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_difference(tiny: Path, 
     assert run_until(other, 1) == -signal.SIGKILL
     content = (one.out / "checkpoints" / "iter_2.pth").read_bytes()
     (other.out / "checkpoints" / "iter_2.pth").write_bytes(content)
-    message = r"iter_2.pth: a checkpoint of another run: train_seed: 0 there, 3 asked for; method: 'soft-teacher' there"
+    message = r"iter_2.pth belongs to another run: train_seed is 0, not 3; method is 'soft-teacher', not "
     with pytest.raises(UserError, match=message):
         run_job(other)
 
@@ -276,7 +276,7 @@ def test_a_run_of_another_split_is_refused_with_the_difference(tiny: Path, tmp_p
     assert run_until(job, 1) == -signal.SIGKILL
     config = job.out / "config.py"
     config.write_text(config.read_text().replace(job.split.digest, "0" * 64))
-    with pytest.raises(UserError, match=r"holds another run: split_digest: '0000"):
+    with pytest.raises(UserError, match=r"holds another run: split_digest is '0000"):
         run_job(job)
 
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -18,14 +19,17 @@ from mmdet.registry import MODELS
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation.groups import evaluate
 from cissod_bench.io import sha256_file
+from cissod_bench.launch.arguments import run_arguments
 from cissod_bench.methods.registry import METHODS
 from cissod_bench.results.record import Result, load_result
+from cissod_bench.results.run_folder import parse_config
 from cissod_bench.splits.make import make_splits
 from cissod_bench.splits.plan import Variant
+from cissod_bench.ssod.checkpoint_reading import load_checkpoint
 from cissod_bench.ssod.metric import GroupAP
 from cissod_bench.ssod.model.teacher_student import TeacherStudent
 from cissod_bench.tasks.registry import get_task
-from cissod_bench.training.build_config import build_config
+from cissod_bench.training.build_config import PlainConfig, build_config
 from cissod_bench.training.config_diff import differences, is_path
 from cissod_bench.training.job import Job
 from cissod_bench.training.preflight import check_parts
@@ -59,7 +63,7 @@ def test_every_method_trains_evaluates_records_and_resumes_exactly(
     assert load_result(job.out / "result.json") == result
     assert (result.key.method, result.key.split_digest, result.key.shortened) == (method, job.split.digest, True)
     assert set(result.metrics) == {"all", "maj", "min"}
-    assert result.key.batch == (4, 2)
+    assert result.key.batch == (4, 2), "also where the method leaves out the unlabelled images"
 
     # Both halves have an iteration with pseudo labels: the burn-in is two of four iterations.
     other = tiny_job(tiny, tmp_path / "resumed", method=method)
@@ -96,7 +100,7 @@ def test_a_run_goes_on_and_is_shown_wherever_its_files_lie(
     assert [path.name for path in here.rglob("*")] == ["runs"], "nothing is written where it was"
     assert "'runs/s" not in (there / "s" / "config.py").read_text()
     assert run_job(tiny_job(Path("there/data"), Path("there/s"), method="defrcn")) == resumed
-    with pytest.raises(UserError, match=r"there/s holds another run: train_seed: 0 there, 1 asked for"):
+    with pytest.raises(UserError, match=r"there/s holds another run: train_seed is 0, not 1"):
         run_job(tiny_job(Path("there/data"), Path("there/s"), method="defrcn", seed=1))
 
 
@@ -116,7 +120,7 @@ def test_what_lies_at_the_places_is_what_a_run_is(tiny: Path, tmp_path: Path) ->
 
     def changed(**changes: Any) -> list[str]:
         found = differences(before, build_config(tiny_job(data, out, **changes)).pretty_text)
-        return [line.partition(":")[0] for line in found]
+        return [line.partition(" is ")[0] for line in found]
 
     assert changed() == []
     assert changed(seed=1)[0] == "train_seed"
@@ -142,6 +146,27 @@ def test_a_run_of_a_version_that_did_not_note_validation_digests_goes_on(tiny: P
     assert differences(before, now) == []
 
 
+def test_an_unfinished_run_of_version_0_1_is_not_continued(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its methods sampled boxes in another way, so its second half would be another method's."""
+    job = tiny_job(tiny, tmp_path / "run")
+    interrupted(job, monkeypatch, after=2)
+    settings = PlainConfig(parse_config(job.folder.config.read_text()))
+    for name in ("method_version", "resolved_options"):  # which it did not note
+        settings.run.pop(name)
+    job.folder.config.write_text(settings.pretty_text)
+    arguments = run_arguments(msgspec.structs.replace(job.spec, out=job.out))
+    with pytest.raises(UserError, match=r"run holds an unfinished run of version 0\.1, .*\. Give another --out\.$"):
+        run_job(job)
+    done = subprocess.run(
+        [sys.executable, "-m", "cissod_bench.cli.main", "run", *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].endswith("sampled boxes in another way. Give another --out.")
+    run_job(tiny_job(tiny, tmp_path / "other"))  # there it can run
+
+
 def test_places_are_told_by_their_names() -> None:
     assert is_path("custom_hooks.9.mine", "data/split/ids/minority.txt"), "whatever a method calls it"
     assert is_path("model.detector.backbone.init_cfg.checkpoint", "r50.pth")
@@ -158,6 +183,12 @@ def test_the_state_of_gbs_is_logged_with_the_quality_of_its_pseudo_labels(gbs_ru
     pseudo = lines[-1]["pseudo_labels"]
     assert all(right <= given for right, given in zip(pseudo["right"], pseudo["given"], strict=True))
     assert sum(pseudo["annotated"]) > 0
+
+
+def test_weights_are_laid_out_for_the_device(gbs_run: Path) -> None:
+    """By the runner alone; a checkpoint keeps the layout."""
+    state = load_checkpoint(gbs_run / "checkpoints" / "iter_4.pth")["state_dict"]
+    assert state["student.backbone.conv1.weight"].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_hidden_annotations_change_nothing_in_training(gbs_run: Path, tiny: Path, tmp_path: Path) -> None:
@@ -255,7 +286,7 @@ def test_a_finished_run_is_left_as_it_is(tiny: Path, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in job.out.rglob("*") if path.is_file()}
     assert run_job(job) == result
     assert before == {path: path.stat().st_mtime_ns for path in job.out.rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match=r"holds another run: train_seed: 0 there, 1 asked for"):
+    with pytest.raises(UserError, match=r"holds another run: train_seed is 0, not 1"):
         run_job(tiny_job(tiny, tmp_path / "run", iterations=1, seed=1))
 
 
@@ -266,7 +297,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     interrupted(job, monkeypatch, after=3)
     newest = job.out / "checkpoints" / "iter_3.pth"
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
-    with pytest.warns(UserWarning, match=r"iter_3.pth is damaged; going on from .*iter_2.pth"):
+    with pytest.warns(UserWarning, match=r"iter_3.pth is damaged; resuming from .*iter_2.pth"):
         resumed = run_job(job)
     expected, actual = final_state(whole[0].out, 4), final_state(job.out, 4)
     assert all(torch.equal(actual[name], value) for name, value in expected.items())

@@ -75,7 +75,7 @@ class LoadWholeImage:
         annotated = results.get("width") or 0, results.get("height") or 0
         if min(annotated) > 0 and annotated != image.shape[1::-1]:
             raise WrongSize(
-                f"{path}: {image.shape[1]} x {image.shape[0]} pixels, and {annotated[0]} x {annotated[1]} in the "
+                f"{path}: {image.shape[1]} x {image.shape[0]} pixels, but {annotated[0]} x {annotated[1]} in the "
                 "annotations. Bring images and boxes to the same size and orientation."
             )
         results["img"] = image

@@ -22,9 +22,9 @@ class SeededConcatDataset(ConcatDataset):
     with labels goes through the labelled images' pipeline with these labels.
 
     Args:
-        datasets: the labelled and the unlabelled images.
+        datasets: the labelled and the unlabelled images, or the labelled ones alone.
         seed: the run's seed.
-        damaged_limit: so many images one behind the other may be damaged, see `damaged.py`.
+        damaged_limit: number of damaged images in a row that is tolerated, see `damaged.py`.
     """
 
     def __init__(self, datasets: list[Any], seed: int, damaged_limit: int, **options: Any) -> None:
@@ -35,7 +35,7 @@ class SeededConcatDataset(ConcatDataset):
         """The augmented item of one draw, or of the next image that is whole.
 
         Raises:
-            DamagedImage: too many damaged images one behind the other, or one that is drawn with labels.
+            DamagedImage: too many damaged images in a row, or one that is drawn with labels.
         """
         code, labels = draw if isinstance(draw, LabeledDraw) else (draw, None)
         number, index = divmod(code, len(self))
@@ -58,7 +58,7 @@ class SeededConcatDataset(ConcatDataset):
         damaged = list(dict.fromkeys(damaged))  # a source may be shorter than the limit
         more = f" And {len(damaged) - NAMED} more." if len(damaged) > NAMED else ""
         raise DamagedImage(
-            "More damaged training images one behind the other than --damaged-images allows "
+            "More damaged training images in a row than --damaged-images allows "
             f"({self.damaged_limit}): {' '.join(damaged[:NAMED])}{more}"
         )
 

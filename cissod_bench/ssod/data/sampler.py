@@ -85,12 +85,12 @@ class SemiSampler(Sampler[Any]):
     convention), and not at all with factor 0.
 
     All images of a batch have the same orientation (wide or tall), as in mmdet's `GroupMultiSourceSampler`: a batch
-    takes an orientation in proportion to the images of both sources that have it, each as often as a pass has it.
+    takes an orientation in proportion to the images of all sources that have it, each as often as a pass has it.
 
     Args:
-        dataset: D_l and D_u behind each other.
+        dataset: D_l and D_u behind each other, or D_l alone.
         batch_size: images per batch on one rank.
-        source_ratio: labelled and unlabelled images in a batch; their sum is `batch_size`.
+        source_ratio: images of each source in a batch; their sum is `batch_size`.
         seed: the run's seed; the same on all ranks.
         labeled_repeat: oversampling threshold of repeat factor sampling on D_l; None for uniform sampling.
     """
@@ -99,19 +99,23 @@ class SemiSampler(Sampler[Any]):
         self,
         dataset: Any,
         batch_size: int,
-        source_ratio: tuple[int, int],
+        source_ratio: tuple[int, ...],
         seed: int = 0,
         labeled_repeat: float | None = None,
     ) -> None:
-        if sum(source_ratio) != batch_size or len(dataset.datasets) != 2:
-            raise ValueError(f"batch_size {batch_size} is not the sum of source_ratio {source_ratio} over two sources")
+        if sum(source_ratio) != batch_size or len(dataset.datasets) != len(source_ratio):
+            raise ValueError(
+                f"batch_size {batch_size} is not the sum of source_ratio {source_ratio} over "
+                f"{len(dataset.datasets)} sources"
+            )
         self.rank, self.world_size = get_dist_info()
         self.batch_size, self.per_source, self.seed = batch_size, tuple(source_ratio), seed
         self.next_batch = 0
         self._wide = np.concatenate([_is_wide(source) for source in dataset.datasets])
         # Unlabelled images follow the labelled ones in both sources; in the first they have promoted labels.
         self._num_labeled = len(dataset.datasets[0])
-        self._images = [np.arange(len(self._wide)), np.arange(self._num_labeled, len(self._wide))]
+        starts = (0, self._num_labeled)[: len(source_ratio)]
+        self._images = [np.arange(start, len(self._wide)) for start in starts]
         factors: list[Factors] = [np.ones(len(source)) for source in dataset.datasets]
         if labeled_repeat is not None:
             factors[0] = labeled_repeat_factors(dataset.datasets[0], labeled_repeat)
@@ -152,7 +156,7 @@ class SemiSampler(Sampler[Any]):
         self._place()
 
     def state(self, done: int) -> dict[str, list[Any]]:
-        """What a run that goes on after `done` iterations has to `restore`."""
+        """What a run that resumes after `done` iterations has to `restore`."""
         segments = [self._since(source, done) for source in range(len(self._segments))]
         return {"segments": segments, "wide_parts": list(self._wide_parts)}
 
@@ -168,7 +172,7 @@ class SemiSampler(Sampler[Any]):
         return segments[current:]
 
     def _wide_part(self, batch: int) -> float:
-        """Part of the wide images among all that come up in a pass through both sources, as they hold at a batch."""
+        """Part of the wide images among all that come up in a pass through all sources, as they hold at a batch."""
         wide = total = 0
         for source, images in enumerate(self._images):
             copies = self._since(source, batch)[0].copies
@@ -244,7 +248,7 @@ class SemiSampler(Sampler[Any]):
         self._place()
 
     def __len__(self) -> int:
-        """Number of images of both sources."""
+        """Number of images of all sources."""
         return len(self._wide)
 
     def set_epoch(self, epoch: int) -> None:

@@ -56,6 +56,8 @@ class DiagnosticsHook(Hook):
         done = runner.iter + 1
         if model.view is not None and self.hidden is not None:
             for sample, found in zip(model.view.samples, model.view.pseudo, strict=True):
+                if sample.img_id not in self.hidden.images:
+                    continue
                 above = (found.scores > model.view.thresholds[found.labels]).to(found.scores.dtype)
                 columns = torch.stack([found.labels.to(found.scores.dtype), found.scores, above], dim=1)
                 self._waiting.append((sample.img_id, torch.cat([found.bboxes, columns], dim=1)))

@@ -262,6 +262,6 @@ def passes_after(runner: Any, done: int) -> int:
 def estimates(runner: Any) -> tuple[float, float]:
     """Lengths of an evaluation and of an inference pass in iterations, by the number of their images."""
     validation = 0 if runner.val_loop is None else len(runner.val_dataloader.dataset)
-    unlabeled = len(runner.train_dataloader.dataset.datasets[1])
+    unlabeled = sum(map(len, runner.train_dataloader.dataset.datasets[1:]))
     step = runner.train_dataloader.batch_size * get_world_size()
     return FORWARD * validation / step, FORWARD * unlabeled / step

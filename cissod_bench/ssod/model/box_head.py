@@ -3,13 +3,16 @@
 from typing import Any
 
 from mmdet.models.layers import multiclass_nms
-from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
+from mmdet.models.roi_heads.bbox_heads import ConvFCBBoxHead
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 
-class ClassScoresBBoxHead(Shared2FCBBoxHead):
+class ClassScoresBBoxHead(ConvFCBBoxHead):
     """mmdet's head, whose detections also carry `class_scores`, the (K, n + 1) scores of the RoIs they come from."""
+
+    def __init__(self, num_shared_fcs: int = 2, **options: Any) -> None:
+        super().__init__(num_shared_fcs=num_shared_fcs, **options)
 
     def _predict_by_feat_single(
         self,

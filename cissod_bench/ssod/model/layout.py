@@ -9,8 +9,9 @@ from torch import nn
 def lay_out(model: nn.Module, precision: str) -> Any:
     """Lay out a model's weights as its device likes them; values and names stay.
 
-    Channels last is what tensor cores and CPUs are fastest with. On a GPU, single precision without TF32 has kernels
-    for channels first alone, and group normalisation would convert its maps back and forth.
+    Channels last is what tensor cores and CPUs are fastest with, and feature maps take the weights' format. On a GPU,
+    single precision without TF32 has kernels for channels first alone, and group normalisation would convert its maps
+    back and forth. Random weights are drawn before: random numbers fill a tensor in the order of its memory.
 
     Args:
         model: on its device.

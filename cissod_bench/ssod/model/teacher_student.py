@@ -1,4 +1,4 @@
-"""The frame: Soft Teacher for two-stage detectors, with seams for everything in which the methods differ.
+"""The framework: Soft Teacher for two-stage detectors, with seams for everything in which the methods differ.
 
 The arithmetic is that of mmdet's `SoftTeacher` (Xu et al., ICCV 2021; design facts in mmdet 3.x), and a test holds the
 two equal. What differs is what a method needs and a GPU likes:
@@ -114,9 +114,10 @@ class TeacherStudent(SemiBaseDetector):
         return loss
 
     def init_weights(self) -> None:
-        """Initialise, then lay out weights with channels last: convolutions and features take the weights' format.
+        """Initialise, then lay out weights with channels last, for mmengine's own Runner on an exported configuration.
 
-        Not before: random numbers fill a tensor in the order of its memory.
+        The project's runner lays them out as its device likes them (`layout.py`). Not before: random numbers fill a
+        tensor in the order of its memory.
         """
         super().init_weights()
         self.to(memory_format=torch.channels_last)
@@ -138,7 +139,7 @@ class TeacherStudent(SemiBaseDetector):
     def loss(
         self, multi_batch_inputs: dict[str, Tensor], multi_batch_data_samples: dict[str, list[DetDataSample]]
     ) -> Losses:
-        """Losses of one iteration on the branches `sup`, `unsup_teacher` and `unsup_student`.
+        """Losses of one iteration on the branches `sup`, `unsup_teacher` and `unsup_student`, or on `sup` alone.
 
         Args:
             multi_batch_inputs: for each branch (B, 3, H, W) normalised images.
@@ -152,7 +153,7 @@ class TeacherStudent(SemiBaseDetector):
             self.refinement.observe(self.teacher, multi_batch_inputs["sup"], labels)
         losses: Losses = self.loss_by_gt_instances(multi_batch_inputs["sup"], multi_batch_data_samples["sup"])
         self.view = None
-        if self.iteration >= self.semi_train_cfg.get("burn_in", 0):
+        if "unsup_teacher" in multi_batch_inputs and self.iteration >= self.semi_train_cfg.get("burn_in", 0):
             self.view = self.teacher_view(
                 multi_batch_inputs["unsup_teacher"], multi_batch_data_samples["unsup_teacher"]
             )

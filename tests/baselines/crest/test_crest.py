@@ -15,7 +15,7 @@ from cissod_bench.baselines.crest.selection import keep_rates, pick, union_facto
 from cissod_bench.ssod.component import component
 from cissod_bench.ssod.data.pseudo_boxes import PseudoBoxes
 from cissod_bench.ssod.generations import generation_of, is_boundary
-from tests.methods.plain import CONTEXT, frame_of
+from tests.methods.plain import CONTEXT, teacher_student_of
 
 
 def table(image: list[int], label: list[int]) -> PseudoBoxes:
@@ -170,7 +170,7 @@ def test_parts_by_option() -> None:
 
 @pytest.mark.parametrize(("ignore", "expected"), [(False, 0), (True, -1)])
 def test_what_lies_on_an_ignored_box_is_background_only_by_default(ignore: bool, expected: int) -> None:
-    model: Any = frame_of(configure(CONTEXT, Options(ignore_unkept=ignore)))
+    model: Any = teacher_student_of(configure(CONTEXT, Options(ignore_unkept=ignore)))
     priors = InstanceData(priors=torch.tensor([[0.0, 0, 30, 30], [50, 50, 90, 90], [52, 50, 90, 92]]))
     truth = InstanceData(bboxes=torch.tensor([[0.0, 0, 30, 30]]), labels=torch.tensor([3]))
     ignored = InstanceData(bboxes=torch.tensor([[50.0, 50, 90, 90]]), labels=torch.tensor([1]))

@@ -20,7 +20,7 @@ from cissod_bench.ssod.data.sampler import LabeledDraw, SemiSampler
 from cissod_bench.training import data_config as data
 from cissod_bench.training.recipes.detectors import get_detector
 from cissod_bench.training.runner import run_job
-from tests.ssod.frames import detector_config, frame
+from tests.ssod.models import detector_config, teacher_student
 from tests.tiny import final_state, interrupted, tiny_job
 
 DETECTOR = get_detector("r18-small")
@@ -150,11 +150,11 @@ def test_every_option_trains(tiny: Path, tmp_path: Path) -> None:
 
 
 def stub(tiny: Path, batch: tuple[int, int]) -> Any:
-    """As much of a run as the hook asks for, with a frame that finds something."""
+    """As much of a run as the hook asks for, with a model that finds something."""
     split = load_split(tiny / "split")
     dataset = both(tiny, split.labeled_file, split.unlabeled_file)
     validation = {"batch_size": 3, "dataset": {"pipeline": data.test_pipeline(DETECTOR)}}
-    model = frame()
+    model = teacher_student()
     optimizer = torch.optim.AdamW(model.student.parameters())
     return SimpleNamespace(
         model=model,

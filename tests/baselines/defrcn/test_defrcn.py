@@ -17,8 +17,8 @@ from cissod_bench.baselines.defrcn.defrcn import Options, configure
 from cissod_bench.baselines.defrcn.heads import Decoupling, DropoutLinear, decouple, reinitialise, start_fine_tuning
 from cissod_bench.baselines.defrcn.stages import balanced_images
 from cissod_bench.errors import UserError
-from tests.methods.plain import CONTEXT, frame_of
-from tests.ssod.frames import batch, frame
+from tests.methods.plain import CONTEXT, teacher_student_of
+from tests.ssod.models import batch, teacher_student
 
 MINORITY = (2, 7, 11)
 
@@ -64,9 +64,9 @@ def test_the_affine_layer_has_the_full_gradient_and_one_pair_a_channel_for_all_l
 
 
 def decoupled(rpn: float, roi: float) -> Any:
-    """A student with decoupled heads that has the weights of `frame()`'s."""
-    model = frame_of(configure(CONTEXT, Options(rpn_gradient=rpn, roi_gradient=roi, threshold=0.1)))
-    missing, unexpected = model.student.load_state_dict(frame().student.state_dict(), strict=False)
+    """A student with decoupled heads that has the weights of `teacher_student()`'s."""
+    model = teacher_student_of(configure(CONTEXT, Options(rpn_gradient=rpn, roi_gradient=roi, threshold=0.1)))
+    missing, unexpected = model.student.load_state_dict(teacher_student().student.state_dict(), strict=False)
     assert not unexpected
     assert sorted(missing) == sorted(
         f"{head}.decoupling.{name}" for head in ("rpn_head", "roi_head") for name in ("weight", "bias")
@@ -89,7 +89,7 @@ def gradients_of(student: Any, select: Callable[[str], bool]) -> dict[str, Tenso
 
 @pytest.mark.parametrize(("rpn", "roi"), [(0.0, 0.75), (0.0, 0.01), (0.3, 0.0)])
 def test_the_shared_trunk_gets_lambda_times_the_gradient_of_each_head(rpn: float, roi: float) -> None:
-    plain, ours = frame().student, decoupled(rpn, roi).student
+    plain, ours = teacher_student().student, decoupled(rpn, roi).student
     for factor, select in ((rpn, lambda name: "rpn" in name), (roi, lambda name: "rpn" not in name)):
         expected, actual = gradients_of(plain, select), gradients_of(ours, select)
         trunk = [name for name in expected if name.startswith(("backbone", "neck"))]
@@ -110,8 +110,8 @@ def test_the_shared_trunk_gets_lambda_times_the_gradient_of_each_head(rpn: float
         assert all(actual[name].abs().sum() > 0 for name in layers), "the affine layer learns at any lambda"
 
 
-def test_the_frame_finds_and_loses_at_the_start_what_the_plain_one_does() -> None:
-    plain, ours = frame(), decoupled(0.0, 0.75)
+def test_the_model_finds_and_loses_at_the_start_what_the_plain_one_does() -> None:
+    plain, ours = teacher_student(), decoupled(0.0, 0.75)
     ours.threshold.values.copy_(plain.threshold.values)
     inputs, samples = batch(1)
     torch.manual_seed(0)
@@ -130,7 +130,7 @@ def test_the_frame_finds_and_loses_at_the_start_what_the_plain_one_does() -> Non
 
 @pytest.mark.parametrize("head", ["rpn_head", "roi_head"])
 def test_no_way_into_a_head_goes_round_its_layer(head: str) -> None:
-    """With a poisoned affine layer nothing finite comes out of the frame's hand-written calls either."""
+    """With a poisoned affine layer nothing finite comes out of the framework's hand-written calls either."""
     model = decoupled(0.0, 0.75)
     inputs, samples = batch(1)
     view = model.teacher_view(inputs["unsup_teacher"], samples["unsup_teacher"])

@@ -137,13 +137,13 @@ class Images:
 def train(ranks: Sequence[int]) -> list[tuple[int, np.ndarray, int]]:
     """What the hook of one process gives the sampler in a run in which it sees the images of `ranks`."""
     calls: list[tuple[int, np.ndarray, int]] = []
-    frame = torch.nn.Module()
+    model = torch.nn.Module()
     loader = SimpleNamespace(
         dataset=SimpleNamespace(datasets=[Images(4), Images(8)]),
         sampler=SimpleNamespace(repeat=lambda *given: calls.append(given)),
     )
     runner = SimpleNamespace(
-        model=frame,
+        model=model,
         train_dataloader=loader,
         max_iters=ITERATIONS,
         logger=SimpleNamespace(info=lambda _: None),
@@ -152,7 +152,7 @@ def train(ranks: Sequence[int]) -> list[tuple[int, np.ndarray, int]]:
     hook = RebalancingHook(CRS_GAMMA, GENERATIONS, BURN_IN, WARMUP, count_only_pseudo=False)
     hook.before_train(runner)
     for runner.iter in range(ITERATIONS):
-        frame.view = None
+        model.view = None
         if runner.iter >= BURN_IN:
             visits = [visit for rank in ranks for visit in visits_of(runner.iter, rank)]
             pseudo = [
@@ -163,7 +163,7 @@ def train(ranks: Sequence[int]) -> list[tuple[int, np.ndarray, int]]:
                 for _, found in visits
             ]
             samples = [SimpleNamespace(img_id=image) for image, _ in visits]
-            frame.view = SimpleNamespace(
+            model.view = SimpleNamespace(
                 pseudo=pseudo, samples=samples, thresholds=torch.tensor(thresholds_at(runner.iter))
             )
         hook.after_train_iter(runner, 0)

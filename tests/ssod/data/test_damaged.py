@@ -189,7 +189,7 @@ def test_damaged_images_one_behind_the_other_are_named_each_with_its_reason(tiny
             dataset[0]
         return str(error.value)
 
-    start = "More damaged training images one behind the other than --damaged-images allows"
+    start = "More damaged training images in a row than --damaged-images allows"
     empty, cut_off, text, _ = files[:4]
     assert said(0) == f"{start} (0): {empty}: an empty file."
     assert said(1) == f"{start} (1): {empty}: an empty file. {cut_off}: the file is cut off."

@@ -48,7 +48,7 @@ def test_the_size_is_that_of_the_annotations(tmp_path: Path, annotated: tuple[in
     if fits:
         assert LoadWholeImage()(results)["img_shape"] == (40, 60)
         return
-    with pytest.raises(WrongSize, match=rf"a\.png: 60 x 40 pixels, and {annotated[0]} x {annotated[1]} in the annot"):
+    with pytest.raises(WrongSize, match=rf"a\.png: 60 x 40 pixels, but {annotated[0]} x {annotated[1]} in the annot"):
         LoadWholeImage()(results)
 
 

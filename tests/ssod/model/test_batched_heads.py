@@ -26,8 +26,8 @@ from cissod_bench.ssod.model.box_head import ClassScoresBBoxHead
 from cissod_bench.ssod.model.roi_head import BatchedRoIHead, box_loss, sample_rois
 from cissod_bench.ssod.model.rpn_head import BatchedRPNHead
 from cissod_bench.ssod.model.sampling import assign, overlaps, padded, random_order, sample
-from tests.ssod.frames import NUM_CLASSES, detector_config
 from tests.ssod.model.test_sync_free_ops import boxes
+from tests.ssod.models import NUM_CLASSES, detector_config
 
 ALL = 10**6
 CPU = torch.device("cpu")

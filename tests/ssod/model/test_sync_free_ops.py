@@ -11,7 +11,7 @@ from cissod_bench.ssod.model.roi_extractor import SortedRoIExtractor
 from cissod_bench.ssod.model.roi_head import BatchedRoIHead
 from cissod_bench.ssod.model.rpn_head import BatchedRPNHead
 from cissod_bench.ssod.model.views import chosen, project
-from tests.ssod.frames import frame
+from tests.ssod.models import teacher_student
 
 SingleRoIExtractor = MODELS.get("SingleRoIExtractor")
 DeltaXYWHBBoxCoder = TASK_UTILS.get("DeltaXYWHBBoxCoder")
@@ -112,10 +112,9 @@ def test_chosen_is_a_mask_by_image() -> None:
 
 
 def test_both_detectors_have_parts_that_do_not_wait() -> None:
-    model = frame()
+    model = teacher_student()
     for detector in (model.student, model.teacher):
         assert type(detector.rpn_head) is BatchedRPNHead
         assert type(detector.roi_head) is BatchedRoIHead
         assert type(detector.roi_head.bbox_roi_extractor) is SortedRoIExtractor
         assert type(detector.roi_head.bbox_head.bbox_coder) is type(detector.rpn_head.bbox_coder) is SyncFreeBoxCoder
-        assert detector.backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last)

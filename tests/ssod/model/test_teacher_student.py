@@ -1,4 +1,4 @@
-"""The frame against mmdet's own Soft Teacher, and the traps that it has to avoid."""
+"""`TeacherStudent` against mmdet's own Soft Teacher, and the traps that it has to avoid."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cissod_bench.ssod.branch import branch
 from cissod_bench.ssod.component import component
-from tests.ssod.frames import LOW, batch, build, detector_config, frame, train_steps
+from tests.ssod.models import LOW, batch, build, detector_config, teacher_student, train_steps
 
 
 def test_losses_equal_those_of_mmdet_soft_teacher_over_several_steps() -> None:
@@ -17,13 +17,13 @@ def test_losses_equal_those_of_mmdet_soft_teacher_over_several_steps() -> None:
     detector = detector_config()
     for stage in ("rpn", "rcnn"):
         detector["train_cfg"][stage]["sampler"]["num"] = 10**6
-    ours = frame(detector)
+    ours = teacher_student(detector)
     stock = build({"type": "SoftTeacher"}, detector, {**LOW, "cls_pseudo_thr": 0.13})
     stock.load_state_dict(ours.state_dict())
     expected, actual = train_steps(stock.train(), 4), train_steps(ours, 4)
     for step, (theirs, mine) in enumerate(zip(expected, actual, strict=True)):
         assert theirs["unsup_loss_bbox"] > 0, "no certain pseudo box: the comparison would say nothing"
-        # unsup_acc is for the log only; the frame does not spend time on it.
+        # unsup_acc is for the log only; the framework does not spend time on it.
         assert set(theirs) - set(mine) == {"unsup_acc"}
         for name, value in mine.items():
             assert value == pytest.approx(theirs[name], rel=1e-5, abs=1e-5), f"step {step}, {name}"
@@ -46,7 +46,7 @@ class RecordingLoss(nn.Module):
 def test_the_loss_serves_each_training_pass_once_and_nothing_else() -> None:
     detector = detector_config()
     detector["roi_head"]["bbox_head"]["loss_cls"] = component(RecordingLoss)
-    model = frame(detector)
+    model = teacher_student(detector)
     model.loss(*batch(0))
     assert model.loss_cls.calls == ["sup", "unsup"]
     assert model.teacher.roi_head.bbox_head.loss_cls.calls == []
@@ -61,7 +61,7 @@ def test_serving_ends_when_the_block_fails() -> None:
 
 
 def test_the_teacher_only_ever_predicts() -> None:
-    model = frame()
+    model = teacher_student()
     model.train()
     assert not any(module.training for module in model.teacher.modules())
     assert all(module.training for module in model.student.roi_head.modules())
@@ -71,7 +71,7 @@ def test_the_teacher_only_ever_predicts() -> None:
 
 def test_background_samples_weigh_what_the_teacher_believes() -> None:
     """Against a loop over RoIs that projects and scores each by itself."""
-    model = frame()
+    model = teacher_student()
     inputs, samples = batch(3)
     view = model.teacher_view(inputs["unsup_teacher"], samples["unsup_teacher"])
     rois = [torch.tensor([[5.0, 8, 50, 60], [30, 30, 90, 100]]), torch.tensor([[60.0, 10, 120, 50]])]
@@ -91,7 +91,7 @@ def test_background_samples_weigh_what_the_teacher_believes() -> None:
 
 
 def test_a_batch_without_proposals_gives_zero_losses_that_reach_every_parameter() -> None:
-    model = frame()
+    model = teacher_student()
     for proposals in (model.student.train_cfg.rpn_proposal, model.student.test_cfg.rpn, model.teacher.test_cfg.rpn):
         proposals.min_bbox_size = 10_000  # drops every proposal
     inputs, samples = batch(0)
@@ -107,7 +107,7 @@ def test_a_batch_without_proposals_gives_zero_losses_that_reach_every_parameter(
 
 
 def test_one_image_without_proposals_does_not_disturb_the_others() -> None:
-    model = frame()
+    model = teacher_student()
     inputs, samples = batch(0)
     for name in ("sup", "unsup_teacher", "unsup_student"):
         inputs[name][1] = 0.0
@@ -126,14 +126,14 @@ def test_one_image_without_proposals_does_not_disturb_the_others() -> None:
 
 
 def test_burn_in_trains_on_labelled_images_alone() -> None:
-    model = frame(semi={"burn_in": 2})
+    model = teacher_student(semi={"burn_in": 2})
     for iteration, semi in ((0, False), (1, False), (2, True)):
         model.iteration = iteration
         assert any(name.startswith("unsup_") for name in model.loss(*batch(0))) is semi
 
 
 def test_the_threshold_policy_sees_every_detection_and_decides_by_class() -> None:
-    model = frame(semi={"pseudo_label_initial_score_thr": 0.2})
+    model = teacher_student(semi={"pseudo_label_initial_score_thr": 0.2})
     seen: dict[str, Any] = {}
     model.threshold.update = lambda labels, scores, sizes: seen.update(labels=labels, scores=scores, sizes=sizes)
     inputs, samples = batch(1)
@@ -161,7 +161,7 @@ def test_the_threshold_policy_sees_every_detection_and_decides_by_class() -> Non
 
 def test_class_thresholds_choose_boxes_for_the_classifier_alone() -> None:
     """RPN and regression keep Soft Teacher's own rules: a fixed score, and how certain the box is."""
-    model = frame()
+    model = teacher_student()
     inputs, samples = batch(1)
     view = model.teacher_view(inputs["unsup_teacher"], samples["unsup_teacher"])
     given: dict[str, list[InstanceData]] = {}

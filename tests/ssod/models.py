@@ -1,4 +1,4 @@
-"""Small frames, stock detectors and batches for the tests of methods."""
+"""Small `TeacherStudent`s, stock detectors and batches for the tests of methods."""
 
 from typing import Any
 
@@ -43,8 +43,10 @@ def build(kind: dict[str, Any], detector: dict[str, Any], semi: dict[str, Any], 
     return model
 
 
-def frame(detector: dict[str, Any] | None = None, semi: dict[str, Any] | None = None, **parts: Any) -> nn.Module:
-    """A frame whose untrained teacher finds something: its class logits are spread out."""
+def teacher_student(
+    detector: dict[str, Any] | None = None, semi: dict[str, Any] | None = None, **parts: Any
+) -> nn.Module:
+    """A `TeacherStudent` whose untrained teacher finds something: its class logits are spread out."""
     torch.manual_seed(0)
     parts = {"threshold": component(FixedThreshold, value=0.13), **parts}
     model = build(component(TeacherStudent), detector or detector_config(), {**LOW, **(semi or {})}, **parts)
