@@ -24,7 +24,7 @@ from cissod_bench.cli.report import report
 from cissod_bench.cli.run import run
 from cissod_bench.cli.splits import app as splits_app
 from cissod_bench.cli.sweep import sweep
-from cissod_bench.errors import ProcessDied, Remark, Stopped, UserError, remedy_of_import
+from cissod_bench.errors import ProcessDied, Remark, Stopped, UserError, printable, remedy_of_import
 
 app = typer.Typer(
     name="cissod-bench",
@@ -93,7 +93,7 @@ def _print_remarks() -> None:
         if issubclass(category, Remark):
             say(f"Note: {message}", err=True, color=typer.colors.YELLOW)
         else:
-            show(message, category, *where, **more)
+            show(printable(str(message)), category, *where, **more)
 
     warnings.showwarning = shown
     warnings.simplefilter("always", Remark)

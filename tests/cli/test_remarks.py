@@ -18,3 +18,11 @@ def test_a_remark_is_a_sentence() -> None:
     lines = done.stderr.splitlines()
     assert lines[:2] == ["Note: one", "Note: one"]
     assert any("UserWarning: one" in line for line in lines[2:])
+
+
+def test_names_in_remarks_and_warnings_move_no_cursor() -> None:
+    program = PROGRAM.replace('"one", "one"', r'"a\x1b[2Jb", "c\u202ed"')
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "Note: a\\x1b[2Jb" in done.stderr
+    assert "UserWarning: c\\u202ed" in done.stderr
+    assert all(line.isprintable() for line in done.stderr.splitlines())
