@@ -331,15 +331,18 @@ def lock(path: Path) -> Iterator[None]:
     Raises:
         BlockingIOError: another process holds it.
     """
-    with path.open("a") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
+    finally:
+        os.close(handle)
 
 
 def in_use(path: Path) -> bool:
     """Whether another process holds the lock of a file."""
     try:
-        with path.open("rb") as file:  # a shared lock needs no permission to write
+        with open_regular(path) as file:  # a shared lock needs no permission to write
             fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False

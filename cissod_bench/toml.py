@@ -1,5 +1,6 @@
 """TOML files as typed structs, with errors in one sentence that names the file and the entry."""
 
+import math
 import re
 import tomllib
 from pathlib import Path
@@ -8,9 +9,12 @@ from typing import Any, TypeVar, get_args
 import msgspec
 
 from cissod_bench.errors import UserError, unknown_name
+from cissod_bench.io import read_regular
 
 Content = TypeVar("Content", bound=msgspec.Struct)
 
+LARGEST = 2**24
+"""Bytes of a file that is read."""
 _WORDS = {
     "str": "a text",
     "int": "a whole number",
@@ -36,18 +40,48 @@ def read_toml(path: Path, kind: type[Content], what: str, remedy: str = "") -> C
         UserError: the file cannot be read, is not TOML, or has an entry that is unknown, missing, of the wrong type or
             out of range.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"There is no {what} {path}. {remedy}".rstrip()) from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path} is not a TOML file: {error}.") from None
+    content = toml_content(path, what, remedy)
     try:
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
         raise UserError(f"{path}: {_sentence(str(error), kind, content)}") from None
+
+
+def toml_content(path: Path, what: str, remedy: str = "") -> dict[str, Any]:
+    """The content of a TOML file, in which texts have no NUL, and numbers are finite and of 64 bits.
+
+    Args:
+        path, what, remedy: as of `read_toml`.
+
+    Raises:
+        UserError: the file cannot be read or is not TOML, or a value is none of these.
+    """
+    try:
+        content = tomllib.loads(read_regular(path, LARGEST).decode().replace("\r\n", "\n"))
+    except FileNotFoundError:
+        raise UserError(f"There is no {what} {path}. {remedy}".rstrip()) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, or a number of thousands of digits
+        raise UserError(f"{path} is not a TOML file: {error}.") from None
+    for name, value in content.items():
+        _check_value(path, name, value)
+    return content
+
+
+def _check_value(path: Path, name: str, value: Any) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_value(path, f"{name}.{key}", inner)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _check_value(path, f"{name}[{index}]", inner)
+    elif isinstance(value, str) and "\0" in value:
+        raise UserError(f"{path}: {name} has a NUL character.")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{path}: {name} must be a finite number, not {value}.")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise UserError(f"{path}: {name} is a number of more than 64 bits.")
 
 
 def _sentence(message: str, kind: type[msgspec.Struct], content: Any) -> str:

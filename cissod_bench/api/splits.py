@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cissod_bench.splits.make import Made
     from cissod_bench.splits.plan import Variant
     from cissod_bench.splits.verify import Check
+    from cissod_bench.tasks.records import Task
 
 
 def make_splits(
@@ -78,11 +79,20 @@ def make_splits(
             folders,
             majority_annotations=sources.majority_file(chosen, optional(majority_annotations), root),
             images=optional(images),
+            validation=_validation(chosen),
             read=reader(chosen.dataset, cache, progress=progress),
             force=force,
             plot=plot,
             progress=update,
         )
+
+
+def _validation(task: "Task") -> tuple[Path, Path] | None:
+    """Annotations and image folder of a custom task's validation data, if they are there."""
+    if task.dataset != "custom" or task.files is None or not task.files.val_annotations:
+        return None
+    files = Path(task.files.val_annotations), Path(task.files.val_images)
+    return files if all(path.exists() for path in files) else None
 
 
 def _variants(seeds: Sequence[int], folds: int) -> "list[tuple[str, Variant]]":

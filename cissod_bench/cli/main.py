@@ -1,6 +1,8 @@
 """The `cissod-bench` program: it registers the commands, nothing else."""
 
 import errno
+import io
+import os
 import sys
 import warnings
 from typing import Any
@@ -49,6 +51,7 @@ app.command("doctor")(doctor)
 
 def main() -> None:
     """Run the program. A user's mistake ends it with one sentence on standard error and exit code 2."""
+    _settle_terminal()
     _print_remarks()
     try:
         app()
@@ -70,6 +73,16 @@ def main() -> None:
     except ProcessDied as died:
         say(str(died), err=True, color=typer.colors.RED)
         sys.exit(1)
+
+
+def _settle_terminal() -> None:
+    """Let no letter and no width stop the output: what an encoding lacks is escaped, columns are a positive number."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    for name in ("COLUMNS", "LINES"):
+        if not os.environ.get(name, "1").strip("0").isdecimal():
+            del os.environ[name]
 
 
 def _print_remarks() -> None:

@@ -9,6 +9,7 @@ whatever strings and nested arrays it holds. This keeps the parser's own speed, 
 import gzip
 import io
 import lzma
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +21,7 @@ from typing import TypeVar
 import msgspec
 
 from cissod_bench.errors import UserError
+from cissod_bench.io import open_regular
 
 Decoded = TypeVar("Decoded")
 Decode = Callable[[memoryview], Decoded]
@@ -65,7 +67,7 @@ def opened(path: Path) -> Iterator[Content]:
     Raises:
         UserError: on reading, if compressed data is damaged or cut off.
     """
-    with path.open("rb", buffering=0) as raw:
+    with open_regular(path) as buffered, io.FileIO(os.dup(buffered.fileno())) as raw:
         start = raw.read(6)
         raw.seek(0)
         if start[:2] == b"\x1f\x8b":

@@ -18,13 +18,13 @@ A sweep file::
 """
 
 import itertools
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cissod_bench.errors import UserError, unknown_name
+from cissod_bench.toml import toml_content
 from cissod_bench.training.overrides import parse_overrides
 from cissod_bench.training.spec import RunSpec, parse_options
 
@@ -63,12 +63,7 @@ def read_grid(path: Path, shared: Values) -> Grid:
     Raises:
         UserError: the file cannot be read, is not TOML or has an unknown entry.
     """
-    try:
-        content = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid TOML ({error}).") from None
+    content = toml_content(path, "sweep file")
     for name in content:
         if name not in ("out", "run", "grid"):
             raise UserError(f"{path}: {unknown_name('entry', name, ('out', 'run', 'grid'))}")
@@ -76,6 +71,8 @@ def read_grid(path: Path, shared: Values) -> Grid:
     tables = [tables] if isinstance(tables, dict) else tables
     if not isinstance(base, dict) or not all(isinstance(table, dict) for table in tables) or not tables:
         raise UserError(f"{path}: write [run] as a table and [[grid]] as tables of lists.")
+    if not isinstance(content.get("out", ""), str):
+        raise UserError(f"{path}: out must be a text, not {content['out']!r}.")
     runs = expand(str(path), {**base, **shared}, tables)
     return Grid(Path(content["out"]) if "out" in content else None, runs)
 

@@ -6,14 +6,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 
 from cissod_bench.errors import Stopped, UserError
+from cissod_bench.io import lock
 from cissod_bench.launch.arguments import run_arguments
 from cissod_bench.launch.failure import reason_of
-from cissod_bench.launch.status import Member, Note, write_note
+from cissod_bench.launch.status import LEFT, Member, Note, state_of, write_note
+from cissod_bench.launch.worker import end_with
 
 _PASSED_ON = {
     signal.SIGINT: signal.SIGINT,
@@ -74,6 +77,7 @@ class _Started:
     member: Member
     process: "subprocess.Popen[bytes]"
     slot: Slot
+    held: ExitStack
 
 
 def run_all(
@@ -99,19 +103,24 @@ def run_all(
         while (left and not received) or running:
             while left and free and not received:
                 position, member = left.pop(0)
+                held = _taken(member)
+                if held is None:
+                    continue
                 starts(position, member)
-                running.append(_start(member, free.pop(0)))
+                running.append(_start(member, free.pop(0), held))
                 if received:  # the signal came before the process was known
                     running[-1].process.terminate()
             for started in [each for each in running if each.process.poll() is not None]:
                 running.remove(started)
                 free.append(started.slot)
                 if received:
+                    started.held.close()
                     stopped.append(started.member.name)
                     continue
                 code = started.process.returncode
                 failed = None if code == 0 else reason_of(started.member.log, code)
                 write_note(started.member, Note(failed=failed))
+                started.held.close()
                 if failed:
                     fails(failed)
             if running:
@@ -125,13 +134,30 @@ def command_of(member: Member) -> list[str]:
     return [sys.executable, "-m", "cissod_bench.cli.main", "run", *run_arguments(member.spec)]
 
 
-def _start(member: Member, slot: Slot) -> _Started:
+def _taken(member: Member) -> ExitStack | None:
+    """Lock a run and its log until the stack is closed; None if another sweep has it, or had it meanwhile."""
     member.log.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        try:
+            held.enter_context(lock(member.log.with_suffix(".lock")))
+        except BlockingIOError:
+            return None
+        return held.pop_all() if state_of(member).state in LEFT else None
+
+
+def _start(member: Member, slot: Slot, held: ExitStack) -> _Started:
     command = command_of(member)
     with member.log.open("w") as log:
-        # Its own session, so that Ctrl-C reaches it only through this process.
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env={**os.environ, **slot})
-    return _Started(member, process, slot)
+        # Its own session, so that Ctrl-C reaches it only through this process; killed, this process takes it along.
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env={**os.environ, **slot},
+            preexec_fn=partial(end_with, os.getpid()),
+        )
+    return _Started(member, process, slot, held)
 
 
 @contextmanager

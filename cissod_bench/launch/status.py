@@ -6,12 +6,12 @@ Notes and logs are in `sweep/` next to the run folders: `sweep/TASK/RUN.json` an
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from cissod_bench.errors import UserError
-from cissod_bench.io import write_bytes
+from cissod_bench.io import decode_json, read_regular, write_bytes
 from cissod_bench.launch.arguments import run_arguments
 from cissod_bench.launch.slurm import job_state, submit
 from cissod_bench.results.run_folder import NOT_RESUMABLE, RunFolder, begun_by_version_0_1
@@ -19,6 +19,9 @@ from cissod_bench.results.run_key import facts_of, key_differences
 from cissod_bench.training.spec import RunSpec, run_key
 
 State = Literal["done", "running", "queued", "failed", "waiting", "another run"]
+
+LEFT = ("waiting", "failed", "another run")
+"""States of runs that are neither finished nor started."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Note(msgspec.Struct, omit_defaults=True):
 
     failed: str | None = None
     cluster: str | None = None
-    job: str | None = None
+    job: Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z_+.]{1,64}$")] | None = None
     facts: dict[str, Any] = msgspec.field(default_factory=dict, name="asked")
 
 
@@ -106,11 +109,12 @@ def read_note(member: Member) -> Note:
         UserError: the file is damaged.
     """
     try:
-        return msgspec.json.decode(member.note.read_bytes(), type=Note)
+        content = read_regular(member.note)
     except FileNotFoundError:
         return Note()
-    except msgspec.DecodeError as error:
-        raise UserError(f"{member.note}: not the note of a sweep ({error}). Remove it.") from None
+    except OSError as error:
+        raise UserError(f"{member.note}: cannot be read ({error.strerror}). Remove it.") from None
+    return decode_json(content, Note, name=member.note, remedy="Remove it.")
 
 
 def state_of(member: Member) -> RunState:

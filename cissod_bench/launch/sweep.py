@@ -11,6 +11,7 @@ from cissod_bench.launch.arguments import run_arguments
 from cissod_bench.launch.grid import Values, spec_of, varied
 from cissod_bench.launch.side_by_side import run_all, slots
 from cissod_bench.launch.status import (
+    LEFT,
     Member,
     SweepRun,
     state_of,
@@ -23,8 +24,6 @@ from cissod_bench.training.spec import RunSpec, default_out, run_key, safe_text
 _NAMING = ("task", "method", "ablation", "preset", "option", "set", "settings", "schedule", "iterations",
            "detector", "seed")  # fmt: skip
 """Options that `default_out` puts into the name of a run folder."""
-LEFT = ("waiting", "failed", "another run")
-"""States of runs that are neither finished nor started."""
 
 
 def grid_members(runs: Sequence[Values], root: Path) -> list[Member]:

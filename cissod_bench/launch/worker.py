@@ -22,6 +22,13 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+def end_with(parent: int) -> None:
+    """The same in a new process, before its program starts; the parent may be dead already."""
+    end_with_parent()
+    if sys.platform == "linux" and os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def main() -> int:
     """Execute the run and return the exit code."""
     end_with_parent()

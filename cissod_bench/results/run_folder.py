@@ -27,12 +27,16 @@ from pathlib import Path
 from typing import Any
 
 from cissod_bench.errors import UserError
-from cissod_bench.io import in_use, lock
+from cissod_bench.io import in_use, lock, read_regular
 from cissod_bench.results.record import RESULT_FILE, Result, load_result
 from cissod_bench.results.run_key import facts_of, known_facts
 
+NO_RUN = "{}: the folder is not empty and holds no run. Give another --out."
 BUSY = "{}: a run is under way in this folder. Wait for it, or stop it."
 NOT_RESUMABLE = "holds an unfinished run of version 0.1, whose methods sampled boxes in another way"
+
+LARGEST_CONFIG = 2**26
+"""Bytes of a configuration that is read."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,25 @@ class RunFolder:
         return self.record.exists()
 
     @property
+    def unused(self) -> bool:
+        """Whether there is nothing in it, or what a run leaves that was killed at its very start."""
+        at_start = (self._lock.name, f".{self.config.stem}.partial{self.config.suffix}")
+        return all(path.name in at_start for path in self.path.iterdir())
+
+    def config_text(self) -> str:
+        """Text of the resolved configuration.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        try:
+            return read_regular(self.config, LARGEST_CONFIG).decode()
+        except OSError as error:
+            raise UserError(f"{self.config}: cannot be read ({error.strerror}).") from None
+        except UnicodeDecodeError as error:
+            raise UserError(f"{self.config}: not the configuration of a run ({error}).") from None
+
+    @property
     def in_use(self) -> bool:
         """Whether a run is under way."""
         return in_use(self._lock)
@@ -137,8 +160,8 @@ class RunFolder:
             UserError: not the configuration of a run.
         """
         try:
-            return configured_facts(parse_config(self.config.read_text()))
-        except (SyntaxError, ValueError) as error:
+            return configured_facts(parse_config(self.config_text()))
+        except (SyntaxError, ValueError, TypeError, AttributeError) as error:
             raise UserError(f"{self.config}: not the configuration of a run ({error}).") from None
         except KeyError:
             raise UserError(f"{self.config}: not the configuration of a run (it has no `run`).") from None
@@ -189,10 +212,17 @@ def parse_config(text: str) -> dict[str, Any]:
         SyntaxError, ValueError: the text has more than assignments of literals.
     """
     found: dict[str, Any] = {}
-    for statement in ast.parse(text).body:
+    try:
+        statements = ast.parse(text).body
+    except (RecursionError, MemoryError) as error:  # of the parser: nested too deep
+        raise ValueError(f"nested too deep ({error})") from None
+    for statement in statements:
         match statement:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                found[name] = ast.literal_eval(value)
+                try:
+                    found[name] = ast.literal_eval(value)
+                except (TypeError, RecursionError, MemoryError) as error:  # a list as a key, say
+                    raise ValueError(f"line {statement.lineno}: {error}") from None
             case _:
                 raise ValueError(f"line {statement.lineno} is not a setting")
     return found

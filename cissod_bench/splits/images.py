@@ -171,6 +171,27 @@ def shared_images(folder: Path, names: Sequence[str], other: Path, other_names: 
     return found
 
 
+def refuse_shared(
+    folder: Path, names: Sequence[str], other: Path, other_names: Sequence[str], annotations: str
+) -> None:
+    """Refuse validation images that are training images too.
+
+    Args:
+        folder, names: the training images and their folder.
+        other, other_names: the validation images and their folder.
+        annotations: the validation annotations, named in the message.
+
+    Raises:
+        UserError: how many there are, and the first of them.
+    """
+    shared = shared_images(folder, names, other, other_names)
+    if shared:
+        raise UserError(
+            f"{annotations}: {len(shared)} of {len(other_names)} validation images are training images too, the first "
+            f"is {shared[0]}. Take them out of one of the two."
+        )
+
+
 def _paths(folder: Path, names: Sequence[str]) -> list[str]:
     resolved = folder.resolve()
     return [os.path.normpath(image_path(resolved, name)) for name in names]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cissod_bench.coco.columns import Columns
-from cissod_bench.coco.reader import Read, SourceFile, no_garbage_collection, read_coco
+from cissod_bench.coco.reader import Read, SourceFile, no_garbage_collection, read_coco, read_columns
 from cissod_bench.errors import UserError
 from cissod_bench.io import write_json
 from cissod_bench.splits import folder as manifest
@@ -18,7 +18,7 @@ from cissod_bench.splits.folder import (
     staged_split,
     statistics_of,
 )
-from cissod_bench.splits.images import check_images
+from cissod_bench.splits.images import check_images, refuse_shared
 from cissod_bench.splits.plan import Plan, Variant, plan_split
 from cissod_bench.splits.select import Selection
 from cissod_bench.splits.sources import read_sources
@@ -44,6 +44,7 @@ def make_splits(
     *,
     majority_annotations: Path | None = None,
     images: Path | None = None,
+    validation: tuple[Path, Path] | None = None,
     read: Read = read_coco,
     given: Callable[[Columns], Selection] | None = None,
     expected: Manifest | None = None,
@@ -59,6 +60,8 @@ def make_splits(
         folders: the folder of each split and which split it is.
         majority_annotations: annotations that D_m comes from, where they are another data set.
         images: folder of the training images; if given, every image must be there.
+        validation: annotations and image folder of the task's validation data; with `images`, a file that both have is
+            refused.
         read: reads an annotation file.
         given: returns labelled images that were selected elsewhere, given the annotations; default: select them.
         expected: the split that these images are expected to make, which takes the place of one of given images.
@@ -71,6 +74,9 @@ def make_splits(
             something else.
     """
     sources, files = read_sources(task, annotations, majority_annotations, read, images=images)
+    if images is not None and validation is not None:
+        held_out = read_columns(validation[0]).file_names.tolist()
+        refuse_shared(images, sources.train.file_names.tolist(), validation[1], held_out, str(validation[0]))
     sources = replace(sources, folder=read_unlabeled(task, sources.train, progress))
     made = []
     for folder, variant in folders:

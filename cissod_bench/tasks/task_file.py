@@ -99,7 +99,7 @@ class _Groups(_Table):
     minority: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
     max_images: Count | None = None
     random: Count | None = None
-    random_seed: int = 0
+    random_seed: Annotated[int, Meta(ge=0)] = 0
     frequency: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -141,13 +141,15 @@ class _TaskFile(_Table):
     data: _Data
     groups: _Groups
     title: str | None = None
-    version: int = 1
+    version: Annotated[int, Meta(ge=0)] = 1
     labeled: _Labeled = msgspec.field(default_factory=_Labeled)
     training: _Training = msgspec.field(default_factory=_Training)
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
-            raise ValueError(f"name {self.name!r}: use letters, digits, '.', '_' and '-'; folders are named after it.")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
+            raise ValueError(
+                f"name {self.name!r}: use letters, digits, '.', '_' and '-', at most 100; folders are named after it."
+            )
         if self.name in TASKS:
             raise ValueError(f"{self.name!r} is the name of a built-in task. Choose another one.")
 

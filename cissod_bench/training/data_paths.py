@@ -12,7 +12,7 @@ from cissod_bench.coco.names import clean_name
 from cissod_bench.errors import Remark, UserError, unknown_name
 from cissod_bench.io import decode_json
 from cissod_bench.splits.folder import Split, load_split
-from cissod_bench.splits.images import check_sizes, refuse_missing, shared_images
+from cissod_bench.splits.images import check_sizes, refuse_missing, refuse_shared
 from cissod_bench.tasks.registry import Task
 from cissod_bench.training.spec import validation_file
 
@@ -160,12 +160,8 @@ def check_images(
         for image in images:
             _check_shape(image, folder, scales)
     names = [image.file_name for _, _, images in trained for image in images]
-    shared = shared_images(paths.train_images, names, paths.val_images, [image.file_name for image in held_out])
-    if shared:
-        raise UserError(
-            f"{paths.val_annotations}: {len(shared)} of {len(held_out)} validation images are training images too, the "
-            f"first is {shared[0]}. Take them out of one of the two."
-        )
+    held_out_names = [image.file_name for image in held_out]
+    refuse_shared(paths.train_images, names, paths.val_images, held_out_names, str(paths.val_annotations))
 
 
 def _check_shape(image: "_NamedImage", folder: Path, scales: Sequence[tuple[int, int]]) -> None:

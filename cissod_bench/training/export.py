@@ -21,7 +21,8 @@ from safetensors.torch import save_file
 
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation.groups import load_evaluation
-from cissod_bench.io import sha256_file, staged_folder, write_json, write_text
+from cissod_bench.io import canonical_json, sha256_file, staged_folder, write_json, write_text
+from cissod_bench.leaderboard.writers import markdown_text
 from cissod_bench.results.record import Result
 from cissod_bench.results.run_folder import RunFolder
 from cissod_bench.ssod.component import component
@@ -79,15 +80,20 @@ def export_bundle(run: Path, out: Path, *, trust: bool = False) -> tuple[Path, l
     config, own = plain_config(predictor)
     if config["model"]["roi_head"]["bbox_head"]["loss_cls"]["type"] == "CrossEntropyLoss":
         state = {name: value for name, value in state.items() if ".loss_cls." not in name}
-    about = {"format": "pt", "task": record.key.task, "split_digest": record.key.split_digest}
+    # One entry: the writer puts several in another order every time.
+    about = {"task": record.key.task, "split_digest": record.key.split_digest, "method": record.key.method}
     needs = f"\nThe configuration imports `cissod_bench`, which has {', '.join(own)}.\n" if own else ""
     ap = " / ".join(f"{100 * (row['AP'] or 0):.1f} ({group})" for group, row in record.metrics.items())
     text = _README.format(
-        method=record.key.method, task=record.key.task, ap=ap, iterations=record.key.iterations, needs=needs
+        method=markdown_text(record.key.method),
+        task=markdown_text(record.key.task),
+        ap=markdown_text(ap),
+        iterations=record.key.iterations,
+        needs=needs,
     )
     with staged_folder(out) as folder:
         try:
-            save_file(state, folder / "model.safetensors", metadata={**about, "method": record.key.method})
+            save_file(state, folder / "model.safetensors", metadata={"cissod-bench": canonical_json(about)})
         except SafetensorError as error:  # the writer has no OSError
             raise UserError(f"{out} cannot be written: {error}.") from error
         write_text(folder / "config.py", PlainConfig(config).pretty_text)

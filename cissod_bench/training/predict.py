@@ -4,6 +4,7 @@ import colorsys
 import functools
 import importlib
 import io
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from cissod_bench.errors import UserError
-from cissod_bench.io import staged_folder, write_bytes
+from cissod_bench.io import decode_json, read_regular, staged_folder, write_bytes
 from cissod_bench.results.run_folder import RunFolder, parse_config
 from cissod_bench.splits.fonts import as_codes, default_font, font_with, lacking
 from cissod_bench.ssod.checkpoint_reading import load_checkpoint
@@ -35,6 +36,9 @@ from cissod_bench.training.process.isolation import own_instances
 
 FONT_SIZE = 11
 """Pixels of the names in pictures."""
+
+LONGEST_NAME = 255 - len(".png") - len("..partial")
+"""Bytes of an image's name to which a picture's name and that of its temporary file fit."""
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Image files that a folder is searched for, whatever their case."""
@@ -139,6 +143,8 @@ class Predictor:
             for file in files:
                 if any("\ud800" <= letter <= "\udfff" for letter in str(file.relative_to(images))):
                     raise UserError(f"{str(file)!a}: the name is not UTF-8, so no JSON can hold it. Rename the file.")
+                if drawn is not None and len(os.fsencode(file.name)) > LONGEST_NAME:
+                    raise UserError(f"{file}: the name is too long for a picture. Rename the file, or draw none.")
             listed, detections = [], []
             for number, file in enumerate(files, start=1):
                 name = file.relative_to(images).as_posix()
@@ -179,7 +185,7 @@ def load_predictor(run: Path, checkpoint: Path | None = None, device: str = "cpu
         raise UserError(f"{run}: no run folder. Give the folder that `cissod-bench run` wrote.")
     checkpoint = newest_checkpoint(folder) if checkpoint is None else given_checkpoint(checkpoint)
     text = read_config(checkpoint)
-    found = differences(text, folder.config.read_text())
+    found = differences(text, folder.config_text())
     if found:
         raise UserError(f"{checkpoint} belongs to another run than {run}: {show(found)}. Give that run's folder.")
     settings = in_todays_terms(parse_config(text))
@@ -207,8 +213,34 @@ def load_predictor(run: Path, checkpoint: Path | None = None, device: str = "cpu
             "these detections are without calibration.",
             stacklevel=2,
         )
-    categories = msgspec.json.decode(folder.validation_images.read_bytes())["categories"]
+    categories = run_categories(folder, model.teacher.roi_head.bbox_head.num_classes)
     return Predictor(model.teacher.to(device).eval(), config, categories, checkpoint)
+
+
+class _Category(msgspec.Struct):
+    id: int
+    name: str
+
+
+class _ImageList(msgspec.Struct):
+    categories: list[_Category]
+
+
+def run_categories(folder: RunFolder, count: int) -> list[dict[str, Any]]:
+    """`id` and `name` of the classes of a run, in label order.
+
+    Raises:
+        UserError: the list of validation images, which has them, is damaged or of other classes.
+    """
+    path = folder.validation_images
+    try:
+        content = read_regular(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    found = decode_json(content, _ImageList, name=path).categories
+    if len(found) != count:
+        raise UserError(f"{path} has {len(found)} classes, and the detector {count}. Run it again.")
+    return [msgspec.structs.asdict(category) for category in found]
 
 
 def foreign_code(settings: dict[str, Any]) -> list[str]:

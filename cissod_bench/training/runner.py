@@ -17,7 +17,7 @@ from cissod_bench.evaluation.inputs import read_ground_truth
 from cissod_bench.io import sha256_bytes, write_bytes, write_text
 from cissod_bench.results.data_sizes import data_sizes
 from cissod_bench.results.record import Result, describe_environment, git_state, make_result, write_result
-from cissod_bench.results.run_folder import BUSY, NOT_RESUMABLE, RunFolder, begun_by_version_0_1
+from cissod_bench.results.run_folder import NO_RUN, NOT_RESUMABLE, RunFolder, begun_by_version_0_1
 from cissod_bench.ssod.data.damaged import DamagedImage, WrongSize
 from cissod_bench.ssod.hooks.checkpoints import newest_readable, read_config
 from cissod_bench.ssod.hooks.iteration import model_of, wrap_again
@@ -75,12 +75,21 @@ def run_job(job: Job, *, progress: bool = True) -> Result:
         UserError: the run folder holds something else, or another job's run; no space is left on the disk.
         Stopped: a signal asked the run to stop; it continues when the job is run again.
     """
-    with isolated(job.threads), products_in(job.precision), process_group(job.processes, job.device):
+    with (
+        isolated(job.threads),
+        products_in(job.precision),
+        process_group(job.processes, job.device),
+        contextlib.ExitStack() as held,
+    ):
         config = build_config(job)
         if from_main(lambda: job.folder.finished):
             check_same(job.folder, config.pretty_text)
             return job.folder.result()
         check_parts(job)
+        from_main(lambda: take_folder(job.folder, held))
+        if from_main(lambda: job.folder.finished):  # by another process, until it gave up the lock
+            check_same(job.folder, config.pretty_text)
+            return job.folder.result()
         config.load_from = from_main(lambda: start_folder(job, config.pretty_text))
         config.resume = config.load_from is not None
         if job.processes > 1:
@@ -92,7 +101,6 @@ def run_job(job: Job, *, progress: bool = True) -> Result:
             }
         with (
             main_process_speaks(job.folder.console),
-            job.folder.locked() if is_main_process() else contextlib.nullcontext(),
             stop_on_signals() as stop,
             readable_errors(job.out),
         ):
@@ -111,10 +119,20 @@ def run_job(job: Job, *, progress: bool = True) -> Result:
         return job.folder.result()
 
 
+def take_folder(folder: RunFolder, held: contextlib.ExitStack) -> None:
+    """Lock a run folder, which is made if need be, before anything in it is looked at or written.
+
+    Raises:
+        UserError: a run is under way there, or the folder holds something else.
+    """
+    if folder.path.exists() and not folder.config.is_file() and not folder.unused:
+        raise UserError(NO_RUN.format(folder.path))
+    folder.path.mkdir(parents=True, exist_ok=True)
+    held.enter_context(folder.locked())
+
+
 def start_folder(job: Job, config: str) -> str | None:
     """Get the run folder ready for training; the checkpoint to resume from, see `prepare_folder`."""
-    if job.folder.in_use:
-        raise UserError(BUSY.format(job.out))
     source = method_source(job)
     checkpoint = prepare_folder(job.folder, config)
     if source is not None:
@@ -204,7 +222,7 @@ def prepare_folder(folder: RunFolder, config: str) -> str | None:
             or another run's checkpoint.
     """
     checkpoint = None
-    if folder.path.exists() and any(folder.path.iterdir()):
+    if folder.path.exists() and not folder.unused:
         checkpoint, damaged = newest_readable(folder.checkpoints)
         if checkpoint is not None or not folder.config.is_file():
             check_same(folder, config)
@@ -227,9 +245,9 @@ def check_same(folder: RunFolder, config: str) -> None:
         UserError: there is no run in the folder, or its configuration differs; the differences are shown.
     """
     if not folder.config.is_file():
-        raise UserError(f"{folder.path}: the folder is not empty and holds no run. Give another --out.")
+        raise UserError(NO_RUN.format(folder.path))
     try:
-        found = differences(folder.config.read_text(), config)
+        found = differences(folder.config_text(), config)
     except (SyntaxError, ValueError, KeyError) as error:
         raise UserError(f"{folder.config}: not the configuration of a run ({error}). Give another --out.") from None
     if found:

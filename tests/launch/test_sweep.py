@@ -26,6 +26,7 @@ from cissod_bench.launch.side_by_side import run_all, slots
 from cissod_bench.launch.status import Member, Note, RunState, state_of, write_note
 from cissod_bench.results.run_folder import RunFolder
 from cissod_bench.training.spec import RunSpec
+from tests.privileges import without_privileges
 
 PROGRAM = [sys.executable, "-m", "cissod_bench.cli.main"]
 
@@ -276,8 +277,8 @@ def test_as_many_runs_at_a_time_as_there_are_places(tmp_path: Path, monkeypatch:
     under_way: list[int] = []
     original = side_by_side._start
 
-    def counting(member: Member, slot: Any) -> Any:
-        started = original(member, slot)
+    def counting(member: Member, *place: Any) -> Any:
+        started = original(member, *place)
         processes.append(started.process)
         under_way.append(sum(process.poll() is None for process in processes))
         return started
@@ -341,7 +342,7 @@ with RunFolder(Path({str(member.out)!r})).locked():
     assert state_of(member) == RunState("waiting"), "the lock went with the process"
     member.note.parent.mkdir()
     member.note.write_text("{")
-    with pytest.raises(UserError, match="not the note of a sweep"):
+    with pytest.raises(UserError, match=r"run\.json cannot be read"):
         state_of(member)
 
 
@@ -353,3 +354,93 @@ def test_the_reason_of_a_failure_is_what_was_said_last(tmp_path: Path) -> None:
     assert reason_of(log, 1) == f"MemoryError (exit code 1; {log})"
     log.write_text("")
     assert reason_of(log, -9) == f"no output (killed by signal 9; {log})"
+
+
+def test_a_sweep_that_is_killed_takes_its_run_with_it(tmp_path: Path) -> None:
+    code = RUN.replace('print("ready"', 'import os; print("ready", os.getpid()')
+    sweep = f"""
+import sys
+from pathlib import Path
+from cissod_bench.launch import side_by_side
+from cissod_bench.launch.status import Member
+from cissod_bench.training.spec import RunSpec
+side_by_side.command_of = lambda member: [sys.executable, "-c", {code!r}, "long"]
+member = Member("run", Path({str(tmp_path)!r}), RunSpec(task="shapes", method="rfs"))
+side_by_side.run_all([member], print, print)
+"""
+    log = tmp_path / "sweep" / "run.log"
+    process = subprocess.Popen([sys.executable, "-c", sweep])
+    while "ready" not in (log.read_text() if log.exists() else ""):
+        time.sleep(0.01)
+    run = int(log.read_text().split()[1])
+    process.kill()
+    process.wait()
+    for _ in range(1000):
+        if not Path(f"/proc/{run}").exists():
+            break
+        time.sleep(0.01)
+    assert not Path(f"/proc/{run}").exists()
+
+
+def test_two_sweeps_at_once_do_not_share_a_run_or_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = [Member(name, tmp_path, RunSpec(task="shapes", method="rfs", out=tmp_path / name)) for name in "ab"]
+    started: list[str] = []
+    monkeypatch.setattr(side_by_side, "command_of", lambda member: [sys.executable, "-c", ""])
+    members[0].log.parent.mkdir(parents=True)
+    members[0].log.write_text("of the other sweep")
+    hold = f"""
+import sys
+from pathlib import Path
+from cissod_bench.io import lock
+with lock(Path({str(members[0].log.with_suffix(".lock"))!r})):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        run_all(members, lambda _, member: started.append(member.name), pytest.fail)
+        assert started == ["b"]
+        assert members[0].log.read_text() == "of the other sweep"
+        other.kill()
+    states = {"a": RunState("waiting"), "b": RunState("done")}
+    monkeypatch.setattr(side_by_side, "state_of", lambda member: states[member.name])
+    run_all(members, lambda _, member: started.append(member.name), pytest.fail)
+    assert started == ["b", "a"]
+
+
+def test_the_states_of_a_sweep_need_no_permission_to_write(tmp_path: Path) -> None:
+    member = Member("run", tmp_path, RunSpec(task="shapes", method="rfs"))
+    member.out.mkdir()
+    (member.out / "in_use.lock").touch()
+    (tmp_path / "sweep.toml").write_text('[run]\ntask = "shapes"\nmethod = "rfs"\n')
+    command = [sys.executable, "-m", "cissod_bench.cli.main", "sweep", str(tmp_path / "sweep.toml"), "--status"]
+    found = subprocess.run([*command, "--out", str(tmp_path / "runs"), "--json"], capture_output=True, text=True)
+    run = Path(json.loads(found.stdout)[0]["out"])
+    run.mkdir(parents=True)
+    (run / "in_use.lock").touch()
+    before = {path: path.stat().st_mode for path in (run / "in_use.lock", run, run.parent, tmp_path / "runs")}
+    for path, mode in before.items():
+        path.chmod(mode & 0o555)
+    shown = subprocess.run(
+        [*command, "--out", str(tmp_path / "runs"), "--json"],
+        capture_output=True,
+        text=True,
+        preexec_fn=without_privileges,
+    )
+    for path, mode in before.items():
+        path.chmod(mode)
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)[0]["state"] == "waiting"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", '{"failed": 1}', '{"cluster": "slurm", "job": "../../x"}', "\xff", "[" * 5_000, '{"job": "-x y"}'],
+)
+def test_a_note_that_is_no_note_is_named(tmp_path: Path, text: str) -> None:
+    member = Member("run", tmp_path, RunSpec(task="shapes", method="rfs"))
+    member.note.parent.mkdir(parents=True)
+    member.note.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=r"run\.json cannot be read"):
+        state_of(member)

@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +17,11 @@ from cissod_bench.splits.folder import (
     SplitRecord,
     damaged_files,
     load_split,
+    manifest_digest,
     read_manifest,
     seal_split,
     staged_split,
+    statistics_of,
     write_ids,
 )
 
@@ -154,3 +158,60 @@ def test_kill_while_writing_keeps_the_old_split_and_the_next_run_cleans_up(tmp_p
     write_toy(tmp_path / "split", replace=True, seed=5)
     assert load_split(tmp_path / "split").seed == 5
     assert [path.name for path in tmp_path.iterdir()] == ["split"]
+
+
+def reseal(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change a manifest as somebody would who knows how its digest is made."""
+    content = json.loads((folder / "split.json").read_text())
+    change(content["outputs"])
+    content["digest"] = manifest_digest(content)
+    (folder / "split.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "name", ["/dev/zero", "/etc/passwd", "../victim.json", "ids/../../victim.json", "a\0b", "", ".", "./x", "a//b"]
+)
+def test_a_manifest_names_only_what_is_in_the_folder(tmp_path: Path, name: str) -> None:
+    write_toy(tmp_path / "split")
+    (tmp_path / "victim.json").write_text("{}")
+    reseal(tmp_path / "split", lambda outputs: outputs.update({name: "0" * 64}))
+    with pytest.raises(UserError, match="not the name of a file in the folder"):
+        load_split(tmp_path / "split")
+
+
+@pytest.mark.parametrize("name", ["labeled.json", "unlabeled.json", "ids/majority.txt", "ids/unlabeled.txt"])
+def test_a_manifest_lists_every_file_that_training_sees(tmp_path: Path, name: str) -> None:
+    write_toy(tmp_path / "split")
+    reseal(tmp_path / "split", lambda outputs: outputs.pop(name))
+    with pytest.raises(UserError, match=f"does not list {name}"):
+        load_split(tmp_path / "split")
+
+
+@pytest.mark.parametrize("name", ["val.json", "ids/validation.txt", "data/train.json", "data/val.json"])
+def test_a_file_that_was_put_into_the_folder_later_is_refused(tmp_path: Path, name: str) -> None:
+    write_toy(tmp_path / "split")
+    (tmp_path / "split" / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "split" / name).write_text("{}")
+    with pytest.raises(UserError, match=f"does not list {name}"):
+        load_split(tmp_path / "split")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "endless"])
+@pytest.mark.parametrize("name", ["split.json", "labeled.json", "ids/minority.txt"])
+def test_pipes_and_devices_in_a_split_folder_are_not_opened(tmp_path: Path, name: str, kind: str) -> None:
+    write_toy(tmp_path / "split")
+    path = tmp_path / "split" / name
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero" if kind == "endless" else "/dev/null")
+    with pytest.raises(UserError, match=name):
+        load_split(tmp_path / "split")
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"classes": []}', '{"classes": [{"name": "a"}], "groups": {}}', "\xff"])
+def test_damaged_statistics_are_one_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "statistics.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=r"statistics\.json cannot be read: .* Make the split again"):
+        statistics_of(tmp_path)

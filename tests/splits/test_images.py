@@ -1,12 +1,15 @@
 """Images of a split on disk: found as the loader finds them, of the size that the annotations say, in one role each."""
 
 import json
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from cissod_bench import api
 from cissod_bench.coco.reader import read_columns
 from cissod_bench.errors import UserError
 from cissod_bench.splits.images import (
@@ -20,7 +23,7 @@ from cissod_bench.splits.images import (
 )
 from cissod_bench.splits.make import make_splits
 from cissod_bench.splits.plan import Variant
-from tests.toy import TOY, toy_data
+from tests.toy import TOY, TOY_TASK, toy_data
 
 
 def saved(path: Path, size: tuple[int, int], orientation: int = 1, color: int = 0) -> Path:
@@ -139,3 +142,34 @@ def test_a_file_under_two_ids_is_named(tmp_path: Path) -> None:
     path = written(tmp_path, content)
     with pytest.raises(UserError, match=r"\./0004\.jpg is listed under two ids, 31 and 66 \(1 such\)"):
         refuse_repeated_files(read_columns(path), path)
+
+
+@pytest.mark.parametrize("shared", ["one folder", "a link", "a copy", "nothing"])
+def test_make_splits_refuses_training_images_in_the_validation_data(tmp_path: Path, shared: str) -> None:
+    content = toy_data(images=60)
+    for folder in ("train", "val"):
+        (tmp_path / folder).mkdir()
+    for number, image in enumerate(content["images"]):
+        Image.new("RGB", (64, 48), (number, 0, 0)).save(tmp_path / "train" / image["file_name"])
+    (tmp_path / "toy.json").write_text(json.dumps(content))
+    names = [image["file_name"] for image in content["images"][:3]]
+    for number, name in enumerate(names):
+        target = tmp_path / "val" / name
+        if shared == "a link":
+            target.symlink_to(tmp_path / "train" / name)
+        elif shared == "a copy":
+            shutil.copy(tmp_path / "train" / name, target)
+        else:
+            Image.new("RGB", (64, 48), (0, number, 9)).save(target)
+    (tmp_path / "val.json").write_text(json.dumps(content | {"images": content["images"][:3], "annotations": []}))
+    place = "train" if shared == "one folder" else "val"
+    data = f'val_annotations = "val.json"\nval_images = "{place}"'
+    task = TOY_TASK.replace('train_images = "."', 'train_images = "train"').replace("validation_fraction = 0.1", data)
+    (tmp_path / "toy.toml").write_text(task)
+    make = partial(api.make_splits, str(tmp_path / "toy.toml"), tmp_path / "split", cache=False)
+    if shared == "nothing":
+        make()
+    else:
+        with pytest.raises(UserError, match=rf"val\.json: 3 of 3 validation images .* the first is {names[0]}"):
+            make()
+        assert not (tmp_path / "split").exists()

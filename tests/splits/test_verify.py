@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from cissod_bench.splits.folder import STATISTICS, manifest_digest
 from cissod_bench.splits.images import pixels_sha256
 from cissod_bench.splits.make import make_embedded_split
 from cissod_bench.splits.plan import Variant
-from cissod_bench.splits.verify import _trained_on, verify_split
+from cissod_bench.splits.verify import _changed_images, _trained_on, verify_split
 from cissod_bench.synthetic import shapes
 from cissod_bench.tasks.records import TASKS, SelectionRule
 from tests.toy import TOY, make_split, toy_data
@@ -166,3 +167,23 @@ def test_validation_on_training_files_under_other_ids_is_found(tmp_path: Path) -
     found = verify_split(split, images=tmp_path / "train", validation=file, validation_images=tmp_path / "val")
     (check,) = (check for check in found if check.promise == promise)
     assert check.problem == "2: 0000.jpg, 0001.jpg"
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "../victim.png", "data/../../victim.png", "data/pipe.png"])
+def test_the_list_of_images_names_only_images_of_the_folder(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "split"
+    made(tmp_path, toy_data())
+    (folder / "data").mkdir()
+    os.mkfifo(folder / "data" / "pipe.png")
+    Image.new("RGB", (2, 2)).save(tmp_path / "victim.png")
+    (folder / "data" / "PIXELS.sha256").write_text(f"{pixels_sha256(tmp_path / 'victim.png')}  {name}\n")
+    assert _changed_images(folder, "data/PIXELS.sha256", pixels_sha256) == f"1: {name}"
+
+
+def test_an_image_that_was_added_to_the_data_is_found(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("a", "b"):
+        Image.new("RGB", (2, 2)).save(tmp_path / "data" / f"{name}.png")
+    digest = pixels_sha256(tmp_path / "data" / "a.png")
+    (tmp_path / "data" / "PIXELS.sha256").write_text(f"{digest}  data/a.png\n")
+    assert _changed_images(tmp_path, "data/PIXELS.sha256", pixels_sha256) == "1: data/b.png"

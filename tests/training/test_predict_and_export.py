@@ -234,3 +234,33 @@ def test_the_detector_of_every_method_is_exported(method: str, tiny: Path, tmp_p
     assert other.scores.std() > 0
     torch.testing.assert_close(other.scores, one.scores)
     torch.testing.assert_close(other.bboxes, one.bboxes)
+
+
+def test_a_bundle_has_the_same_bytes_every_time(run: Path, tmp_path: Path) -> None:
+    program = "import sys; from cissod_bench import api; api.export(sys.argv[1], sys.argv[2])"
+    for name in ("a", "b", "c"):  # in processes of their own, whose hashes differ
+        subprocess.run([sys.executable, "-c", program, str(run), str(tmp_path / name)], check=True)
+    files = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert files == ["README.md", "bundle.json", "config.py", "model.safetensors"]
+    for file in files:
+        assert len({(tmp_path / name / file).read_bytes() for name in ("a", "b", "c")}) == 1, file
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"categories": []}', '{"categories": [{"id": 1}]}', "\x00"])
+def test_a_damaged_list_of_classes_is_named(copied: Path, text: str) -> None:
+    (copied / "validation_images.json").write_text(text)
+    with pytest.raises(UserError, match=r"validation_images\.json"):
+        load_predictor(copied)
+
+
+def test_a_name_that_is_too_long_for_a_picture_is_known_before_it_is_drawn(
+    run: Path, tiny: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "images").mkdir()
+    shutil.copy(next((tiny / "val").iterdir()), tmp_path / "images" / f"{'x' * 240}.png")
+    predictor = load_predictor(run)
+    with pytest.raises(UserError, match="the name is too long for a picture"):
+        predictor.predict_folder(tmp_path / "images", tmp_path / "out", drawn=0.5)
+    assert predictor.predict_folder(tmp_path / "images", tmp_path / "out")[0] == 1
+    shutil.move(tmp_path / "images" / f"{'x' * 240}.png", tmp_path / "images" / f"{'x' * 238}.png")
+    predictor.predict_folder(tmp_path / "images", tmp_path / "drawn", drawn=0.5)

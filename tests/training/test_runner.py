@@ -1,5 +1,6 @@
 """Runs from the job to the record, for every method of the registry."""
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -34,7 +35,7 @@ from cissod_bench.training.job import Job
 from cissod_bench.training.preflight import check_parts
 from cissod_bench.training.recipes.detectors import get_detector
 from cissod_bench.training.recipes.schedules import SCHEDULES
-from cissod_bench.training.runner import run_job
+from cissod_bench.training.runner import run_job, take_folder
 from tests.tiny import Killed, final_state, interrupted, tiny_job
 
 
@@ -347,3 +348,44 @@ def test_the_paper_schedule_of_the_paper_detector(tiny: Path, tmp_path: Path) ->
     assert (semi.unsup_weight, semi.rpn_pseudo_thr, semi.reg_pseudo_thr, semi.jitter_times) == (4.0, 0.9, 0.02, 10)
     assert config.model.threshold.value == 0.9
     assert config.model.detector.backbone.depth == 50
+
+
+def test_a_run_killed_while_its_configuration_is_first_written_starts_again(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "in_use.lock").touch()
+    (out / ".config.partial.py").write_text("model = dict(")
+    run_job(tiny_job(tiny, out, iterations=1))
+    assert (out / "result.json").is_file()
+    assert not (out / ".config.partial.py").exists()
+
+
+def test_the_folder_is_locked_before_it_is_looked_at(tiny: Path, tmp_path: Path) -> None:
+    """Two seeds in one folder: the second waits for no check of the first, and is refused."""
+    job = tiny_job(tiny, tmp_path / "run", iterations=1)
+    with contextlib.ExitStack() as held:
+        take_folder(job.folder, held)
+        assert [path.name for path in job.out.iterdir()] == ["in_use.lock"]
+        other = f"""
+import contextlib, sys
+from pathlib import Path
+from cissod_bench.errors import UserError
+from cissod_bench.results.run_folder import RunFolder
+from cissod_bench.training.runner import take_folder
+try:
+    take_folder(RunFolder(Path({str(job.out)!r})), contextlib.ExitStack())
+except UserError as error:
+    print(error)
+"""
+        shown = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True)
+        assert "a run is under way in this folder" in shown.stdout, shown.stderr
+
+
+def test_a_checkpoint_too_many_after_a_kill_is_removed(tiny: Path, tmp_path: Path) -> None:
+    job = tiny_job(tiny, tmp_path / "run", iterations=3)
+    run_job(job)
+    (job.out / "result.json").unlink()
+    folder = job.out / "checkpoints"
+    shutil.copy(folder / "iter_2.pth", folder / "iter_1.pth")  # killed between writing the third and removing the first
+    run_job(job)
+    assert sorted(path.name for path in folder.iterdir()) == ["iter_2.pth", "iter_3.pth"]

@@ -16,10 +16,14 @@ from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 
 from cissod_bench.errors import UserError
+from cissod_bench.io import read_regular
 from cissod_bench.ssod.data.jpeg import breaks_off, has_end, size_of
 
+DARK = 2**14
+"""Values of 16 bits that stay below become less than 64 of 255, those of 12 bits less than 16."""
 TAIL = 65536
 """Bytes before the end of a file in which its end mark is looked for first."""
+_TIFF = (b"II*\0", b"MM\0*")
 _JPEG, _PNG = b"\xff\xd8", b"\x89P"
 _ENDS = {_JPEG: b"\xff\xd9", _PNG: b"IEND"}
 _PNG_END = b"IEND\xaeB`\x82"  # with its checksum
@@ -44,12 +48,12 @@ class LoadWholeImage:
         """Put the image and its shape into `results`.
 
         Raises:
-            DamagedImage: the file is empty, no image, cut off, too large, or a JPEG of one scan whose data ends too
-                early.
+            DamagedImage: the file is empty, no image, cut off, too large, a JPEG of one scan whose data ends too early,
+                or has 16 bits a value and uses a quarter of their range at most.
             WrongSize: `width` and `height` of the annotations, where `results` has them, are others.
         """
         path = results["img_path"]
-        content = Path(path).read_bytes()
+        content = read_regular(Path(path))
         end = _ENDS.get(content[:2])
         if end is not None and end not in content[-TAIL:]:
             whole = has_end(content) if content[:2] == _JPEG else _PNG_END in content
@@ -61,6 +65,11 @@ class LoadWholeImage:
             raise DamagedImage(f"{path}: {_too_large(content)}.") from None
         if image is None:
             raise DamagedImage(f"{path}: {'not an image' if content else 'an empty file'}.")
+        if (most := _largest_of_16_bits(content)) is not None and 0 < most < DARK:
+            raise DamagedImage(
+                f"{path}: 16 bits a value, of which the largest is {most}; in the 8 bits that detectors take the image "
+                "would be almost black. Scale the values and write it with 8 bits."
+            )
         if content[:2] == _JPEG and breaks_off(content, image):
             raise DamagedImage(f"{path}: a part of the image is missing.")
         annotated = results.get("width") or 0, results.get("height") or 0
@@ -81,6 +90,17 @@ def _too_large(content: bytes) -> str:
     """Why OpenCV refuses an image."""
     width, height = size_of(content)
     return f"{width} x {height} pixels are more than OpenCV's limit (2^20 a side, 2^30 in all)"
+
+
+def _largest_of_16_bits(content: bytes) -> int | None:
+    """The largest value of an image of 16 bits a value (PNG or TIFF), None for other images."""
+    png = content[:2] == _PNG and content[24:25] == b"\x10"
+    if not png and content[:4] not in _TIFF:
+        return None
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16:
+        return None
+    return int(np.atleast_3d(pixels)[:, :, :3].max())  # without transparency
 
 
 class DamagedImagesHook(Hook):

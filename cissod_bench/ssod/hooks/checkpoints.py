@@ -68,6 +68,11 @@ class AtomicCheckpointHook(Hook):
         if stop:
             self._stop(stop, done)
 
+    def after_train(self, runner: Any) -> None:
+        """Remove what a process left that died between writing the last checkpoint and removing the oldest."""
+        if is_main_process():
+            self._remove_old()
+
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Stop during an evaluation; its checkpoint exists, and the resumed run repeats the evaluation."""
         stop = noted_signal(runner)
@@ -106,6 +111,9 @@ class AtomicCheckpointHook(Hook):
                 + (f"{kept[0].name} is intact; " if kept else "")
                 + "free some disk space, then run the same command again to resume."
             ) from error
+        self._remove_old()
+
+    def _remove_old(self) -> None:
         for old in checkpoints(self.folder)[self.keep :]:
             old.unlink()
 
@@ -145,6 +153,8 @@ def is_whole(path: Path) -> bool:
     The weights are read once, for the checksums; opening maps them into memory. A wrong bit can raise anything:
     UnicodeDecodeError in a name, RuntimeError in a flag, EOFError in a size, zlib.error, ...
     """
+    if not path.is_file():  # a pipe or a device, on which reading would wait
+        return False
     try:
         with zipfile.ZipFile(path) as archive:
             # The attributes have no checksum. PyTorch skips an entry marked as a folder and leaves its tensor

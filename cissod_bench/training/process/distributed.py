@@ -23,13 +23,26 @@ PORT = 29500
 
 
 def place_in_group(environment: Mapping[str, str]) -> tuple[int, int]:
-    """Rank of this process and number of processes; (0, 1) for a single one."""
+    """Rank of this process and number of processes; (0, 1) for a single one.
+
+    Raises:
+        UserError: the environment has something else than numbers, or a rank that the group does not have.
+    """
     if "RANK" in environment and "WORLD_SIZE" in environment:
-        return int(environment["RANK"]), int(environment["WORLD_SIZE"])
+        return _place("RANK", "WORLD_SIZE", environment)
     # The job step's number: in a batch script or an interactive shell it is 1, whatever the job has.
-    if "SLURM_PROCID" in environment and int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-        return int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"])
+    if "SLURM_PROCID" in environment and environment.get("SLURM_STEP_NUM_TASKS", "1") != "1":
+        return _place("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", environment)
     return 0, 1
+
+
+def _place(rank: str, size: str, environment: Mapping[str, str]) -> tuple[int, int]:
+    place, count = environment[rank], environment[size]
+    if not (place.isdecimal() and count.isdecimal() and int(place) < int(count)):
+        raise UserError(
+            f"The environment has {rank}={place} and {size}={count}, which is no place among processes. Unset them."
+        )
+    return int(place), int(count)
 
 
 def place_from_slurm(environment: Mapping[str, str]) -> dict[str, str]:

@@ -20,6 +20,28 @@ from cissod_bench.training.runner import run_job
 from tests.tiny import tiny_job
 
 
+@pytest.mark.parametrize("kind", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_16_bits_of_which_few_are_used_are_refused(kind: str, channels: int, tmp_path: Path) -> None:
+    """OpenCV keeps the upper eight of 16 bits, so that 12 bits become an image that is almost black."""
+    values = np.random.default_rng(0).integers(1, 2**12, (40, 50, channels), dtype=np.uint16)
+    if channels == 4:
+        values[:, :, 3] = 2**16 - 1  # opaque
+    file = tmp_path / f"image{kind}"
+    assert cv2.imwrite(str(file), values)
+    with pytest.raises(DamagedImage, match=rf"image{kind}: 16 bits a value, of which the largest is 40\d\d"):
+        LoadWholeImage()({"img_path": str(file)})
+    values[:, :, :3] *= 2**4
+    assert cv2.imwrite(str(file), values)
+    found = LoadWholeImage()({"img_path": str(file)})["img"]
+    assert found.dtype == np.uint8
+    assert found.max() == 255
+    assert cv2.imwrite(str(file), np.zeros_like(values))  # black is no fault
+    LoadWholeImage()({"img_path": str(file)})
+    assert cv2.imwrite(str(file), (values // 2**12).astype(np.uint8))  # as dark, with 8 bits
+    LoadWholeImage()({"img_path": str(file)})
+
+
 @pytest.mark.parametrize("kind", [".jpg", ".png"])
 def test_a_file_that_is_cut_off_anywhere_is_found(kind: str, tmp_path: Path) -> None:
     """OpenCV reads most of them without a word."""

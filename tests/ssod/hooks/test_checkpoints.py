@@ -1,5 +1,6 @@
 """Which damage to a checkpoint is found: every wrong bit that would matter."""
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -59,4 +60,16 @@ def test_what_is_whole_but_no_checkpoint_is_passed_over(newest: Path) -> None:
     """An archive whose checksums are right, which PyTorch cannot open."""
     with zipfile.ZipFile(newest, "w") as archive:
         archive.writestr("photo.txt", "mine")
+    assert newest_readable(newest.parent) == (newest.with_name("iter_2.pth"), [newest])
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_is_passed_over(newest: Path, kind: str) -> None:
+    newest.unlink()
+    if kind == "pipe":
+        os.mkfifo(newest)
+    elif kind == "device":
+        newest.symlink_to("/dev/zero")
+    else:
+        newest.mkdir()
     assert newest_readable(newest.parent) == (newest.with_name("iter_2.pth"), [newest])
