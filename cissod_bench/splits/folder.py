@@ -132,6 +132,12 @@ class Split:
         return tuple(entry["name"] for entry in self.classes)
 
     @property
+    def label_fraction(self) -> float | None:
+        """The fraction that the selection of D_l was asked for; None where it was a number of images, or given."""
+        asked = "count" not in self.options and not self.options.get("imported")
+        return float(self.options["fraction"]) if asked and "fraction" in self.options else None
+
+    @property
     def labeled_ids(self) -> Ids:
         """Image ids of D_l = D_m + D_s, ascending."""
         return np.sort(np.concatenate([self.majority_ids, self.minority_ids]))

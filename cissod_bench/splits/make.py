@@ -133,7 +133,9 @@ def _same_embedded(task: Task, folder: Path, variant: Variant) -> Manifest | Non
     if existing_digest(folder) is None:
         return None
     found = read_manifest(folder)
-    if (found.task, found.protocol, found.seed) != (task.name, task.version, variant.seed):
+    fraction = variant.budgeted(task).selection.fraction
+    wanted = (task.name, task.version, variant.seed, fraction)
+    if (found.task, found.protocol, found.seed, found.options.get("fraction")) != wanted:
         raise UserError(f"{folder} already holds another split. Choose another folder, or replace it with --force.")
     load_split(folder)
     return found
