@@ -17,9 +17,9 @@ from cissod_bench.splits.folder import (
     load_split,
     read_manifest,
     seal_split,
-    staged_split,
     write_ids,
 )
+from cissod_bench.splits.staging import staged_split
 
 RECORD = SplitRecord(
     task="toy",
@@ -132,7 +132,7 @@ def test_an_error_while_writing_leaves_nothing(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-from cissod_bench.splits.folder import staged_split
+from cissod_bench.splits.staging import staged_split
 with staged_split(Path(sys.argv[1]), replace=True) as staging:
     (staging / "labeled.json").write_text("half")
     print("writing", flush=True)
