@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -129,3 +130,29 @@ def sending(number: signal.Signals, *logs: Path) -> Iterator[None]:
     thread.start()
     yield
     thread.join()
+
+
+def test_a_sweep_that_is_killed_takes_its_run_with_it(tmp_path: Path) -> None:
+    code = RUN.replace('print("ready"', 'import os; print("ready", os.getpid()')
+    sweep = f"""
+import sys
+from pathlib import Path
+from cissod_bench.launch import side_by_side
+from cissod_bench.launch.status import Member
+from cissod_bench.training.spec import RunSpec
+side_by_side.command_of = lambda member: [sys.executable, "-c", {code!r}, "long"]
+member = Member("run", Path({str(tmp_path)!r}), RunSpec(task="shapes", method="rfs"))
+side_by_side.run_all([member], print, print)
+"""
+    log = tmp_path / "sweep" / "run.log"
+    process = subprocess.Popen([sys.executable, "-c", sweep])
+    while "ready" not in (log.read_text() if log.exists() else ""):
+        time.sleep(0.01)
+    run = int(log.read_text().split()[1])
+    process.kill()
+    process.wait()
+    for _ in range(1000):
+        if not Path(f"/proc/{run}").exists():
+            break
+        time.sleep(0.01)
+    assert not Path(f"/proc/{run}").exists()

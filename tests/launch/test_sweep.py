@@ -240,32 +240,6 @@ def test_the_reason_of_a_failure_is_what_was_said_last(tmp_path: Path) -> None:
     assert reason_of(log, -9) == f"no output (killed by signal 9; {log})"
 
 
-def test_a_sweep_that_is_killed_takes_its_run_with_it(tmp_path: Path) -> None:
-    code = RUN.replace('print("ready"', 'import os; print("ready", os.getpid()')
-    sweep = f"""
-import sys
-from pathlib import Path
-from cissod_bench.launch import side_by_side
-from cissod_bench.launch.status import Member
-from cissod_bench.training.spec import RunSpec
-side_by_side.command_of = lambda member: [sys.executable, "-c", {code!r}, "long"]
-member = Member("run", Path({str(tmp_path)!r}), RunSpec(task="shapes", method="rfs"))
-side_by_side.run_all([member], print, print)
-"""
-    log = tmp_path / "sweep" / "run.log"
-    process = subprocess.Popen([sys.executable, "-c", sweep])
-    while "ready" not in (log.read_text() if log.exists() else ""):
-        time.sleep(0.01)
-    run = int(log.read_text().split()[1])
-    process.kill()
-    process.wait()
-    for _ in range(1000):
-        if not Path(f"/proc/{run}").exists():
-            break
-        time.sleep(0.01)
-    assert not Path(f"/proc/{run}").exists()
-
-
 def test_two_sweeps_at_once_do_not_share_a_run_or_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     members = [Member(name, tmp_path, RunSpec(task="shapes", method="rfs", out=tmp_path / name)) for name in "ab"]
     started: list[str] = []
