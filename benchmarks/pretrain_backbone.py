@@ -12,9 +12,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
 
+from cissod_bench.ssod.checkpoint_reading import load_checkpoint
 from cissod_bench.synthetic.other_shapes import OTHER_SHAPES, generate
 
 PACKAGED = Path(__file__).parents[1] / "cissod_bench" / "training" / "recipes" / "shapes_backbone.safetensors"
@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for images and the run")
     parser.add_argument("--images", type=int, default=3000)
-    parser.add_argument("--iterations", type=int, default=5000)
+    parser.add_argument("--iterations", type=int, default=4000)
     parser.add_argument("--out", type=Path, default=PACKAGED)
     options = parser.parse_args()
     work: Path = options.work
@@ -56,7 +56,7 @@ def main() -> None:
     subprocess.run([*program, "run", "--task", task, "--split", work / "split", "--method", "supervised", "--out",
                     work / "run", "--threads", "1", "--evaluations", "4", "--logger", "none"], check=True)  # fmt: skip
     last = max((work / "run" / "checkpoints").glob("iter_*.pth"), key=lambda path: int(path.stem.split("_")[1]))
-    state = torch.load(last, map_location="cpu", weights_only=True)["state_dict"]
+    state = load_checkpoint(last)["state_dict"]
     prefix = "teacher.backbone."
     weights = {name.removeprefix(prefix): value.half().contiguous() for name, value in state.items()
                if name.startswith(prefix)}  # fmt: skip

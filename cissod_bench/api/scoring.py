@@ -118,6 +118,11 @@ def plot_calibration(scored: "Scored", file: AnyPath) -> None:
     Args:
         scored: what `score` returned.
         file: .png or .svg.
+
+    Example:
+        >>> import cissod_bench as cb
+        >>> scored = cb.score("runs/soft-teacher/detections.json", split="splits/shapes")
+        >>> cb.plot_calibration(scored, "calibration.svg")
     """
     from cissod_bench.leaderboard.plots import calibration
     from cissod_bench.splits.plot import write_figure

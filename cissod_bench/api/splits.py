@@ -1,6 +1,7 @@
 """Splits: make, load, check and compare."""
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ def make_splits(
     *,
     seeds: int | Sequence[int] = 0,
     folds: int = 0,
+    fractions: float | Sequence[float] | None = None,
     annotations: AnyPath | None = None,
     majority_annotations: AnyPath | None = None,
     images: AnyPath | None = None,
@@ -40,6 +42,7 @@ def make_splits(
         out: folder to create; several seeds create out/seed0, ..., folds out/fold0, ...
         seeds: seed of the split, or several.
         folds: number of cross-validation folds; 0 for none.
+        fractions: labelled fraction instead of the task's, or several, for nested splits in out/fraction0.01, ...
         annotations: training annotations in COCO form, plain, .gz or .xz. Default: under `data_root`.
         majority_annotations: of coco-o365, the COCO annotations. Default: under `data_root`.
         images: folder of the training images, to check that every image is there.
@@ -63,7 +66,8 @@ def make_splits(
 
     chosen, root = get_task(task), Path(data_root)
     numbers = [seeds] if isinstance(seeds, int) else list(seeds)
-    folders = [(Path(out) / name, variant) for name, variant in _variants(numbers, folds)]
+    budgets = [fractions] if fractions is None or isinstance(fractions, float | int) else list(fractions)
+    folders = [(Path(out) / name, variant) for name, variant in _variants(numbers, folds, budgets)]
     if chosen.files is None and annotations is None:
         with image_bar(progress) as update:
             return [
@@ -95,7 +99,9 @@ def _validation(task: "Task") -> tuple[Path, Path] | None:
     return files if all(path.exists() for path in files) else None
 
 
-def _variants(seeds: Sequence[int], folds: int) -> "list[tuple[str, Variant]]":
+def _variants(
+    seeds: Sequence[int], folds: int, fractions: Sequence[float | None] = (None,)
+) -> "list[tuple[str, Variant]]":
     """Subfolder and variant of every split; a single split needs no subfolder."""
     from cissod_bench.splits.plan import Variant
 
@@ -103,14 +109,20 @@ def _variants(seeds: Sequence[int], folds: int) -> "list[tuple[str, Variant]]":
         raise UserError(f"--seed {','.join(map(str, seeds))}: seeds must be different, and a range must ascend.")
     if folds == 1:
         raise UserError("--folds 1 would leave no image for training. Use at least 2.")
-    many = len(seeds) > 1
-    if not folds:
-        return [(f"seed{seed}" if many else "", Variant(seed)) for seed in seeds]
-    return [
-        ((f"seed{seed}/" if many else "") + f"fold{fold}", Variant(seed, folds, fold))
-        for seed in seeds
-        for fold in range(folds)
-    ]
+    for fraction in fractions:
+        if fraction is not None and not 0 < fraction <= 1:
+            raise UserError(f"--fraction {fraction:g}: a labelled fraction is above 0 and at most 1.")
+    if not fractions or len(set(fractions)) < len(fractions):
+        raise UserError(f"--fraction {','.join(map(str, fractions))}: fractions must be different.")
+    found = []
+    for fraction, seed, fold in itertools.product(fractions, seeds, range(folds) if folds else (None,)):
+        parts = [
+            *([f"fraction{fraction:g}"] if len(fractions) > 1 else []),
+            *([f"seed{seed}"] if len(seeds) > 1 else []),
+            *([f"fold{fold}"] if fold is not None else []),
+        ]
+        found.append(("/".join(parts), Variant(seed, folds, fold or 0, fraction)))
+    return found
 
 
 def reader(dataset: str, cache: AnyPath | bool = True, *, progress: bool = False) -> Callable[[Path], Any]:

@@ -40,6 +40,15 @@ def make_splits(
         ),
     ] = "0",
     folds: Annotated[int, typer.Option(min=0, help="Number of cross-validation folds: OUT/fold0, ...")] = 0,
+    fractions: Annotated[
+        str | None,
+        typer.Option(
+            "--fraction",
+            help="Labelled fraction instead of the task's. Several, as in 0.01,0.05,0.1, create nested splits in "
+            "OUT/fraction0.01, ...",
+            show_default=False,
+        ),
+    ] = None,
     data_root: DataRoot = Path("data"),
     force: Annotated[bool, typer.Option("--force", help="Replace another split in the output folder.")] = False,
     template: Annotated[
@@ -74,6 +83,7 @@ def make_splits(
         out,
         seeds=_numbers(seeds),
         folds=folds,
+        fractions=None if fractions is None else _fractions(fractions),
         annotations=annotations,
         majority_annotations=majority_annotations,
         images=images,
@@ -84,6 +94,16 @@ def make_splits(
         progress=True,
     )
     print_made(made, as_json=as_json)
+
+
+def _fractions(text: str) -> list[float]:
+    """Parse a list of fractions such as 0.01,0.05."""
+    from cissod_bench.errors import UserError
+
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--fraction {text}: write a number, or a list such as 0.01,0.05,0.1.") from None
 
 
 def _numbers(seeds: str) -> list[int]:

@@ -115,6 +115,22 @@ def run(
             show_default=False,
         ),
     ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=LENGTH,
+            help="Labelled and unlabelled images in a batch of a process, as 1+4. Default: the detector's.",
+            show_default=False,
+        ),
+    ] = None,
+    accumulate: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            rich_help_panel=LENGTH,
+            help="Batches that make one step. Learning rate and length follow the images in a step.",
+        ),
+    ] = 1,
     precision: Annotated[
         str,
         typer.Option(rich_help_panel=LENGTH, help="fp32, tf32 (fp32 where a GPU has no TF32), bf16 or fp16."),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from cissod_bench.io import canonical_json
 from cissod_bench.leaderboard.comparable import Row, RunSet, Spread, spread
@@ -20,9 +21,20 @@ def over_splits(run_sets: Sequence[RunSet], *, metric: str = "AP") -> list[Table
     """
     families: dict[str, list[RunSet]] = {}
     for run_set in run_sets:
-        shared = {name: value for name, value in run_set.fields.items() if name not in _OF_SPLIT}
-        families.setdefault(canonical_json([shared, run_set.groups]), []).append(run_set)
+        key = [without_split(run_set), run_set.groups, label_fraction(run_set)]
+        families.setdefault(canonical_json(key), []).append(run_set)
     return [_table(family, metric) for family in families.values() if _differ(family)]
+
+
+def without_split(run_set: RunSet) -> dict[str, Any]:
+    """The fields of a set that do not depend on its split."""
+    return {name: value for name, value in run_set.fields.items() if name not in _OF_SPLIT}
+
+
+def label_fraction(run_set: RunSet) -> float | None:
+    """The labelled fraction of a set's split; None where no record says it. Means are never over several."""
+    found = {run.result.label_fraction for row in run_set.rows for run in row.runs} - {None}
+    return found.pop() if len(found) == 1 else None
 
 
 def _differ(family: Sequence[RunSet]) -> bool:

@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cissod_bench.evaluation.calibration import Reliability
+from cissod_bench.leaderboard.budgets import BudgetCurve
 from cissod_bench.leaderboard.series import ClassSeries, RunCurve
 from cissod_bench.splits.fonts import literal
 from cissod_bench.splits.plot import GROUP_STYLES, picture
@@ -44,6 +45,37 @@ def pseudo_labels(precision: ClassSeries, recall: ClassSeries, title: str) -> Fi
         axes.set_ylabel(f"{name} in percent")
     upper.set_xlabel("")
     upper.legend(frameon=False)
+    return figure
+
+
+def budgets(found: Sequence[BudgetCurve], title: str) -> Figure:
+    """AP over the labelled fraction, one panel a group, one line a row; bars are one standard deviation."""
+    groups = list(dict.fromkeys(curve.group for curve in found))
+    figure = Figure(figsize=(4.2 * len(groups), 4.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(literal(title).replace(": ", "\n", 1), fontsize="medium")
+    labels = list(dict.fromkeys(curve.label for curve in found))
+    fractions = sorted({fraction for curve in found for fraction, _ in curve.points})
+    for axes, group in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups, strict=True):
+        axes.spines[["top", "right"]].set_visible(False)
+        for curve in (curve for curve in found if curve.group == group):
+            row = labels.index(curve.label)
+            axes.errorbar(
+                [100 * fraction for fraction, _ in curve.points],
+                [100 * mean.mean for _, mean in curve.points],
+                yerr=[100 * (mean.std or 0.0) for _, mean in curve.points],
+                color=COLORS[row % len(COLORS)],
+                marker=MARKERS[row % len(MARKERS)],
+                capsize=3,
+                label=literal(curve.label) if group == groups[0] else None,
+            )
+        axes.set_xscale("log")
+        axes.set_xticks([100 * each for each in fractions], [f"{100 * each:g}" for each in fractions])
+        axes.minorticks_off()
+        axes.set_xlabel("labelled fraction in percent")
+        axes.set_ylabel(f"AP in percent, {group}")
+        axes.set_ylim(bottom=0)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
     return figure
 
 

@@ -9,12 +9,13 @@ from types import MappingProxyType
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation import METRICS
 from cissod_bench.io import write_bytes
+from cissod_bench.leaderboard.budgets import budget_curves
 from cissod_bench.leaderboard.comparable import RunSet, comparable_run_sets
 from cissod_bench.leaderboard.intervals import Progress, image_intervals, intervals_table
 from cissod_bench.leaderboard.names import file_name
 from cissod_bench.leaderboard.over_splits import over_splits
 from cissod_bench.leaderboard.page import html_page
-from cissod_bench.leaderboard.plots import class_ap, iterations, pseudo_labels, render
+from cissod_bench.leaderboard.plots import budgets, class_ap, iterations, pseudo_labels, render
 from cissod_bench.leaderboard.run_files import RunFiles
 from cissod_bench.leaderboard.series import MOST_ROWS, OBSERVED, Charts, charts_of
 from cissod_bench.leaderboard.table import Table
@@ -227,4 +228,7 @@ def _plots(report: Report) -> dict[str, tuple[str, dict[str, bytes]]]:
             if lines:
                 title = f"{words[0].upper()}{words[1:]} over iterations: {run_set.title}"
                 found[f"{name}-{what}"] = title, render(iterations(lines, title, words))
+    for first, curves in budget_curves(report.run_sets):
+        title = f"AP over the labelled fraction: {first.task}, {first.fields['schedule']} schedule"
+        found[f"{first.name}-budgets"] = title, render(budgets(curves, title))
     return found

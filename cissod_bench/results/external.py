@@ -169,7 +169,15 @@ def record_scores(scored: Scored, out: Path, training: Training) -> None:
         rules="lvis" if evaluation.lvis else "coco",
     )
     data = data_sizes(split.source, scored.truth)
-    write_run(out, key, evaluation, scored.predictions, split=str(split.folder), data=data)
+    write_run(
+        out,
+        key,
+        evaluation,
+        scored.predictions,
+        split=str(split.folder),
+        data=data,
+        label_fraction=split.label_fraction,
+    )
 
 
 def write_run(
@@ -180,6 +188,7 @@ def write_run(
     *,
     split: str,
     data: Mapping[str, int] | None = None,
+    label_fraction: float | None = None,
 ) -> None:
     """Write a run folder: the detections, the per-class arrays and, last, the record.
 
@@ -190,6 +199,7 @@ def write_run(
         predictions: the detections, which are copied into the folder.
         split: path of the split folder as the user gave it.
         data: see `data_sizes.py`.
+        label_fraction: see `Split`.
     """
     folder = RunFolder(out)
     write_bytes(folder.detections, predictions.read_bytes())
@@ -201,6 +211,7 @@ def write_run(
         environment=describe_environment(),
         split=split,
         data=None if data is None else dict(data),
+        label_fraction=label_fraction,
     )
     write_result(folder.record, result)
 

@@ -66,6 +66,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         annotations: path of the ground truth as it was given; `annotations_digest` identifies its content. Scores
             against another ground truth do not stand in one table.
         data: numbers of images and annotations, see `data_sizes.py`; None where they are not recorded.
+        label_fraction: the fraction that the split labels, `Split.label_fraction`; None where it is not recorded.
         timing: seconds by phase, such as "train", "evaluate".
         damaged_images: file of each training image that could not be read -> number of draws that got another one.
         gpu_memory_mib: peak memory of the GPU, None without one.
@@ -83,6 +84,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     annotations: str | None = None
     annotations_digest: str | None = None
     data: dict[str, int] | None = None
+    label_fraction: float | None = None
     timing: dict[str, float] = {}
     damaged_images: dict[str, int] = {}
     gpu_memory_mib: float | None = None

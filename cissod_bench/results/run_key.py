@@ -40,6 +40,7 @@ class RunKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         shortened: trained for less than the protocol asks; such rows are marked. None where it is not known.
         batch: labelled and unlabelled images in a step over all GPUs; None where it is not known. It is the setting's,
             so that methods without unlabelled images are comparable; they leave out the second number.
+        accumulate: batches whose gradients are summed up to one step. It says how `batch` came about, not what it is.
         detector: name of the detector. `detector_digest` is the SHA-256 of what a user's own detector file says, None
             for a preset: two files of one name are two detectors.
         backbone: SHA-256 of the file with the backbone's first weights, None for training from scratch, `NOT_STATED`
@@ -69,6 +70,7 @@ class RunKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_detections: int
     rules: Literal["coco", "lvis"] = "coco"
     batch: tuple[int, int] | None = None
+    accumulate: int = 1
     backbone: str | None = None
     method_digest: str | None = None
     detector_digest: str | None = None
@@ -126,13 +128,13 @@ def comparison_key(key: RunKey) -> str:
 def comparison_fields(key: RunKey) -> dict[str, Any]:
     """The fields that must agree for runs to stand in one table."""
     of_method = (name for name in RunKey.__struct_fields__ if name.startswith("method") or name == "resolved_options")
-    apart = (*of_method, "train_seed", "validation_digest")
+    apart = (*of_method, "train_seed", "validation_digest", "accumulate")
     return {name: value for name, value in msgspec.to_builtins(key).items() if name not in apart}
 
 
 def replicate_key(key: RunKey) -> str:
     """Equal for runs that differ in the training seed alone."""
-    apart = ("train_seed", "validation_digest")
+    apart = ("train_seed", "validation_digest", "accumulate")
     return canonical_json({name: value for name, value in msgspec.to_builtins(key).items() if name not in apart})
 
 

@@ -19,11 +19,9 @@ The digest is the SHA-256 of the canonical JSON of the manifest without the dige
 SHA-256 of the other files, the digest identifies everything that training sees.
 """
 
-import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,7 +36,6 @@ from cissod_bench.io import (
     read_regular,
     sha256_file,
     sha256_text,
-    staged_folder,
     write_json,
     write_text,
 )
@@ -130,6 +127,12 @@ class Split:
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes in label order."""
         return tuple(entry["name"] for entry in self.classes)
+
+    @property
+    def label_fraction(self) -> float | None:
+        """The fraction that the selection of D_l was asked for; None where it was a number of images, or given."""
+        asked = "count" not in self.options and not self.options.get("imported")
+        return float(self.options["fraction"]) if asked and "fraction" in self.options else None
 
     @property
     def labeled_ids(self) -> Ids:
@@ -336,32 +339,6 @@ def seal_split(folder: Path, record: SplitRecord) -> Manifest:
     return msgspec.convert(content, Manifest)
 
 
-def restore_manifest(folder: Path, sealed: Manifest, expected: Manifest) -> Manifest:
-    """Give a split that was made from the lists of an export the manifest of the exported split, and so its digest.
-
-    The manifests differ in what only the selection knows: its numbers of candidates, and that it was done elsewhere.
-
-    Raises:
-        UserError: the folder does not hold the exported split.
-    """
-    different = [
-        name for name in ("seed", "source", "classes", "groups") if getattr(sealed, name) != getattr(expected, name)
-    ]
-    outputs = sealed.outputs.keys() | expected.outputs.keys()
-    different += sorted(name for name in outputs if sealed.outputs.get(name) != expected.outputs.get(name))
-    options = sealed.options.keys() | expected.options.keys()
-    different += sorted(
-        name for name in options - {"imported"} if sealed.options.get(name) != expected.options.get(name)
-    )
-    if different:
-        raise UserError(
-            f"The task, the annotations or the lists are not those of the exported split: {', '.join(different)} "
-            f"{'differs' if len(different) == 1 else 'differ'}."
-        )
-    write_json(folder / MANIFEST, msgspec.to_builtins(expected))
-    return expected
-
-
 def write_ids(path: Path, ids: Ids) -> None:
     """Write image ids in ascending order, one a line."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -386,46 +363,9 @@ def file_names(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def staged_split(target: Path, *, replace: bool = False) -> contextlib.AbstractContextManager[Path]:
-    """`io.staged_folder` for a split: nothing but an empty folder or, with `replace`, a split is ever replaced.
-
-    A `target` that already holds the same split is left untouched.
-
-    Raises:
-        UserError: another process is writing the same split, or `target` cannot be replaced or written.
-    """
-    return staged_folder(target, replaces=partial(_may_replace, target, replace))
-
-
 def existing_digest(folder: Path) -> str | None:
     """Digest of the split in a folder, None if there is none that can be read."""
     try:
         return read_manifest(folder).digest
     except UserError:
         return None
-
-
-def _may_replace(target: Path, replace: bool, staging: Path) -> bool:
-    """Whether the split in `staging` replaces what is at `target`: false if it is the same split.
-
-    Raises:
-        UserError: `target` holds this split with altered files, another split and `replace` is false, or files that are
-            not part of a split.
-    """
-    digest = existing_digest(target)
-    if not replace and digest is not None and digest == existing_digest(staging):
-        damaged = damaged_files(target, read_manifest(target))
-        if not damaged:
-            return False
-        raise UserError(
-            f"{target} holds this split, but {', '.join(damaged)} were altered. Write it again with --force."
-        )
-    if not (target / MANIFEST).is_file():
-        raise UserError(f"{target} is not empty and holds no split. Choose another folder.")
-    if not replace:
-        raise UserError(f"{target} already holds another split. Choose another folder, or replace it with --force.")
-    foreign = [name for name in file_names(target) if name not in SPLIT_FILES and not name.startswith("data/")]
-    if foreign:
-        examples = ", ".join(foreign[:3])
-        raise UserError(f"{target} holds files that are not part of a split ({examples}). Move them away first.")
-    return True

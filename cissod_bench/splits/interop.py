@@ -117,7 +117,8 @@ def import_split(
                 f"{task.name!r}, protocol {task.version}."
             )
         fold, folds = manifest.options.get("fold", (0, 0))
-        variant, keep = Variant(manifest.seed, folds, fold), manifest.options.get("minority_objects") == "keep"
+        budget = manifest.options["fraction"] if manifest.options.get("label_budget") else None
+        variant, keep = Variant(manifest.seed, folds, fold, budget), manifest.options.get("minority_objects") == "keep"
     if keep:
         task = replace(task, selection=replace(task.selection, minority_objects="keep"))
 

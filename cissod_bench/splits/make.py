@@ -15,13 +15,14 @@ from cissod_bench.splits.folder import (
     existing_digest,
     load_split,
     read_manifest,
-    staged_split,
     statistics_of,
 )
 from cissod_bench.splits.images import check_images, refuse_shared
 from cissod_bench.splits.plan import Plan, Variant, plan_split
+from cissod_bench.splits.restore import restore_manifest
 from cissod_bench.splits.select import Selection
 from cissod_bench.splits.sources import read_sources
+from cissod_bench.splits.staging import staged_split
 from cissod_bench.splits.unlabeled_folder import Progress, read_unlabeled
 from cissod_bench.splits.write import write_labeled, write_unlabeled
 from cissod_bench.tasks.records import Task
@@ -133,7 +134,9 @@ def _same_embedded(task: Task, folder: Path, variant: Variant) -> Manifest | Non
     if existing_digest(folder) is None:
         return None
     found = read_manifest(folder)
-    if (found.task, found.protocol, found.seed) != (task.name, task.version, variant.seed):
+    fraction = variant.budgeted(task).selection.fraction
+    wanted = (task.name, task.version, variant.seed, fraction)
+    if (found.task, found.protocol, found.seed, found.options.get("fraction")) != wanted:
         raise UserError(f"{folder} already holds another split. Choose another folder, or replace it with --force.")
     load_split(folder)
     return found
@@ -166,4 +169,4 @@ def write_plan(
     read = [{"name": file.name, "size": file.size, "sha256": file.sha256} for file in files]
     write_json(folder / manifest.SOURCE, read)
     sealed = manifest.seal_split(folder, plan.record)
-    return sealed if expected is None else manifest.restore_manifest(folder, sealed, expected)
+    return sealed if expected is None else restore_manifest(folder, sealed, expected)

@@ -34,11 +34,19 @@ class Variant:
         seed: of the selection.
         folds: number of parts for cross-validation, 0 without.
         fold: the part that is held out for validation.
+        fraction: labelled part instead of the task's; a larger one only adds images. None for the task's own.
     """
 
     seed: int = 0
     folds: int = 0
     fold: int = 0
+    fraction: float | None = None
+
+    def budgeted(self, task: Task) -> Task:
+        """The task with this variant's labelled fraction."""
+        if self.fraction is None:
+            return task
+        return replace(task, selection=replace(task.selection, fraction=self.fraction, count=None))
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,7 @@ def plan_split(task: Task, sources: Sources, variant: Variant, given: Selection 
     Raises:
         UserError: the data lacks a class of the task, or no image would be labelled.
     """
+    own_rule, task = task.selection, variant.budgeted(task)
     train = sources.train
     use = checks.usable(train, task.dataset)
     held_out = _held_out(task, train, variant, given)
@@ -124,7 +133,7 @@ def plan_split(task: Task, sources: Sources, variant: Variant, given: Selection 
             task=task.name,
             protocol=task.version,
             seed=variant.seed,
-            options=_options(task, variant, given),
+            options=_options(task, variant, given, budget=task.selection != own_rule),
             source=source_facts(sources),
             classes=[{"id": category.id, "name": category.name} for category in train.categories],
             groups=groups,
@@ -264,10 +273,11 @@ def _unmet_floors(task: Task, columns: Columns, pairs: Pairs, minority: Bool) ->
     }
 
 
-def _options(task: Task, variant: Variant, given: Selection | None) -> dict[str, Any]:
+def _options(task: Task, variant: Variant, given: Selection | None, *, budget: bool) -> dict[str, Any]:
     """Everything about the task that decides the split; recorded in the manifest, since a task file can change.
 
-    Unused options are left out, so that a new option does not change the digest of splits that do not use it.
+    `label_budget` says that the fraction is not the task's own. Unused options are left out, so that a new option does
+    not change the digest of splits that do not use it.
     """
     rule = asdict(task.selection)
     optional = {
@@ -278,6 +288,7 @@ def _options(task: Task, variant: Variant, given: Selection | None) -> dict[str,
         "validation_fraction": task.validation_fraction,
         "fold": [variant.fold, variant.folds] if variant.folds else None,
         "imported": given is not None,
+        "label_budget": budget,
     }
     return {**rule, **{name: value for name, value in optional.items() if value}}
 

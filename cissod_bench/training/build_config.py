@@ -173,7 +173,10 @@ def resolved(job: Job) -> dict[str, Any]:
             "logger": {"type": "LoggerHook", "interval": log_interval(job), "log_metric_by_epoch": False},
             "param_scheduler": {"type": "ParamSchedulerHook"},
             "checkpoint": component(
-                AtomicCheckpointHook, interval=checkpoint_interval(job), folder=str(job.folder.checkpoints)
+                AtomicCheckpointHook,
+                interval=checkpoint_interval(job),
+                folder=str(job.folder.checkpoints),
+                **accumulated(job),
             ),
             "sampler_seed": {"type": "DistSamplerSeedHook"},
         },
@@ -205,7 +208,17 @@ def log_interval(job: Job) -> int:
 
 def checkpoint_interval(job: Job) -> int:
     """Iterations between two checkpoints."""
-    return max(1, job.iterations // 20)
+    return whole_steps(job, max(1, job.iterations // 20))
+
+
+def accumulated(job: Job) -> dict[str, int]:
+    """What parts are told that act once a step of the optimiser; nothing where every batch is a step."""
+    return {} if job.spec.accumulate == 1 else {"accumulate": job.spec.accumulate}
+
+
+def whole_steps(job: Job, iterations: int) -> int:
+    """A number of iterations, rounded up to whole steps of the optimiser."""
+    return -(-iterations // job.spec.accumulate) * job.spec.accumulate
 
 
 def hooks(job: Job) -> list[dict[str, Any]]:
@@ -217,8 +230,12 @@ def hooks(job: Job) -> list[dict[str, Any]]:
         component(DamagedImagesHook, damaged_limit=job.spec.damaged_images),
         component(StopwatchHook),
         component(SamplerStateHook),
-        component(TeacherStudentHook, momentum=scaled_momentum(job.detector.ema_momentum, job.scale)),
-        component(ThroughputHook, interval=log_interval(job), batch=sum(job.batch)),
+        component(
+            TeacherStudentHook,
+            momentum=scaled_momentum(job.detector.ema_momentum, job.scale),
+            **accumulated(job),
+        ),
+        component(ThroughputHook, interval=log_interval(job), batch=sum(job.per_gpu) * job.processes),
         component(ProgressHook),
         component(
             DiagnosticsHook,
@@ -284,10 +301,12 @@ def schedule(job: Job) -> dict[str, Any]:
     wrapper = component(
         MixedPrecisionOptimWrapper, optimizer={**job.optimizer, **fused}, precision=job.precision, device=job.device
     )
+    if job.spec.accumulate > 1:
+        wrapper["accumulative_counts"] = job.spec.accumulate
     if job.detector.clip is not None:
         wrapper["clip_grad"] = {"max_norm": job.detector.clip, "norm_type": 2}
     # At least 2: mmengine's LinearLR of one iteration stays at its start for ever.
-    warmup = min(scaled_length(job.detector.warmup, job.scale), max(2, length // 5))
+    warmup = min(scaled_length(job.detector.warmup, job.scale) * job.spec.accumulate, max(2, length // 5))
     return {
         "optim_wrapper": wrapper,
         "param_scheduler": [
@@ -301,5 +320,5 @@ def schedule(job: Job) -> dict[str, Any]:
                 "gamma": 0.1,
             },
         ],
-        "train_cfg": component(TrainLoop, max_iters=length, val_interval=-(-length // evaluations)),
+        "train_cfg": component(TrainLoop, max_iters=length, val_interval=whole_steps(job, -(-length // evaluations))),
     }

@@ -62,6 +62,8 @@ def check_selection(split: Split, task: Task) -> None:
         UserError: an option of the selection, or the minority classes, differ.
     """
     wanted = asdict(task.selection)
+    if split.options.get("label_budget"):  # `make-splits --fraction`
+        del wanted["fraction"], wanted["count"]
     for name in () if split.options.get("imported") else wanted:
         if name in split.options and split.options[name] != wanted[name]:
             raise UserError(

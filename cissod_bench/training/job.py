@@ -29,7 +29,15 @@ from cissod_bench.training.recipes.detector import Detector
 from cissod_bench.training.recipes.detectors import get_detector
 from cissod_bench.training.recipes.scaling import scaled_optimizer
 from cissod_bench.training.recipes.schedules import Schedule, get_schedule
-from cissod_bench.training.spec import RunSpec, choose_method, default_out, run_key, split_folder
+from cissod_bench.training.spec import (
+    RunSpec,
+    choose_method,
+    default_out,
+    per_process,
+    reference_images,
+    run_key,
+    split_folder,
+)
 from cissod_bench.training.validation import read_validation
 
 
@@ -100,8 +108,8 @@ class Job:
 
     @property
     def iterations(self) -> int:
-        """Length of the run."""
-        return self.key.iterations
+        """Length of the run in batches, of which `accumulate` make a step."""
+        return self.key.iterations * self.spec.accumulate
 
     @property
     def processes(self) -> int:
@@ -115,20 +123,22 @@ class Job:
 
     @property
     def per_gpu(self) -> tuple[int, int]:
-        """Labelled and unlabelled images in one step of a process."""
-        labeled, unlabeled = self.detector.per_gpu
+        """Labelled and unlabelled images in a batch of one process."""
+        labeled, unlabeled = per_process(self.spec, self.detector)
         return labeled, unlabeled if self.method_config.unlabeled else 0
 
     @property
     def batch(self) -> tuple[int, int]:
         """Labelled and unlabelled images in one step over all processes."""
         labeled, unlabeled = self.per_gpu
-        return labeled * self.processes, unlabeled * self.processes
+        times = self.processes * self.spec.accumulate
+        return labeled * times, unlabeled * times
 
     @property
     def scale(self) -> float:
         """Images in a step over those that the preset is meant for, see `scaling.py`."""
-        return self.processes / self.detector.reference_gpus
+        assert self.key.batch is not None
+        return sum(self.key.batch) / reference_images(self.detector)
 
     @property
     def optimizer(self) -> dict[str, Any]:
@@ -176,11 +186,11 @@ def resolve_job(spec: RunSpec, *, look_for_images: bool = True, device: str | No
     prefix = None
     if spec.backbone is not None:
         prefix = backbone_prefix(spec.backbone, detector.backbone_file)  # `preflight.py` checks what is in it
-    check_scale(detector, split, spec.processes)
+    check_scale(spec, detector, split)
     context = Context(
         num_classes=len(split.classes),
-        iterations=key.iterations,
-        burn_in=round(detector.burn_in * key.iterations),
+        iterations=key.iterations * spec.accumulate,
+        burn_in=round(detector.burn_in * key.iterations * spec.accumulate),
         unsup_weight=detector.semi["unsup_weight"],
         theta=detector.theta,
         rfs_threshold=task.rfs_threshold,
@@ -219,17 +229,18 @@ def resolve_job(spec: RunSpec, *, look_for_images: bool = True, device: str | No
     )
 
 
-def check_scale(detector: Detector, split: Split, processes: int) -> None:
+def check_scale(spec: RunSpec, detector: Detector, split: Split) -> None:
     """Refuse a number of images in a step for which no rule gives a learning rate.
 
     Raises:
         UserError: no rule, or more labelled images in a step than there are.
     """
-    scaled_optimizer(detector.optimizer, processes / detector.reference_gpus)
-    labeled, available = detector.per_gpu[0] * processes, split.counts["labeled_images"]
+    batch, processes = per_process(spec, detector), spec.processes
+    scaled_optimizer(detector.optimizer, sum(batch) * processes * spec.accumulate / reference_images(detector))
+    labeled, available = batch[0] * processes, split.counts["labeled_images"]
     if labeled > available:
         raise UserError(
-            f"A step takes {labeled} labelled images, but {split.folder} has {available}. "
+            f"A batch takes {labeled} labelled images, but {split.folder} has {available}. "
             "Label more: raise fraction, count or floor of the task, and make the split again"
             + ("; or use fewer processes." if processes > 1 else ".")
         )

@@ -60,7 +60,7 @@ def check_parts(job: Job) -> None:
         if job.detector.file is not None:
             config = build_config(replace(job, spec=msgspec.structs.replace(job.spec, overrides={}, backbone=None)))
             with blaming_detector(job.detector.file.path):
-                _model(job, config)
+                check_norms(job.detector.file.path, _model(job, config))
                 _optimizer(job, config)
         config = build_config(job)
         for section in dict.fromkeys(name.partition(".")[0] for name in job.spec.overrides):
@@ -87,6 +87,8 @@ def blaming_detector(file: Path) -> Iterator[None]:
     """Turn an exception raised while building a detector into an error that names its file."""
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:
         cause = str(error.args[0] if error.args else error).partition("\n")[0]
         raise UserError(f"{file}: mmdet cannot build this detector ({type(error).__name__}: {cause}).") from error
@@ -105,13 +107,29 @@ def _known(registry: Registry, name: str) -> None:
         raise KeyError(f"{name} is not in the {registry.name} registry")
 
 
-def _model(job: Job, config: Config) -> None:
+def check_norms(file: Path, model: torch.nn.Module) -> None:
+    """Refuse normalisation that learns statistics: the teacher is an average of weights, and would never get them.
+
+    Raises:
+        UserError: a part of the detector does.
+    """
+    for name, part in model.train().get_submodule("student").named_modules():
+        if isinstance(part, torch.nn.modules.batchnorm._NormBase) and part.training and part.track_running_stats:
+            raise UserError(
+                f"{file}: model.{name} is a batch normalisation that collects statistics in training, which the "
+                "teacher, an average of the student's weights, would not have. Set norm_eval=True, for pretrained "
+                'weights, or norm_cfg=dict(type="GN", num_groups=32).'
+            )
+
+
+def _model(job: Job, config: Config) -> torch.nn.Module:
     model = MODELS.build({**config.model, "method_file": None}).eval()
     sample = DetDataSample(metainfo={"img_shape": (SIDE, SIDE), "ori_shape": (SIDE, SIDE), "scale_factor": (1.0, 1.0)})
     batch = {"inputs": [torch.zeros(3, SIDE, SIDE, dtype=torch.uint8)], "data_samples": [sample]}
     with torch.no_grad():
         data = model.data_preprocessor(batch, False)
         model.teacher.predict(data["inputs"], data["data_samples"])
+    return model
 
 
 def _optimizer(job: Job, config: Config) -> None:
@@ -139,7 +157,7 @@ def _loader(name: str, job: Job, config: Config) -> None:
         Runner.build_dataloader(loader, seed=job.seed)
 
 
-_CHECKS: dict[str, Callable[[Job, Config], None]] = {
+_CHECKS: dict[str, Callable[[Job, Config], object]] = {
     "model": _model,
     "optim_wrapper": _optimizer,
     "param_scheduler": _optimizer,

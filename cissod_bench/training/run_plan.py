@@ -7,6 +7,7 @@ from cissod_bench.tasks.official import remark, train_sizes
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.job import Job
 from cissod_bench.training.recipes.scaling import rule, scaled_length
+from cissod_bench.training.spec import reference_images
 
 
 def plan(job: Job) -> dict[str, Any]:
@@ -39,10 +40,10 @@ def plan(job: Job) -> dict[str, Any]:
         "compile": job.spec.compile,
         "batch": {"labeled": labeled, "unlabeled": unlabeled},
         "learning_rate": config.optim_wrapper.optimizer.lr,
-        "learning_rate_steps": list(config.param_scheduler[1].milestones),
+        "learning_rate_steps": [step // job.spec.accumulate for step in config.param_scheduler[1].milestones],
         "learning_rate_factor": config.param_scheduler[1].gamma,
         "schedule": job.schedule.name,
-        "iterations": job.iterations,
+        "iterations": job.key.iterations,
         "full_iterations": scaled_length(job.task.iterations, job.scale),
         "estimated_hours": None if seconds is None else seconds * cost(job) * job.iterations / 3600,
         "seed": job.seed,
@@ -63,8 +64,10 @@ def plan_lines(job: Job) -> list[str]:
     batch, full = facts["batch"], facts["full_iterations"]
     images = batch["labeled"] + batch["unlabeled"]
     hours = facts["estimated_hours"]
-    shortened = f", shortened from {full:,}" if job.iterations < full else ""
-    reference = sum(job.per_gpu) * job.detector.reference_gpus
+    shortened = f", shortened from {full:,}" if job.key.iterations < full else ""
+    reference = reference_images(job.detector)
+    if not job.method_config.unlabeled:
+        reference = job.detector.per_gpu[0] * job.detector.reference_gpus
     scaled = same = ""
     if images != reference:
         scaled = f" ({job.detector.optimizer['lr']:g} for {reference}, {rule(job.detector.optimizer)})"
@@ -76,10 +79,11 @@ def plan_lines(job: Job) -> list[str]:
         f"and {facts['unlabeled_images']:,} unlabelled images",
         *(["  labels     of all these images: not semi-supervised"] if job.method_config.all_labels else []),
         f"  batch      {images} images a step: {batch['labeled']} labelled + {batch['unlabeled']} unlabelled, "
+        + (f"summed up over {job.spec.accumulate} batches, " if job.spec.accumulate > 1 else "")
         + _machinery(job),
         f"  precision  {job.precision}" + (", backbone and neck compiled" if job.spec.compile else ""),
         f"  rate       {facts['learning_rate']:g} for {images} images a step{scaled}, {_steps(facts)}",
-        f"  length     {job.iterations:,} iterations ({facts['schedule']}{shortened}{same}), "
+        f"  length     {job.key.iterations:,} iterations ({facts['schedule']}{shortened}{same}), "
         + ("time unknown for this device" if hours is None else f"training about {_duration(hours)}")
         + (" on V100s" if hours is not None and job.device == "cuda" else ""),
         *([f"  data       {facts['other_data']}"] if facts["other_data"] else []),

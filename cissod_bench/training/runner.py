@@ -166,6 +166,7 @@ def record(job: Job, runner: Runner) -> Result:
         | ({} if job.method.package is None else dict([job.method.package.rsplit(" ", 1)])),
         split=str(job.split.folder),
         data=data_sizes(job.split.source, read_ground_truth(job.places.val_annotations)),
+        label_fraction=job.split.label_fraction,
         timing={"train_and_evaluate": runner.seconds_trained()},
         damaged_images=runner.damaged_images(),
         gpu_memory_mib=runner.peak_memory_mib() if job.device == "cuda" else None,

@@ -30,6 +30,7 @@ from cissod_bench.training.recipes.schedules import get_schedule
 Seed = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+Batch = Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{0,3}\+[1-9][0-9]{0,3}$")]
 Workers = Annotated[int, msgspec.Meta(ge=0, le=8)]
 
 LONGEST_NAME = 200
@@ -51,6 +52,8 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         evaluations: how often to evaluate, evenly spaced; the schedule's number by default. The last one is the result.
         detector: a detector preset, or a file that describes one (.py); the task's by default.
         backbone: file with backbone weights; by default the detector's own, or none, for training from scratch.
+        batch: labelled and unlabelled images in a batch of a process, as "1+4"; the detector's by default.
+        accumulate: batches whose gradients are summed up to one step. `iterations` counts steps.
         seed: seed of the training.
         evaluator: "hotcoco" or "pycocotools".
         hidden: all training annotations, for the quality of pseudo labels alone; no method but `full-labels` trains on
@@ -88,6 +91,8 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     evaluations: Count | None = None
     detector: str | None = None
     backbone: Path | None = None
+    batch: Batch | None = None
+    accumulate: Count = 1
     seed: Seed = 0
     evaluator: str = "hotcoco"
     hidden: Path | None = None
@@ -108,7 +113,8 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             try:
                 value = msgspec.convert(getattr(self, field.name), field.type, dec_hook=_path)
             except msgspec.ValidationError as error:
-                raise UserError(f"{field.name}={getattr(self, field.name)!r}: {error}.") from None
+                reason = "write labelled and unlabelled images as 1+4" if field.name == "batch" else error
+                raise UserError(f"{field.name}={getattr(self, field.name)!r}: {reason}.") from None
             msgspec.structs.force_setattr(self, field.name, value)
 
     @property
@@ -234,8 +240,9 @@ def run_key(spec: RunSpec) -> RunKey:
     folder = split_folder(spec, task)
     manifest = read_manifest(folder)
     validation = validation_file(task, folder, spec.data_root, held_out=VALIDATION in manifest.outputs)
-    batch = (detector.per_gpu[0] * spec.processes, detector.per_gpu[1] * spec.processes)
-    iterations = spec.iterations or schedule.length(task, spec.processes / detector.reference_gpus)
+    labeled, unlabeled = per_process(spec, detector)
+    batch = (labeled * spec.processes * spec.accumulate, unlabeled * spec.processes * spec.accumulate)
+    iterations = spec.iterations or schedule.length(task, sum(batch) / reference_images(detector))
     own = detector.file
     if spec.backbone is None and own is not None and own.weights is not None:
         raise UserError(
@@ -267,6 +274,7 @@ def run_key(spec: RunSpec) -> RunKey:
         detector=detector.name,
         detector_digest=None if own is None else own.digest,
         batch=batch,
+        accumulate=spec.accumulate,
         precision=spec.precision,  # type: ignore[arg-type]  # checked when the run is resolved
         padding=detector.padding,
         compile=spec.compile,
@@ -279,7 +287,20 @@ def run_key(spec: RunSpec) -> RunKey:
 
 def full_length_images(task: Task, detector: Detector) -> int:
     """Images that the full schedule shows, with the number of GPUs that the preset is meant for."""
-    return task.iterations * sum(detector.per_gpu) * detector.reference_gpus
+    return task.iterations * reference_images(detector)
+
+
+def reference_images(detector: Detector) -> int:
+    """Images in a step for which the detector's learning rate and the task's length are meant."""
+    return sum(detector.per_gpu) * detector.reference_gpus
+
+
+def per_process(spec: RunSpec, detector: Detector) -> tuple[int, int]:
+    """Labelled and unlabelled images in a batch of one process."""
+    if spec.batch is None:
+        return detector.per_gpu
+    labeled, _, unlabeled = spec.batch.partition("+")
+    return int(labeled), int(unlabeled)
 
 
 def split_folder(spec: RunSpec, task: Task) -> Path:

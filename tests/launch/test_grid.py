@@ -73,12 +73,19 @@ def test_options_make_a_grid_too_and_the_rest_is_for_all_runs() -> None:
 
 
 def test_what_is_varied_beyond_the_usual_is_in_the_name() -> None:
-    axes = {"task": ["shapes"], "method": ["rfs"], "detector": ["r18-small", "r18-medium"]}
+    axes = {
+        "task": ["shapes"],
+        "method": ["rfs"],
+        "detector": ["r18-small", "r18-medium"],
+        "precision": ["tf32", "bf16"],
+    }
     grid = Grid(None, expand("test", {}, [axes]))
-    assert varied(grid.runs) == ("detector",)
+    assert varied(grid.runs) == ("detector", "precision")
     assert [member.name for member in members(grid, Path("runs"))] == [
-        "shapes/rfs-paper-seed-0-detector=r18-small",
-        "shapes/rfs-paper-seed-0-detector=r18-medium",
+        "shapes/rfs-paper-seed-0-precision=tf32",  # of the task's own detector
+        "shapes/rfs-paper-seed-0-precision=bf16",
+        "shapes/rfs-r18-medium-paper-seed-0-precision=tf32",
+        "shapes/rfs-r18-medium-paper-seed-0-precision=bf16",
     ]
 
 

@@ -130,7 +130,7 @@ def test_a_folder_that_holds_another_run_says_so(
     made = one_run(tiny, tmp_path, *given)
     make(made)
     other = one_run(tiny, tmp_path, *given, *options.replace("FOLDER", str(tmp_path)).split())
-    assert other.out == made.out or "--set" in options
+    assert other.out == made.out or "--set" in options or "--detector" in options, "these are in the folder's name"
     other = in_the_folder_of(made, other)
     state = state_of(other)
     assert (state.state, state.reason) == ("another run", f"holds another run: {difference}")
@@ -142,7 +142,8 @@ def test_what_cannot_be_compared_is_no_run_that_is_done(tiny: Path, tmp_path: Pa
     given = ("--method", "rfs", "--iterations", "3", *shared)
     made = one_run(tiny, tmp_path, *given)
     make(made)
-    state = state_of(one_run(tiny, tmp_path, *given, "--detector", "r18-smal"))
+    unknown = msgspec.structs.replace(made.spec, detector="r18-smal")
+    state = state_of(dataclasses.replace(made, spec=unknown))
     assert state.state == "failed"
     assert "Did you mean 'r18-small'?" in state.reason
     interrupt(made)

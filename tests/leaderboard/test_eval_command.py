@@ -76,6 +76,7 @@ def split(monkeypatch, tmp_path):
         source = {"images": 80, "boxes": 700}  # noqa: RUF012
         groups = {"maj": OTHERS, "min": VOC_CLASSES}  # noqa: RUF012
         class_names = (*OTHERS, *VOC_CLASSES)
+        label_fraction = 0.1
 
     monkeypatch.setattr(manifest, "load_split", lambda folder, verify: Drawn())
     return Drawn.folder

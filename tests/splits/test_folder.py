@@ -20,10 +20,10 @@ from cissod_bench.splits.folder import (
     manifest_digest,
     read_manifest,
     seal_split,
-    staged_split,
     statistics_of,
     write_ids,
 )
+from cissod_bench.splits.staging import staged_split
 
 RECORD = SplitRecord(
     task="toy",
@@ -136,7 +136,7 @@ def test_an_error_while_writing_leaves_nothing(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-from cissod_bench.splits.folder import staged_split
+from cissod_bench.splits.staging import staged_split
 with staged_split(Path(sys.argv[1]), replace=True) as staging:
     (staging / "labeled.json").write_text("half")
     print("writing", flush=True)

@@ -31,12 +31,14 @@ class AtomicCheckpointHook(Hook):
         interval: iterations between two checkpoints.
         folder: folder for the checkpoints.
         keep: number of newest checkpoints to keep.
+        accumulate: iterations that make a step of the optimiser. Gradients that wait for a step are in no checkpoint,
+            so a run stops between two steps.
     """
 
     priority = "VERY_LOW"
 
-    def __init__(self, interval: int, folder: str, keep: int = 2) -> None:
-        self.interval, self.folder, self.keep = interval, Path(folder), keep
+    def __init__(self, interval: int, folder: str, keep: int = 2, accumulate: int = 1) -> None:
+        self.interval, self.folder, self.keep, self.accumulate = interval, Path(folder), keep, accumulate
 
     def before_train(self, runner: Any) -> None:
         """Remove leftovers of a process that died while writing."""
@@ -56,7 +58,8 @@ class AtomicCheckpointHook(Hook):
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Write a checkpoint if one is due; stop if the run was told to."""
         done = runner.iter + 1
-        stop = stop_signal(runner, done) if done < runner.max_iters else None
+        between_steps = done % self.accumulate == 0
+        stop = stop_signal(runner, done) if done < runner.max_iters and between_steps else None
         if stop or done % self.interval == 0 or runner.train_loop.evaluates(done):
             runner.call_hook("before_checkpoint")
             if is_main_process():

@@ -25,10 +25,11 @@ class TeacherStudentHook(Hook):
 
     Args:
         momentum: part of the student in each update (Soft Teacher: 0.001).
+        accumulate: iterations that make a step of the optimiser, after which the teacher is updated.
     """
 
-    def __init__(self, momentum: float) -> None:
-        self.momentum = momentum
+    def __init__(self, momentum: float, accumulate: int = 1) -> None:
+        self.momentum, self.accumulate = momentum, accumulate
 
     def before_train(self, runner: Any) -> None:
         """Start the teacher as a copy of the student."""
@@ -42,7 +43,9 @@ class TeacherStudentHook(Hook):
 
     @torch.no_grad()
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Update the teacher."""
+        """Update the teacher, if the student has changed."""
+        if (runner.iter + 1) % self.accumulate:
+            return
         model = model_of(runner)
         torch._foreach_lerp_(list(model.teacher.parameters()), list(model.student.parameters()), self.momentum)
 

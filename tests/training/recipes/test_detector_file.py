@@ -1,5 +1,6 @@
 """Detectors from files: what mmdet makes of them, what they leave out, and what is refused."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,18 @@ def test_a_missing_file_and_a_presets_name(tmp_path: Path) -> None:
     file.write_text("model = dict()\n")
     with pytest.raises(UserError, match="preset's name"):
         get_detector(str(file))
+
+
+def examples_of_the_page() -> list[str]:
+    page = (Path(__file__).parents[3] / "docs" / "your-own-detector.md").read_text()
+    return re.findall(r"```python\n(.*?)```", page, re.S)
+
+
+@pytest.mark.parametrize("text", examples_of_the_page())
+def test_the_examples_of_the_page_are_read(tmp_path: Path, text: str) -> None:
+    detector = detector_from_file(write(tmp_path, text if "model = " in text else f"model = dict()\n{text}"))
+    if "recipe" in text:  # the page shows the paper's values
+        paper = get_detector("r50-fpn-torchvision")
+        for name in PAPER:
+            if name != "step_seconds":
+                assert getattr(detector, name) == getattr(paper, name), name

@@ -70,5 +70,5 @@ def test_two_processes_of_the_small_preset(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_more_labelled_images_a_step_than_there_are_is_refused(tiny: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"A step takes 36 labelled images, but .* has \d+"):
+    with pytest.raises(UserError, match=r"A batch takes 36 labelled images, but .* has \d+"):
         tiny_job(tiny, tmp_path / "run", gpus=9)
