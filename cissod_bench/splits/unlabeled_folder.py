@@ -7,6 +7,7 @@ the annotations. An image that is a training or validation image already, by its
 import glob
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -159,8 +160,11 @@ def _sizes(paths: Sequence[str], progress: Progress | None) -> list[tuple[int, i
 
     def look(path: str) -> tuple[int, int, int]:
         try:
+            state = Path(path).stat()
+            if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for
+                raise OSError(path)
             width, height, _ = shown_size(path)
-            return width, height, Path(path).stat().st_size
+            return width, height, state.st_size
         except OSError as error:
             unreadable.append(f"{path} ({error.strerror or 'not an image'})")
             return 0, 0, 0

@@ -131,8 +131,8 @@ def test_what_is_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (data / "empty").mkdir()
     (data / "bad").mkdir()
     shutil.copy(data / "more" / "new.PNG", data / "bad" / "whole.png")
-    for name in ("one.jpg", "two.jpg"):
-        (data / "bad" / name).write_bytes(b"not an image")
+    (data / "bad" / "one.jpg").write_bytes(b"not an image")
+    os.mkfifo(data / "bad" / "two.jpg")
     for places, message in (
         ("nowhere", r"there is no folder .*nowhere"),
         ("empty", r"empty has no image \(.bmp, "),
