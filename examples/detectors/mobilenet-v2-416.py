@@ -1,6 +1,6 @@
 """MobileNetV2 with a narrow feature pyramid, for photographs of about 400 px and a GPU or a patient CPU.
 
-What is not set is as in the paper's detector. For `examples/traffic.toml`, tuned there on Soft Teacher alone:
+What is not set is as in the paper's detector. It was used for `examples/traffic.toml`, and tuned for nothing:
     cissod-bench run --task examples/traffic.toml --detector examples/detectors/mobilenet-v2-416.py \
         --backbone mobilenet_v2_imagenet.pth --method gbs
 """
