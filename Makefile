@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO ?= demo
+# Where the user has no home folder, caches of pip and of libraries go into the virtual environment.
+HOME ?= $(abspath $(VENV))
+export HOME
 DEMO_METHODS ?= supervised soft-teacher rfs gbs
 
 .PHONY: help install demo test test-slow lint format clean
