@@ -215,7 +215,7 @@ TASKS: dict[str, Task] = {
             dataset="shapes",
             files=None,
             minority=SHAPES_MINORITY,
-            detector="r18-small",
+            detector="r18-small-pretrained",
             iterations=6_000,
             # Between the image frequencies of minority (about 0.1) and majority classes (over 0.2): only the former
             # repeat.
@@ -231,7 +231,7 @@ TASKS: dict[str, Task] = {
             # LVIS has about 10,000 labelled images, this data set 150.
             group_limits=(5, 40),
             selection=SelectionRule(floor=1, coverage=True),
-            detector="r18-small",
+            detector="r18-small-pretrained",
             iterations=6_000,
             rfs_threshold=0.2,
         ),
