@@ -1,7 +1,7 @@
 """Signals that stop a run: it finishes the batch, writes a checkpoint and says so."""
 
 import contextlib
-import multiprocessing
+import mmap
 import os
 import signal
 import sys
@@ -24,8 +24,8 @@ AGREE = 10
 PATIENCE = 1.0
 """Seconds after which a second Ctrl-C is intentional: launchers repeat the first one to processes that received it."""
 
-_HEEDED = multiprocessing.RawValue("b", 0)
-"""Whether this process currently notes signals; forked loader workers share the byte."""
+_HEEDED = mmap.mmap(-1, 1)
+"""Whether this process currently notes signals: a byte that forked loader workers share, without a file."""
 
 
 @dataclass
@@ -68,11 +68,11 @@ def stop_on_signals() -> Iterator[StopRequest]:
         return
     heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, note) for number in heeded}
-    _HEEDED.value = True
+    _HEEDED[0] = 1
     try:
         yield request
     finally:
-        _HEEDED.value = False
+        _HEEDED[0] = 0
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -105,7 +105,7 @@ def deaf_worker(worker_id: int) -> None:
     """
 
     def obey_afterwards(number: int, frame: FrameType | None) -> None:
-        if not _HEEDED.value:
+        if not _HEEDED[0]:
             os._exit(128 + number)
 
     for number in SIGNALS:
