@@ -10,6 +10,7 @@ from cissod_bench.version import __version__
 
 _FROM_API = (
     "RunSpec",
+    "check_results",
     "compare",
     "compare_splits",
     "describe_split",
@@ -22,6 +23,7 @@ _FROM_API = (
     "load_results",
     "load_split",
     "make_splits",
+    "pack_submission",
     "plot_splits",
     "prepare",
     "report",
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from cissod_bench import api, methods, tasks
     from cissod_bench.api import (
         RunSpec,
+        check_results,
         compare,
         compare_splits,
         describe_split,
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
         load_results,
         load_split,
         make_splits,
+        pack_submission,
         plot_calibration,
         plot_splits,
         prepare,
@@ -73,6 +77,7 @@ __all__ = [
     "UserError",
     "__version__",
     "api",
+    "check_results",
     "compare",
     "compare_splits",
     "describe_split",
@@ -87,6 +92,7 @@ __all__ = [
     "load_split",
     "make_splits",
     "methods",
+    "pack_submission",
     "plot_calibration",
     "plot_splits",
     "prepare",

@@ -6,6 +6,7 @@ sentence that the command line shows. A path is a text or a `Path`; for a run fo
 """
 
 from cissod_bench.api.exchange import export_split, import_split
+from cissod_bench.api.publishing import check_results, pack_submission
 from cissod_bench.api.results import compare, error_types, load_results, report
 from cissod_bench.api.runs import PreparedRun, export, load_detector, prepare, run, submit, sweep
 from cissod_bench.api.scoring import evaluate, plot_calibration, score, state_training
@@ -17,6 +18,7 @@ __all__ = [
     "Nodes",
     "PreparedRun",
     "RunSpec",
+    "check_results",
     "compare",
     "compare_splits",
     "describe_split",
@@ -29,6 +31,7 @@ __all__ = [
     "load_results",
     "load_split",
     "make_splits",
+    "pack_submission",
     "plot_calibration",
     "plot_splits",
     "prepare",
