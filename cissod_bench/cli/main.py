@@ -14,6 +14,7 @@ from cissod_bench.cli.check_results import check_results
 from cissod_bench.cli.compare import compare
 from cissod_bench.cli.console import say
 from cissod_bench.cli.create import app as create_app
+from cissod_bench.cli.data import app as data_app
 from cissod_bench.cli.doctor import doctor
 from cissod_bench.cli.errors import errors
 from cissod_bench.cli.eval import evaluate_predictions
@@ -48,6 +49,7 @@ app.command("compare")(compare)
 app.command("errors")(errors)
 app.command("submit")(submit)
 app.command("check-results")(check_results)
+app.add_typer(data_app, name="data")
 app.add_typer(list_command.app, name="list")
 app.add_typer(create_app, name="create")
 app.command("doctor")(doctor)
