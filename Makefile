@@ -24,7 +24,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("cissod-bench needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,slurm,dev]'
 	@# Two distributions of OpenCV share a folder; the headless one, put there last, needs no libGL.
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall --constraint constraints.txt opencv-python-headless
 	@touch $@

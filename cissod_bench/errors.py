@@ -7,6 +7,8 @@ import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from cissod_bench.extras import remedy_of_import
+
 _CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -72,23 +74,12 @@ def blaming(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except (Exception, SystemExit) as error:
+        remedy = remedy_of_import(error) if isinstance(error, ImportError) else None
+        if remedy:
+            raise UserError(f"{path}: {remedy}") from error
         calls = traceback.extract_tb(error.__traceback__)
         lines = [call.lineno for call in calls if call.filename == str(path)]
         if isinstance(error, SyntaxError) and error.filename == str(path):
             lines.append(error.lineno)
         where = f"{path}, line {lines[-1]}" if lines else str(path)
         raise UserError(f"{where}: {type(error).__name__}: {error}") from error
-
-
-def remedy_of_import(error: ImportError) -> str | None:
-    """What to do where a library cannot be loaded for a known reason, None for any other error.
-
-    mmdet asks for two distributions of OpenCV that unpack into the same folder. Where the one with windows came last,
-    importing it needs libGL, which servers and container images lack.
-    """
-    if not any(name in str(error) for name in ("libGL", "libgthread", "libSM", "libXext")):
-        return None
-    return (
-        f"OpenCV cannot be loaded ({error}): the distribution with windows is installed over the headless one. Run "
-        "`pip install --force-reinstall --no-deps opencv-python-headless`."
-    )

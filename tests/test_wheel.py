@@ -1,40 +1,68 @@
-"""What an installed package brings along."""
+"""What is published: the wheel has every file, and its base works where PyTorch is not installed."""
 
+import os
 import subprocess
-import sys
+import venv
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-import cissod_bench
-from cissod_bench.errors import UserError
-from cissod_bench.results.published import published_folder
+ROOT = Path(__file__).parent.parent
+NOT_IN_BASE = "import importlib.util as u; print([m for m in ('torch', 'mmdet', 'cv2', 'scipy') if u.find_spec(m)])"
 
-ROOT = Path(__file__).parents[1]
-
-
-def test_a_wheel_has_the_published_runs_without_their_detections(tmp_path: Path) -> None:
-    command = ["egg_info", "--egg-base", str(tmp_path), "build_py", "--build-lib", str(tmp_path / "lib")]
-    subprocess.run([sys.executable, "setup.py", "-q", *command], cwd=ROOT, check=True, capture_output=True)
-    built = tmp_path / "lib" / "cissod_bench" / "published"
-    files = {path.relative_to(built): path.read_bytes() for path in built.rglob("*") if path.is_file()}
-    results = ROOT / "results"
-    assert files == {
-        path.relative_to(results): path.read_bytes()
-        for path in results.rglob("*")
-        if path.is_file() and path.name != "detections.json.xz"
-    }
-    assert Path("index.json") in files
+pytestmark = pytest.mark.slow
 
 
-def test_published_runs_are_those_of_the_wheel_else_of_the_repository(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert published_folder() == ROOT / "results"
-    monkeypatch.setattr(cissod_bench, "__file__", str(tmp_path / "cissod_bench" / "__init__.py"))
-    with pytest.raises(UserError, match="No published results came with this installation"):
-        published_folder()
-    for folder in (tmp_path / "results", tmp_path / "cissod_bench" / "published"):
-        folder.mkdir(parents=True)
-        (folder / "index.json").touch()
-        assert published_folder() == folder
+def output(*command: str | Path, folder: Path, code: int = 0) -> str:
+    """What a command prints that runs without this checkout on its path."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
+def tracked_files() -> Sequence[str]:
+    return output("git", "ls-files", "cissod_bench", folder=ROOT).splitlines()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the sdist, built from the files that git knows, and of the wheel built from the sdist."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    output("git", "checkout-index", "--all", f"--prefix={source}/", folder=ROOT)
+    venv.create(out / "env", with_pip=True)
+    output(out / "env" / "bin" / "python", "-m", "pip", "install", "--quiet", "build", folder=out)
+    output(out / "env" / "bin" / "python", "-m", "build", "--outdir", out, source, folder=out)
+    return out
+
+
+def test_the_wheel_has_every_file_of_the_package(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("cissod_bench/")}
+    published = {name for name in packed if name.startswith("cissod_bench/published/")}  # see `test_published.py`
+    assert packed - published == set(tracked_files())
+
+
+def test_splits_scores_and_reports_without_pytorch(built: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "env", with_pip=True)
+    python, program = tmp_path / "env" / "bin" / "python", tmp_path / "env" / "bin" / "cissod-bench"
+    (wheel,) = built.glob("*.whl")
+    output(python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", wheel, folder=tmp_path)
+    assert output(python, "-c", NOT_IN_BASE, folder=tmp_path) == "[]\n"
+    packages = tmp_path / "env" / "lib"
+    assert sum(path.stat().st_size for path in packages.rglob("*") if path.is_file()) < 400 * 2**20
+
+    output(program, "make-splits", "--task", "shapes", "--out", "split", folder=tmp_path)
+    (tmp_path / "found.json").write_text('[{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5}]')
+    scored = output(
+        program, "eval", "--predictions", "found.json", "--annotations", "split/data/val.json", "--split", "split",
+        "--method", "other", "--iterations", "6000", "--detector", "r18-small", "--out", "runs/other", folder=tmp_path,
+    )  # fmt: skip
+    assert "all" in scored
+    assert "other" in output(program, "report", "runs", "--out", "report", folder=tmp_path)
+    assert (tmp_path / "report" / "index.html").is_file()
+    refused = output(program, "run", "--task", "shapes", "--method", "gbs", "--split", "split", folder=tmp_path, code=2)
+    assert "This needs torch" in refused
+    assert "Run `pip install 'cissod-bench[train]'`." in refused

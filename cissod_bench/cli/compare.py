@@ -20,10 +20,11 @@ def compare(
     classes: Annotated[bool, typer.Option("--classes", help="Show every class as well.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Compare two runs per group and class, with 95 % intervals from a paired bootstrap over images.
+    """Compare two runs per group and class, with intervals.
 
-    The interval covers the choice of validation images, not of training seeds; for those, train each method with
-    several seeds and see `report`. Runs that are not comparable are refused.
+    The 95 % intervals are from a paired bootstrap over images. They cover the choice of validation images, not of
+    training seeds; for those, train each method with several seeds and see `report`. Runs that are not comparable are
+    refused.
     """
     from cissod_bench import api
     from cissod_bench.leaderboard.comparison import comparison_table

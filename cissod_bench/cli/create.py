@@ -24,7 +24,10 @@ def method(
         typer.Option(help="File to write. Default: NAME.py in this folder, with _ for -.", show_default=False),
     ] = None,
 ) -> None:
-    """Write a complete, commented method that trains, for `run --method FILE`."""
+    """Write a complete, commented method that trains.
+
+    `run --method FILE` uses it.
+    """
     from cissod_bench.errors import UserError
     from cissod_bench.io import write_text
     from cissod_bench.methods.registry import METHODS

@@ -1,23 +1,27 @@
 """`cissod-bench doctor`: what is installed, and what each task still needs."""
 
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from cissod_bench.cli.console import say
+import typer
+
+from cissod_bench.cli.console import print_json, say
 from cissod_bench.cli.options import DataRoot, Json
-from cissod_bench.errors import remedy_of_import
+from cissod_bench.extras import install_command, remedy_of_import
 
 
 def doctor(data_root: DataRoot = Path("data"), as_json: Json = False) -> None:
-    """Print versions, the GPU, the source of the detection operators, and the data that each task still needs."""
+    """Print what is installed, and the data that tasks still need."""
     versions, hardware, tasks = software(), device(), task_data(data_root)
+    problem = clash()
     if as_json:
-        import json
-
-        say(json.dumps({"software": versions, "device": hardware, "tasks": tasks}, indent=2))
+        print_json({"software": versions, "device": hardware, "clash": problem, "tasks": tasks})
         return
     for name, value in (versions | hardware).items():
         say(f"{name:<18} {value}")
+    if problem:
+        say(f"\n{problem}", color=typer.colors.RED)
     say(f"\nData root: {data_root.absolute()}")
     for name, files in tasks.items():
         say(f"{name:<18} {'ready' if all(entry['found'] for entry in files) else 'incomplete'}")
@@ -33,9 +37,32 @@ def software() -> dict[str, str]:
     from cissod_bench.version import __version__
 
     found = {"cissod-bench": __version__, **describe_environment()}
-    for package in ("torch", "torchvision", "onedl-mmdetection", "onedl-mmengine", "onedl-mmcv", "hotcoco"):
-        found.setdefault(package, "missing: training and evaluation need it")
+    for package in ("torch", "torchvision", *_ONEDL.values()):
+        found.setdefault(package, f"missing: training needs it, run `{install_command('train')}`")
     return found
+
+
+_ONEDL = {"mmdet": "onedl-mmdetection", "mmengine": "onedl-mmengine", "mmcv": "onedl-mmcv"}
+"""Modules, and the maintained distributions of them that the extra `train` installs."""
+
+
+def clash() -> str | None:
+    """What to do where OpenMMLab's original distributions are installed as well: both unpack into the same folders."""
+    originals = [name for name in (*_ONEDL, "mmcv-full", "mmcv-lite") if _is_installed(name)]
+    if not originals:
+        return None
+    return (
+        f"{', '.join(originals)}: installed in the folders of {', '.join(_ONEDL.values())}. Run `pip uninstall --yes "
+        f"{' '.join(originals)}`, then `pip install --force-reinstall --no-deps {' '.join(_ONEDL.values())}`."
+    )
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def device() -> dict[str, str]:

@@ -21,7 +21,7 @@ def errors(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing plots.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show TIDE error types by class group, and a confusion matrix of the groups.
+    """Show error types (TIDE) and confusions by class group.
 
     Cls: wrong class, Loc: wrong location, Both, Dupe: duplicate, Bkg: background, Miss: not found. The share of
     minority objects mistaken for a majority class or for background measures the paper's first confirmation bias.

@@ -93,7 +93,7 @@ def evaluate_predictions(
     compile: Annotated[bool, typer.Option("--compile", help="With --out: the backbone was compiled.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Score any detector's results on a task: AP over all classes and per class group.
+    """Score any detector's results on a task, by class group.
 
     Detections with an unknown image or class, a value that is not finite, or a negative score or size are errors that
     name the entry. Nothing is skipped. With --out, state what is known of the training: runs of an equal protocol stand

@@ -14,9 +14,10 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder for the bundle.")],
     trust: Trust = False,
 ) -> None:
-    """Write a run's teacher weights (safetensors), mmdet's configuration, task, split digest and per-class scores.
+    """Bundle a run's detector for publication.
 
-    The bundle's README.md explains how mmdet loads it.
+    Writes the teacher's weights (safetensors), mmdet's configuration, task, split digest and per-class scores. The
+    bundle's README.md explains how mmdet loads it.
     """
     from cissod_bench import api
 

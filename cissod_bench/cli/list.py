@@ -21,7 +21,7 @@ def methods(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the methods for `run --method`; with NAME, show the options of one."""
+    """List the methods, or with NAME the options of one."""
     from cissod_bench.methods import user
     from cissod_bench.methods.registry import METHODS
 
@@ -80,7 +80,7 @@ def tasks(as_json: Json = False) -> None:
 
 @app.command("ablations")
 def ablations(as_json: Json = False) -> None:
-    """List the rows of the paper's Tables 4 and 5 for `run --ablation`."""
+    """List the rows of the paper's Tables 4 and 5 (`run --ablation`)."""
     from cissod_bench.methods.gbs.ablations import ABLATIONS
 
     rows = [

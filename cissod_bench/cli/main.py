@@ -5,7 +5,7 @@ import io
 import os
 import sys
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -27,16 +27,33 @@ from cissod_bench.cli.run import run
 from cissod_bench.cli.splits import app as splits_app
 from cissod_bench.cli.submit import submit
 from cissod_bench.cli.sweep import sweep
-from cissod_bench.errors import ProcessDied, Remark, Stopped, UserError, printable, remedy_of_import
+from cissod_bench.errors import ProcessDied, Remark, Stopped, UserError, printable
+from cissod_bench.extras import remedy_of_import
+from cissod_bench.version import __version__
 
 app = typer.Typer(
     name="cissod-bench",
-    help="Benchmark for class-imbalanced semi-supervised object detection: splits, training, leaderboard.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help starts in half the time
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"cissod-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Benchmark for class-imbalanced semi-supervised object detection: splits, training, leaderboard."""
+
+
 app.command("make-splits")(make_splits)
 app.add_typer(splits_app, name="splits")
 app.command("run", cls=PanelCommand)(run)

@@ -62,8 +62,9 @@ def make_splits(
     plot: Annotated[bool, typer.Option(help="Plot the class distribution.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print digests and counts as JSON only.")] = False,
 ) -> None:
-    """Select the split of a task and write it: labelled and unlabelled images, ids, digests, statistics.
+    """Select the labelled and unlabelled images of a task.
 
+    Writes the split with ids, digests and statistics.
     The same task, annotations and seed give the same bytes on every machine, in whatever order the file lists them.
 
     Example: cissod-bench make-splits --task coco-split1 --annotations instances_train2017.json --out splits/coco1

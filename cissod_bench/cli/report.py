@@ -37,8 +37,9 @@ def report(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files of an earlier report.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write the leaderboard of finished runs, with the paper's numbers next to those in the paper's setting.
+    """Write the leaderboard of finished runs.
 
+    The paper's numbers stand next to runs in the paper's setting.
     A table holds only runs with the same task, protocol, split, schedule, detector and evaluator; its caption says how
     it differs from the others. Means are over training seeds, and only where every method has all seeds. Damaged and
     foreign records are skipped and named.

@@ -31,7 +31,10 @@ def verify(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check what a split promises: digests, disjoint parts, floors, no hidden label. Exit code 2 if a check fails."""
+    """Check what a split promises.
+
+    Digests, disjoint parts, floors, no hidden label. Exit code 2 if a check fails.
+    """
     from cissod_bench import api
     from cissod_bench.errors import UserError
 
@@ -55,7 +58,7 @@ def verify(
 
 @app.command()
 def show(folder: Folder, as_json: AsJson = False) -> None:
-    """Show counts per group and class, imbalance ratio, co-occurring classes and annotation problems."""
+    """Show the counts, imbalance and problems of a split."""
     from cissod_bench import api
 
     found = api.describe_split(folder)
@@ -73,7 +76,10 @@ def show(folder: Folder, as_json: AsJson = False) -> None:
 
 @app.command()
 def diff(first: Folder, second: Folder, as_json: AsJson = False) -> None:
-    """Show how two splits differ: settings, images, groups, labelled images per class."""
+    """Show how two splits differ.
+
+    Settings, images, groups, labelled images per class.
+    """
     from cissod_bench import api
 
     found = api.compare_splits(first, second)
@@ -102,7 +108,10 @@ def plot(
     folders: Annotated[list[Path], typer.Argument(help="Split folders, one panel for each.")],
     out: Annotated[Path, typer.Option(help="File to write, .png or .svg. It is never overwritten.")],
 ) -> None:
-    """Plot the original data against the labelled part, one panel per split (Fig. 4 of the paper has three)."""
+    """Plot the original data against the labelled part.
+
+    One panel per split; Fig. 4 of the paper has three.
+    """
     from cissod_bench import api
 
     api.plot_splits(folders, out)
@@ -119,10 +128,10 @@ def export(
     ] = None,
     images: Annotated[Path | None, typer.Option(help="yolo: folder of the training images, to link.")] = None,
 ) -> None:
-    """Write a split for other code bases: lists of images as plain ids, Unbiased Teacher's JSON or YOLO's files.
+    """Write a split for other code bases.
 
-    The labels of D_l come along, since the full annotations must not be read. `splits import` makes the same split of
-    an export.
+    As lists of images in plain ids, Unbiased Teacher's JSON or YOLO's files. The labels of D_l come along, since the
+    full annotations must not be read. `splits import` makes the same split of an export.
     """
     from cissod_bench import api
 
@@ -156,7 +165,7 @@ def import_split(
     force: Annotated[bool, typer.Option("--force", help="Replace another split in the output folder.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a split from an export, or from a published list of labelled images, to run an existing protocol here.
+    """Make a split from an export, or from a published list.
 
     An export gives the very split that was exported. Of any other list, every object in the listed images is labelled
     unless --minority-ids is given. All other images are unlabelled, except those that the task reserves for validation.

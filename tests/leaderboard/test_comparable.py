@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from scipy import stats
 
-from cissod_bench.leaderboard.comparable import comparable_run_sets, differences, spread
+from cissod_bench.leaderboard.comparable import comparable_run_sets, differences, spread, t_quantile
 from cissod_bench.results.record import Git, Group
 from tests.leaderboard.runs import make_record
 
@@ -215,3 +215,8 @@ def test_a_dirty_tree_is_marked():
     clean = made_by(make_record(), git=Git("c" * 40, dirty=False))
     assert row_notes(sections_of(clean, dirty)) == ["‡ soft-teacher: source tree with uncommitted changes (seed 1)."]
     assert row_notes(sections_of(clean)) == []
+
+
+@pytest.mark.parametrize("degrees", [*range(1, 31), 99, 100])
+def test_the_quantile_of_student_is_scipys(degrees: int) -> None:
+    assert t_quantile(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=1e-12)
