@@ -37,6 +37,7 @@ from cissod_bench.tasks.registry import TASKS
 NEEDED = (RESULT_FILE, PER_CLASS, DETECTIONS, SUBMISSION)
 ALLOWED = (*NEEDED, *LOGS, *OWN.values())
 _DIGEST = re.compile("[0-9a-f]{64}")
+_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9.+=_-]*")
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,9 @@ def check_results(folder: Path, package: Package, truths: KnownTruths) -> Checke
 
 
 def _file_problems(path: Path) -> Iterator[str]:
+    if path.is_symlink() or not _NAME.fullmatch(path.name):
+        yield "not a folder whose name has letters, digits and `.+=_-` only."
+        return
     entries = {entry.name: entry for entry in path.iterdir()}
     for name in NEEDED:
         if name not in entries:

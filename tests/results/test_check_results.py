@@ -129,6 +129,8 @@ def nudged(content: dict[str, Any]) -> None:
         (lambda folder: (folder / "weights.pth").touch(), "one: weights.pth is not part of a published run"),
         (lambda folder: (folder / "method.py").touch(), "one: method.py is there, and the key names none"),
         (lambda folder: (folder.parent / "notes.txt").touch(), "notes.txt: not part of the published results"),
+        (lambda folder: folder.rename(folder.with_name("a b")), "a b: not a folder whose name has letters"),
+        (lambda folder: (folder.parent / "link").symlink_to(folder), "link: not a folder whose name has letters"),
         (other_statement("A. Name <a@name.org>", " "), "one: submission.toml: contact is empty"),
         (other_statement("CC-BY-4.0", "secret"), "one: submission.toml: licence must be one of .*, not 'secret'"),
         (other_statement('hardware = "2 CPU cores"\n', ""), "one: submission.toml: hardware is missing"),
