@@ -13,6 +13,7 @@ from cissod_bench.cli import list as list_command
 from cissod_bench.cli.compare import compare
 from cissod_bench.cli.console import say
 from cissod_bench.cli.create import app as create_app
+from cissod_bench.cli.data import app as data_app
 from cissod_bench.cli.doctor import doctor
 from cissod_bench.cli.errors import errors
 from cissod_bench.cli.eval import evaluate_predictions
@@ -44,6 +45,7 @@ app.command("eval")(evaluate_predictions)
 app.command("report")(report)
 app.command("compare")(compare)
 app.command("errors")(errors)
+app.add_typer(data_app, name="data")
 app.add_typer(list_command.app, name="list")
 app.add_typer(create_app, name="create")
 app.command("doctor")(doctor)
