@@ -25,7 +25,7 @@ from cissod_bench.leaderboard.comparable import Row, Run, RunSet
 from cissod_bench.leaderboard.series import MOST_ROWS, OBSERVED, Charts, ClassSeries, RunCurve
 from cissod_bench.leaderboard.table import Table
 from cissod_bench.leaderboard.writers import html_table
-from cissod_bench.results.record import Rejected
+from cissod_bench.results.record import Costs, Rejected
 from cissod_bench.version import __version__
 
 DASHES = ("solid", "dash", "dot", "dashdot")
@@ -185,6 +185,18 @@ def _link(file: Path, out: Path) -> str:
     return quote(f"./{os.path.relpath(file, out).replace(os.sep, '/')}")
 
 
+def _costs(costs: Costs | None) -> dict[str, str]:
+    if costs is None:
+        return {}
+    height, width = costs.image
+    return {
+        "parameters": f"{costs.parameters / 1e6:.2f} M",
+        "operations": f"{costs.flops / 1e9:.1f} GFLOPs for an image of {width} x {height} pixels",
+        "latency": f"{costs.latency_ms:.1f} ms an image on {costs.device}",
+        "GPU hours": "" if costs.gpu_hours is None else f"{costs.gpu_hours:.2f}",
+    }
+
+
 def _run(row: Row, run: Run, out: Path) -> dict[str, Any]:
     result = run.result
     config = result.files.get("config")
@@ -197,6 +209,7 @@ def _run(row: Row, run: Run, out: Path) -> dict[str, Any]:
         "package version": result.package_version,
         "timing": ", ".join(f"{name} {seconds:.0f} s" for name, seconds in sorted(result.timing.items())),
         "GPU memory": "" if result.gpu_memory_mib is None else f"{result.gpu_memory_mib:.0f} MiB",
+        **_costs(result.costs),
         "source": f"{result.git.commit}{' with changes' if result.git.dirty else ''}" if result.git else "",
         "environment": ", ".join(f"{name} {version}" for name, version in sorted(result.environment.items())),
     }

@@ -12,6 +12,9 @@ from cissod_bench.leaderboard.provenance import marks
 from cissod_bench.leaderboard.setting import departures
 from cissod_bench.leaderboard.table import Cell, Column, Table
 
+COSTS = ("parameters", "flops", "latency_ms", "gpu_hours")
+"""Fields of `results.record.Costs` in the table for programs."""
+
 Variants = Mapping[tuple[int, str], tuple[str, Mapping[str, Any]]]
 
 DISAGREES = "≠"
@@ -143,7 +146,7 @@ def tidy_table(run_sets: Sequence[RunSet]) -> Table:
     """Every number of every set of runs, one per row, for programs: AP and the like in [0, 1]."""
     fields = list(run_sets[0].fields) if run_sets else []
     names = ["table", *fields, "method", "method_version", "options", "seeds", "problem", "group", "metric"]
-    names += ["mean", "std", "t_interval", "paper", "disagrees_with_paper", "published", "runs"]
+    names += ["mean", "std", "t_interval", "paper", "disagrees_with_paper", "published", *COSTS, "runs"]
     body = []
     for run_set in run_sets:
         paper = comparison_table(run_set.task)
@@ -151,6 +154,7 @@ def tidy_table(run_sets: Sequence[RunSet]) -> Table:
         shared = [Cell(run_set.name), *(Cell(_plain(run_set.fields[name])) for name in fields)]
         for row in run_set.rows:
             reference = references.get(row.method) if not row.options else None
+            costs = [_mean_cost(row, name) for name in COSTS]
             about = [Cell(row.method), Cell(row.version), Cell(dict(row.options)), Cell(list(row.seeds))]
             for group in run_set.groups:
                 for metric in metric_names(run_set):
@@ -159,9 +163,17 @@ def tidy_table(run_sets: Sequence[RunSet]) -> Table:
                     cells = [*shared, *about, Cell(row.problem), Cell(group), Cell(metric), *map(Cell, numbers)]
                     printed = reference.ap.get(group) if reference and metric == "AP" else None
                     cells += [_printed(printed), Cell(disagrees(found, printed)), Cell(row.published)]
+                    cells += costs
                     cells.append(Cell([str(run.path.parent) for run in row.runs]))
                     body.append(tuple(cells))
     return Table("results", "All results", "", tuple(Column(name, name) for name in names), tuple(body), ranked=0)
+
+
+def _mean_cost(row: Row, name: str) -> Cell:
+    """Mean over the runs that recorded it."""
+    costs = [run.result.costs for run in row.runs]
+    values = [value for each in costs if each is not None and (value := getattr(each, name)) is not None]
+    return Cell(sum(values) / len(values) if values else None)
 
 
 def metric_names(run_set: RunSet) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -52,6 +52,30 @@ class Git(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dirty: bool
 
 
+_Amount = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Costs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the detector and its training cost.
+
+    Attributes:
+        parameters: numbers in the detector's weights, frozen ones included.
+        flops: floating-point operations of convolutions and matrix products for one image, a multiply-add counts as
+            two; the RoI head with as many boxes as it may get.
+        image: height and width of that image, the detector's test size.
+        latency_ms: median milliseconds for one resized test image on `device`, copies and post-processing included.
+        device: name of the GPU, or "cpu" with the number of threads.
+        gpu_hours: hours of training and evaluation times GPUs, None without a GPU.
+    """
+
+    parameters: Annotated[int, msgspec.Meta(ge=0)]
+    flops: Annotated[int, msgspec.Meta(ge=0)]
+    image: tuple[int, int]
+    latency_ms: _Amount
+    device: str
+    gpu_hours: _Amount | None = None
+
+
 class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One run's record.
 
@@ -70,6 +94,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         timing: seconds by phase, such as "train", "evaluate".
         damaged_images: file of each training image that could not be read -> number of draws that got another one.
         gpu_memory_mib: peak memory of the GPU, None without one.
+        costs: of the detector and of the run; None where they were not measured.
         git: state of the source tree, where it was one.
         schema_version: version of this schema.
     """
@@ -88,6 +113,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     timing: dict[str, float] = {}
     damaged_images: dict[str, int] = {}
     gpu_memory_mib: float | None = None
+    costs: Costs | None = None
     git: Git | None = None
     schema_version: int = SCHEMA_VERSION
 

@@ -27,6 +27,7 @@ from cissod_bench.ssod.precision import products_in
 from cissod_bench.ssod.stopping import stop_on_signals
 from cissod_bench.training.build_config import build_config, validation_list
 from cissod_bench.training.config_diff import differences, show
+from cissod_bench.training.costs import run_costs
 from cissod_bench.training.job import Job
 from cissod_bench.training.preflight import check_parts
 from cissod_bench.training.process.distributed import from_main, main_process_speaks, process_group
@@ -156,6 +157,8 @@ def end_loader_workers(runner: Runner) -> None:
 def record(job: Job, runner: Runner) -> Result:
     """The record of a run whose last evaluation is in its folder."""
     folder = job.folder
+    seconds = runner.seconds_trained()
+    gpu_memory_mib = runner.peak_memory_mib() if job.device == "cuda" else None  # before anything is measured
     own = {"method": job.method.file, "detector": job.detector.file}
     roles = ("config", "detections", "per_class", *(role for role, file in own.items() if file is not None))
     return make_result(
@@ -167,9 +170,10 @@ def record(job: Job, runner: Runner) -> Result:
         split=str(job.split.folder),
         data=data_sizes(job.split.source, read_ground_truth(job.places.val_annotations)),
         label_fraction=job.split.label_fraction,
-        timing={"train_and_evaluate": runner.seconds_trained()},
+        timing={"train_and_evaluate": seconds},
         damaged_images=runner.damaged_images(),
-        gpu_memory_mib=runner.peak_memory_mib() if job.device == "cuda" else None,
+        gpu_memory_mib=gpu_memory_mib,
+        costs=run_costs(job, runner, seconds),
         git=git_state(Path(__file__).parent),
     )
 
