@@ -7,7 +7,6 @@ DEMO ?= demo
 # Where the user has no home folder, caches of pip and of libraries go into the virtual environment.
 HOME ?= $(abspath $(VENV))
 export HOME
-DEMO_METHODS ?= supervised soft-teacher rfs gbs
 
 .PHONY: help install demo test test-slow lint format clean
 
@@ -48,10 +47,7 @@ test-slow: $(INSTALLED)
 
 demo: $(INSTALLED)
 	$(BIN)/cissod-bench make-splits --task shapes --out $(DEMO)/split
-	@for method in $(DEMO_METHODS); do \
-		$(BIN)/cissod-bench run --task shapes --method $$method --schedule short \
-			--split $(DEMO)/split --out $(DEMO)/runs/$$method || exit; \
-	done
+	$(BIN)/cissod-bench sweep examples/demo.toml --jobs 2 --split $(DEMO)/split --out $(DEMO)/runs
 	$(BIN)/cissod-bench report $(DEMO)/runs --out $(DEMO)/report --overwrite
 
 clean:

@@ -36,23 +36,26 @@ def load_results(folders: AnyPath | Sequence[AnyPath]) -> "Results":
 
 
 def report(
-    folders: AnyPath | Sequence[AnyPath],
+    folders: AnyPath | Sequence[AnyPath] = (),
     out: AnyPath | None = None,
     *,
     metric: str = "AP",
     bootstrap: int = 0,
     baseline: str = "soft-teacher",
+    published: bool = False,
     overwrite: bool = False,
     progress: Progress = iter,
 ) -> "Report":
     """Make the leaderboard of finished runs, with the paper's numbers beside those in its setting.
 
     Args:
-        folders: run folders, or folders that contain them at any depth.
+        folders: run folders, or folders that contain them at any depth; may be left out with `published`.
         out: folder for the report's files (Markdown, LaTeX, CSV, JSON, HTML, plots); None to write nothing.
         metric: AP, AP50, AP75, APs, APm, APl or AR.
         bootstrap: bootstrap samples over images, for intervals and significance marks; 0 for none.
         baseline: method that the marks of difference refer to.
+        published: add the published runs (docs/submitting.md) that are comparable with one in `folders`; without
+            `folders`, all of them.
         overwrite: replace the files of an earlier report.
         progress: wraps the loop over samples.
 
@@ -66,6 +69,7 @@ def report(
         ['shapes']
     """
     from cissod_bench.leaderboard.report import make_report, write_report
+    from cissod_bench.results.published import published_folder
 
     made = make_report(
         paths(folders),
@@ -73,6 +77,7 @@ def report(
         samples=bootstrap,
         baseline=baseline,
         variants=paper_variants(),
+        published=published_folder() if published else None,
         progress=progress,
     )
     if out is not None:

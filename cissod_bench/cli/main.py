@@ -11,9 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from cissod_bench.cli import list as list_command
+from cissod_bench.cli.check_results import check_results
 from cissod_bench.cli.compare import compare
 from cissod_bench.cli.console import say
 from cissod_bench.cli.create import app as create_app
+from cissod_bench.cli.data import app as data_app
 from cissod_bench.cli.doctor import doctor
 from cissod_bench.cli.errors import errors
 from cissod_bench.cli.eval import evaluate_predictions
@@ -24,6 +26,7 @@ from cissod_bench.cli.predict import predict
 from cissod_bench.cli.report import report
 from cissod_bench.cli.run import run
 from cissod_bench.cli.splits import app as splits_app
+from cissod_bench.cli.submit import submit
 from cissod_bench.cli.sweep import sweep
 from cissod_bench.errors import ProcessDied, Remark, Stopped, UserError, printable
 from cissod_bench.extras import remedy_of_import
@@ -62,6 +65,9 @@ app.command("eval")(evaluate_predictions)
 app.command("report")(report)
 app.command("compare")(compare)
 app.command("errors")(errors)
+app.command("submit")(submit)
+app.command("check-results")(check_results)
+app.add_typer(data_app, name="data")
 app.add_typer(list_command.app, name="list")
 app.add_typer(create_app, name="create")
 app.command("doctor")(doctor)

@@ -11,7 +11,13 @@ from cissod_bench.errors import UserError
 
 
 def report(
-    folders: Annotated[list[Path], typer.Argument(help="Run folders, or folders that contain them at any depth.")],
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Run folders, or folders that contain them at any depth. Needed unless --published is given.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the report's files. Default: print only.", show_default=False)
     ] = None,
@@ -23,6 +29,10 @@ def report(
     ablation: Annotated[
         bool,
         typer.Option("--ablation", help="Print the paper's ablations, Tables 4 and 5, next to runs in its setting."),
+    ] = False,
+    published: Annotated[
+        bool,
+        typer.Option("--published", help="Add the published runs that are comparable; without FOLDERS, all of them."),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files of an earlier report.")] = False,
     as_json: Json = False,
@@ -38,8 +48,15 @@ def report(
     from cissod_bench.leaderboard.report import write_report
     from cissod_bench.leaderboard.writers import json_text
 
+    if not folders and not published:
+        raise UserError("Give the folders of runs, or --published for the published ones.")
     made = api.report(
-        folders, metric=metric, bootstrap=bootstrap, baseline=baseline, progress=iter if as_json else resampling
+        folders or (),
+        metric=metric,
+        bootstrap=bootstrap,
+        baseline=baseline,
+        published=published,
+        progress=iter if as_json else resampling,
     )
     written = write_report(made, out, overwrite=overwrite) if out else []
     for entry in made.left_out:

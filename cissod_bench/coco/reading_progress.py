@@ -25,6 +25,13 @@ def counting_bar(title: str) -> Iterator[Callable[[int, int], None] | None]:
         yield (lambda done, total: update(done, total)) if update else None
 
 
+@contextlib.contextmanager
+def byte_bar(title: str) -> Iterator[Callable[[int, int | None], None] | None]:
+    """A bar for a step that reports bytes (done, in all)."""
+    with _bar(title, size=None, data=True) as update:
+        yield update
+
+
 def _size(path: Path) -> int | None:
     return path.stat().st_size if path.is_file() else None
 

@@ -41,7 +41,7 @@ def _curves(family: Sequence[RunSet]) -> Iterable[BudgetCurve]:
         fraction = label_fraction(run_set)
         for row in run_set.rows:
             if fraction is not None and not row.problem:
-                key = canonical_json([row.method, dict(row.options), row.version])
+                key = canonical_json([row.method, dict(row.options), row.version, row.published])
                 by_row.setdefault(key, {}).setdefault(fraction, []).append(row)
     for group in [group for group in family[0].groups if group in GROUPS]:
         for rows in by_row.values():

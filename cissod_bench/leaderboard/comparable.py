@@ -10,6 +10,8 @@ Rules:
 4. Runs that are listed one by one have no rank.
 5. `full-labels` is a reference, not a method: averaged over its own seeds, below the others, without a rank.
 6. Two versions of a method are two rows, and so are two records of which one does not say its version.
+7. Published runs are rows of their own, averaged over their own seeds. In a table with other runs they stand below the
+   ranked rows, without a rank.
 """
 
 import math
@@ -31,10 +33,11 @@ REFERENCE = "full-labels"
 
 @dataclass(frozen=True)
 class Run:
-    """One record and the file that it was read from."""
+    """One record, the file that it was read from, and whether it is one of the published runs."""
 
     path: Path
     result: Result
+    published: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ class Row:
         runs: by training seed.
         problem: why the runs are not averaged, empty for a regular row.
         distinction: what tells the row from another one with the same method and options: its version, or the
-            defaults of its options.
+            defaults of its options; and that it is published.
+        beside: published runs in a table with other runs, which are the ones that compete.
     """
 
     method: str
@@ -72,6 +76,7 @@ class Row:
     runs: tuple[Run, ...]
     problem: str = ""
     distinction: str = ""
+    beside: bool = False
 
     @property
     def label(self) -> str:
@@ -84,12 +89,17 @@ class Row:
     @property
     def ranked(self) -> bool:
         """Whether the row competes with others."""
-        return not self.problem and self.method != REFERENCE
+        return not self.problem and self.method != REFERENCE and not self.beside
 
     @property
     def version(self) -> int | None:
         """Version of the method, None where the records do not say it."""
         return self.runs[0].result.key.method_version
+
+    @property
+    def published(self) -> bool:
+        """Whether these are published runs."""
+        return self.runs[0].published
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -180,16 +190,26 @@ def t_quantile(degrees: int) -> float:
     return math.sqrt(degrees) * math.tan(low)
 
 
-def comparable_run_sets(results: Iterable[tuple[Path, Result]]) -> list[RunSet]:
+def comparable_run_sets(
+    results: Iterable[tuple[Path, Result]], published: Iterable[tuple[Path, Result]] = ()
+) -> list[RunSet]:
     """Sort runs into sets of comparable runs by the rules at the top of this file.
 
     Ordered by task; within a task full schedules come first, then the longest.
+
+    Args:
+        results: records with their paths.
+        published: those of published runs. Where there are results, only those that are comparable with one.
     """
     by_key: dict[str, list[Run]] = {}
-    for path, result in results:
+    runs = [Run(path, result) for path, result in results]
+    for run in (*runs, *(Run(path, result, published=True) for path, result in published)):
+        result = run.result
         sizes = {group: size.classes for group, size in result.groups.items()}
         fields = comparison_fields(result.key) | {"ground_truth": result.annotations_digest, "class_groups": sizes}
-        by_key.setdefault(canonical_json(fields), []).append(Run(path, result))
+        by_key.setdefault(canonical_json(fields), []).append(run)
+    if runs:
+        by_key = {key: members for key, members in by_key.items() if not all(run.published for run in members)}
     run_sets = [_run_set(by_key[key]) for key in sorted(by_key)]
     run_sets.sort(key=lambda run_set: (run_set.task, run_set.shortened, -run_set.fields["iterations"]))
     of_sets = [run_set.fields for run_set in run_sets]
@@ -212,22 +232,32 @@ def differences(one: RunSet, other: RunSet) -> list[str]:
 
 
 def _run_set(runs: Sequence[Run]) -> RunSet:
-    replicates: dict[str, list[Run]] = {}
+    replicates: dict[tuple[bool, str], list[Run]] = {}
     for run in runs:
-        replicates.setdefault(replicate_key(run.result.key), []).append(run)
-    expected = {run.result.key.train_seed for run in runs if run.result.key.method != REFERENCE} - {None}
+        replicates.setdefault((run.published, replicate_key(run.result.key)), []).append(run)
+    expected = {
+        published: {
+            run.result.key.train_seed
+            for run in runs
+            if run.published == published and run.result.key.method != REFERENCE
+        }
+        - {None}
+        for published in (False, True)
+    }
+    beside = len({run.published for run in runs}) == 2
     regular: list[Row] = []
     apart: list[Row] = []
     notes: list[str] = []
     distinctions = _distinctions([members[0].result.key for members in replicates.values()])
-    for key in sorted(replicates):
-        members = sorted(replicates[key], key=lambda run: (_seed_order(run.result.key), str(run.path)))
+    for published, key in sorted(replicates):
+        members = sorted(replicates[published, key], key=lambda run: (_seed_order(run.result.key), str(run.path)))
         members, repeated = _without_copies(members)
         notes += [f"{run.path}: the same run with the same numbers is counted once." for run in repeated]
         method, options = _method_name(members[0].result.key), members[0].result.key.method_options
-        needed = {seed for seed in expected if seed is not None} if method != REFERENCE else set()
+        needed = {seed for seed in expected[published] if seed is not None} if method != REFERENCE else set()
         problem = _problem(members, needed)
-        row = Row(method, options, tuple(members), distinction=distinctions[key])
+        words = [word for word in (distinctions[key], "published" * published) if word]
+        row = Row(method, options, tuple(members), distinction=", ".join(words), beside=beside and published)
         if problem:
             apart += [replace(row, runs=(run,), problem=problem) for run in members]
             notes.append(f"{row.label}: {problem}; its runs are not averaged and not ranked.")
@@ -236,7 +266,9 @@ def _run_set(runs: Sequence[Run]) -> RunSet:
         notes += provenance_notes(row.label, [run.result for run in members])
     if any(row.method == REFERENCE for row in (*regular, *apart)):
         notes.append(f"{REFERENCE} is trained on all training labels: a reference, not semi-supervised, so not ranked.")
-    regular.sort(key=lambda row: (not row.ranked, -(_rank_value(row)), row.label))
+    if beside:
+        notes.append("Published rows have seeds of their own and come from other machines; here they have no rank.")
+    regular.sort(key=lambda row: (not row.ranked, row.beside, -(_rank_value(row)), row.label))
     result = runs[0].result
     groups = tuple(sorted(result.groups, key=lambda group: (group != "all", _group_order(group), group)))
     fields = comparison_fields(result.key) | {

@@ -16,9 +16,10 @@ from cissod_bench.evaluation.bootstrap import Interval, WeightedAP, group_interv
 from cissod_bench.evaluation.groups import load_evaluation
 from cissod_bench.evaluation.inputs import GroundTruth, read_detections, read_ground_truth
 from cissod_bench.evaluation.matches import match
-from cissod_bench.leaderboard.comparable import RunSet
+from cissod_bench.leaderboard.comparable import Row, RunSet
 from cissod_bench.leaderboard.table import Cell, Column, Table
-from cissod_bench.results.record import Result
+from cissod_bench.results.known_truth import KnownTruths
+from cissod_bench.results.record import RESULT_FILE, Result
 
 Samples = Iterable[NDArray[np.int64]]
 Progress = Callable[[Samples], Samples]
@@ -57,13 +58,16 @@ def image_intervals(
         progress: wraps the loop over samples.
 
     Raises:
-        UserError: the detections of a run or the ground truth no longer exist.
+        UserError: the detections of a run or the ground truth no longer exist. Published rows whose detections are not
+            installed are left out instead.
     """
-    rows = [row for row in run_set.rows if not row.problem]
+    rows = [row for row in run_set.rows if not row.problem and not (row.published and _without_detections(row))]
     if not rows:
         return ()
     results = [run.result for row in rows for run in row.runs]
-    truth = ground_truth(results[0], rows[0].runs[0].path.parent)
+    truth = (KnownTruths().find(results[0]) if rows[0].published else None) or ground_truth(
+        results[0], rows[0].runs[0].path.parent
+    )
     weighted = [[weighted_ap(run.path.parent, run.result, truth) for run in row.runs] for row in rows]
     ones = np.ones(len(truth.image_ids))
     estimates = [np.mean([ap(ones) for ap in runs], axis=0) for runs in weighted]
@@ -74,7 +78,7 @@ def image_intervals(
             of_row.append(np.mean([ap(weights) for ap in runs], axis=0))
     sampled = [np.stack(of_row) for of_row in resampled]
     members = group_members(results[0], rows[0].runs[0].path.parent, truth)
-    of_baseline = [i for i, row in enumerate(rows) if row.method == baseline and not row.options]
+    of_baseline = [i for i, row in enumerate(rows) if row.method == baseline and not row.options and not row.beside]
     base = max(of_baseline, key=lambda i: rows[i].version or 0, default=None)  # the newest version
     return tuple(
         IntervalRow(
@@ -89,6 +93,10 @@ def image_intervals(
         )
         for index, (row, estimate, samples_here) in enumerate(zip(rows, estimates, sampled, strict=True))
     )
+
+
+def _without_detections(row: Row) -> bool:
+    return any(not (run.path.parent / run.result.files.get("detections", RESULT_FILE)).is_file() for run in row.runs)
 
 
 def ground_truth(record: Result, folder: Path, annotations: Path | None = None) -> GroundTruth:

@@ -21,7 +21,7 @@ from cissod_bench.leaderboard.series import MOST_ROWS, OBSERVED, Charts, charts_
 from cissod_bench.leaderboard.table import Table
 from cissod_bench.leaderboard.tables import Variants, paper_table, run_set_table, tidy_table
 from cissod_bench.leaderboard.writers import comma_separated, json_text, latex, markdown, markdown_text
-from cissod_bench.results.record import Rejected, load_results
+from cissod_bench.results.record import Rejected, find_results, load_results
 from cissod_bench.splits.plot import plot_figure_4
 
 MOST_SETS = 10
@@ -83,16 +83,18 @@ def make_report(
     samples: int = 0,
     baseline: str = "soft-teacher",
     variants: Variants = MappingProxyType({}),
+    published: Path | None = None,
     progress: Progress = iter,
 ) -> Report:
     """Read all records below some folders and make the tables.
 
     Args:
-        folders: run folders, or folders that hold them.
+        folders: run folders, or folders that hold them; may be empty with `published`.
         metric: what the tables of the runs show, one of `evaluation.METRICS`.
         samples: bootstrap samples over images for the intervals and the marks of difference; 0: none.
         baseline: method that the others are compared with.
         variants: see `tables.paper_table`; with them the paper's ablations, Tables 4 and 5, are shown as well.
+        published: folder of published runs, which stand beside those that they are comparable with, or alone.
         progress: wraps the loop over samples.
 
     Raises:
@@ -101,8 +103,12 @@ def make_report(
     """
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
-    results, rejected = load_results(folders)
-    run_sets = comparable_run_sets(results)
+    results, rejected = load_results(folders) if folders or published is None else ([], [])
+    some = published is not None and bool(find_results([published])[0])
+    beside, damaged = load_results([published]) if published is not None and some else ([], [])
+    if not results and not beside:
+        raise UserError("There are no published runs yet. Give the folders of runs.")
+    run_sets = comparable_run_sets(results, beside)
     intervals = [
         image_intervals(run_set, baseline=baseline, samples=samples, progress=progress) if samples else ()
         for run_set in run_sets
@@ -126,7 +132,7 @@ def make_report(
         splits=tuple(over_splits(run_sets, metric=metric)),
         paper=tuple(found for found in paper if found is not None),
         results=tidy_table(run_sets),
-        rejected=tuple(rejected),
+        rejected=(*rejected, *damaged),
     )
 
 

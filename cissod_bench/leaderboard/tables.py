@@ -5,7 +5,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from cissod_bench.leaderboard.comparable import Row, RunSet, differences
+from cissod_bench.leaderboard.comparable import Row, RunSet, Spread, differences
 from cissod_bench.leaderboard.gains import SUPERVISED, gain, gain_groups
 from cissod_bench.leaderboard.paper import TABLES, comparison_table
 from cissod_bench.leaderboard.provenance import marks
@@ -13,6 +13,11 @@ from cissod_bench.leaderboard.setting import departures
 from cissod_bench.leaderboard.table import Cell, Column, Table
 
 Variants = Mapping[tuple[int, str], tuple[str, Mapping[str, Any]]]
+
+DISAGREES = "≠"
+"""Mark of a number that disagrees with the paper's."""
+LEAST_DISAGREEMENT = 1.0
+"""Points of AP below which no number disagrees with the paper's, which has no spread."""
 
 
 def run_set_table(
@@ -59,8 +64,9 @@ def run_set_table(
             # A variant with other options is not what the paper's row is about.
             theirs = references[row.method].ap if row.method in references and not row.options else {}
             cells += [_printed(theirs.get(group)) for group in paper.groups]
-            cells += [_difference(own.get(group), theirs.get(group)) for group in paper.groups]
+            cells += [_difference(row.spread(group, metric), theirs.get(group)) for group in paper.groups]
         body.append(tuple(cells))
+    notes = (*_apart_notes(run_set, others), *_departure_notes(departed), *run_set.notes, *_disagreement_note(body))
     return Table(
         name=run_set.name,
         title=run_set.title,
@@ -68,7 +74,7 @@ def run_set_table(
         columns=tuple(columns),
         rows=tuple(body),
         ranked=ranked,
-        notes=(*_apart_notes(run_set, others), *_departure_notes(departed), *run_set.notes),
+        notes=notes,
     )
 
 
@@ -109,15 +115,19 @@ def paper_table(number: int, run_sets: Sequence[RunSet], variants: Variants = Ma
     for variant, *lines in zip(wanted, *(part.rows for part in parts), strict=True):
         cells = [Cell(lines[0].label)]
         cells += [_printed(value) for line in lines for value in line.ap.values()]
+        printed = {part.task: line.ap for part, line in zip(parts, lines, strict=True)}
         for run_set in shown:
             row = _row_for(run_set, *variant)
-            cells += [_cell(row, group, "AP") for group in run_set.groups]
+            for group in run_set.groups:
+                mark = _mark(row.spread(group, "AP") if row else None, printed[run_set.task].get(group))
+                cells.append(replace(_cell(row, group, "AP"), mark=mark))
         body.append(tuple(cells))
     labels = [row.label for row in parts[0].rows]
     notes = [f"Measured: {run_set.title}." for run_set in shown]
     notes += [f"{each.title} is left out: {'; '.join(departures(each))}." for each in of_tasks if departures(each)]
     notes += [f"{each.title} is left out: another set has more rows." for each in in_setting if each not in shown]
     notes += [note for run_set in shown for note in _left_out(run_set, wanted, labels)]
+    notes += _disagreement_note(body)
     return Table(
         name=f"paper-{number}",
         title=f"Table {number} of the paper: {' and '.join(part.title for part in parts)}",
@@ -133,7 +143,7 @@ def tidy_table(run_sets: Sequence[RunSet]) -> Table:
     """Every number of every set of runs, one per row, for programs: AP and the like in [0, 1]."""
     fields = list(run_sets[0].fields) if run_sets else []
     names = ["table", *fields, "method", "method_version", "options", "seeds", "problem", "group", "metric"]
-    names += ["mean", "std", "t_interval", "paper", "runs"]
+    names += ["mean", "std", "t_interval", "paper", "disagrees_with_paper", "published", "runs"]
     body = []
     for run_set in run_sets:
         paper = comparison_table(run_set.task)
@@ -147,7 +157,8 @@ def tidy_table(run_sets: Sequence[RunSet]) -> Table:
                     found = row.spread(group, metric)
                     numbers = (found.mean, found.std, found.interval) if found else (None, None, None)
                     cells = [*shared, *about, Cell(row.problem), Cell(group), Cell(metric), *map(Cell, numbers)]
-                    cells.append(_printed(reference.ap.get(group)) if reference and metric == "AP" else Cell(None))
+                    printed = reference.ap.get(group) if reference and metric == "AP" else None
+                    cells += [_printed(printed), Cell(disagrees(found, printed)), Cell(row.published)]
                     cells.append(Cell([str(run.path.parent) for run in row.runs]))
                     body.append(tuple(cells))
     return Table("results", "All results", "", tuple(Column(name, name) for name in names), tuple(body), ranked=0)
@@ -170,15 +181,42 @@ def _printed(percent: float | None) -> Cell:
     return Cell(None if percent is None else round(percent / 100, 6))
 
 
-def _difference(ours: Cell | None, theirs: float | None) -> Cell:
-    if ours is None or theirs is None or not isinstance(ours.value, float):
+def disagrees(ours: Spread | None, theirs: float | None) -> bool | None:
+    """Whether a mean over seeds differs from the paper's number by more than 1 point and by more than two standard
+    deviations over seeds, where there are several; None where one of the numbers is missing.
+
+    Args:
+        ours: in [0, 1].
+        theirs: in percent.
+    """
+    if ours is None or theirs is None:
+        return None
+    return abs(100 * ours.mean - theirs) > max(LEAST_DISAGREEMENT, 200 * (ours.std or 0.0))
+
+
+def _mark(ours: Spread | None, theirs: float | None) -> str:
+    return DISAGREES if disagrees(ours, theirs) else ""
+
+
+def _difference(ours: Spread | None, theirs: float | None) -> Cell:
+    if ours is None or theirs is None:
         return Cell(None)
-    return Cell(ours.value - theirs / 100)
+    return Cell(ours.mean - theirs / 100, mark=_mark(ours, theirs))
+
+
+def _disagreement_note(body: Sequence[tuple[Cell, ...]]) -> list[str]:
+    """What the mark of disagreement means, where a cell has it."""
+    if not any(DISAGREES in cell.mark for cells in body for cell in cells):
+        return []
+    return [
+        f"{DISAGREES} differs from the paper's number by more than {LEAST_DISAGREEMENT:g} point and, where there are "
+        "several seeds, by more than two standard deviations over them."
+    ]
 
 
 def _row_for(run_set: RunSet, method: str | None, options: Mapping[str, Any]) -> Row | None:
     """The regular row of a method with exactly these changed options."""
-    regular = (row for row in run_set.rows if not row.problem)
+    regular = (row for row in run_set.rows if not row.problem and not row.beside)
     return next((row for row in regular if row.method == method and row.options == options), None)
 
 

@@ -193,7 +193,7 @@ def _spans(columns: tuple[Column, ...]) -> Iterator[tuple[str, int, int]]:
 
 _TEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "^": r"\^{}",
         "\\": r"\textbackslash{}", "~": r"\~{}", "±": r"$\pm$", "–": "--", "†": r"$\dagger$", "…": r"\ldots{}",
-        "“": "``", "”": "''", "Δ": r"$\Delta$"}  # fmt: skip
+        "“": "``", "”": "''", "Δ": r"$\Delta$", "≠": r"$\neq$"}  # fmt: skip
 
 
 def _tex(text: str) -> str:

@@ -10,9 +10,11 @@ import pytest
 import cissod_bench
 from cissod_bench import api
 
-ORDER = ("RunSpec", "make_splits", "load_split", "describe_split", "verify_split", "compare_splits", "plot_splits",
+ORDER = ("RunSpec", "data_sources", "check_data", "fetch_data",
+         "make_splits", "load_split", "describe_split", "verify_split", "compare_splits", "plot_splits",
          "export_split", "import_split", "prepare", "run", "evaluate", "error_types", "load_results", "report",
-         "compare", "state_training", "score", "plot_calibration", "load_detector", "export", "sweep")  # fmt: skip
+         "compare", "pack_submission", "check_results", "state_training", "score", "plot_calibration", "load_detector",
+         "export", "sweep")  # fmt: skip
 """Later examples use what earlier ones have made."""
 DESCRIBED = ("detectors", "methods", "tasks")
 

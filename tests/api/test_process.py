@@ -121,7 +121,7 @@ def test_nothing_is_printed_and_nothing_stays_changed(
         (lambda folder: cb.load_detector(folder), "no run folder"),
         (lambda folder: cb.compare(folder, folder), "result.json"),
         (lambda folder: cb.evaluate(folder / "x.json"), "Give --task"),
-        (lambda folder: cb.sweep(folder / "grid.toml"), "cannot be read"),
+        (lambda folder: cb.sweep(folder / "grid.toml"), "There is no sweep file"),
         (lambda folder: cb.methods.describe("gbz"), "Unknown method 'gbz'"),
         (lambda folder: cb.tasks.describe("coc"), "Unknown task 'coc'"),
         (lambda folder: cb.detectors.describe("r51-fpn"), "Unknown detector 'r51-fpn'"),

@@ -86,7 +86,7 @@ def test_no_command_is_lost() -> None:
     names = {words[0] for words in EVERY_COMMAND}
     assert names == {
         "make-splits", "splits", "run", "sweep", "predict", "export", "eval", "report", "compare", "errors", "list",
-        "create", "doctor",
+        "create", "doctor", "submit", "check-results",
     }  # fmt: skip
 
 
