@@ -57,7 +57,8 @@ class PreparedRun:
 
     def run(self, *, progress: bool = False) -> "RunFolder":
         """Train and evaluate, see `run`."""
-        from cissod_bench.launch.here import run_here
+        with quiet_imports():
+            from cissod_bench.launch.here import run_here
 
         run_here(self.job, self.nodes, progress=progress)
         return self.job.folder

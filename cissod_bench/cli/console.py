@@ -1,11 +1,13 @@
 """Output of the commands: tables, progress, JSON."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import typer
 
+from cissod_bench.cli.columns import arrange, narrowest_width, natural_width, terminal_width
 from cissod_bench.errors import one_line, printable
 
 if TYPE_CHECKING:
@@ -14,10 +16,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_PIPE = 10_000  # columns in a pipe, where nothing is folded
+
 
 def say(text: str, *, err: bool = False, color: str | None = None, end: str = "\n") -> None:
-    """Print a text, which may have names from files in it, to standard output or error."""
-    typer.secho(printable(text) + end, err=err, fg=color, nl=False)
+    """Print a text, which may have names from files in it, to standard output or error; NO_COLOR leaves colours out."""
+    shown = printable(text) + end
+    if color is not None and not os.environ.get("NO_COLOR"):
+        shown = typer.style(shown, fg=color)
+    typer.echo(shown, err=err, nl=False)
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
@@ -33,7 +40,10 @@ def resampling(samples: Iterable[T]) -> Iterable[T]:
 
 
 def print_table(table: "Table") -> None:
-    """Print a table to the terminal, the best value in bold, the second underlined."""
+    """Print a table to the terminal, the best value in bold, the second underlined.
+
+    What is too wide is folded between words, then into blocks of columns, one below the other.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table as Grid
@@ -41,20 +51,28 @@ def print_table(table: "Table") -> None:
 
     from cissod_bench.leaderboard.writers import number
 
-    shown = Grid(title=Text(one_line(table.title)), title_justify="left", box=box.SIMPLE, pad_edge=False)
-    for column in table.columns:
-        heading = f"{one_line(column.over)}\n{one_line(column.title)}"
-        shown.add_column(Text(heading), justify="left" if column.kind in ("rank", "text") else "right", overflow="fold")
+    console = Console(width=terminal_width() or _PIPE, highlight=False)
+    headings = [f"{one_line(column.over)}\n{one_line(column.title)}" for column in table.columns]
+    if not any(column.over for column in table.columns):
+        headings = [heading.strip("\n") for heading in headings]
+    texts = [[number(column, cell) for column, cell in zip(table.columns, cells, strict=True)] for cells in table.rows]
+    narrowest, natural = [], []
+    for index, column in enumerate(table.columns):
+        cells = [row[index] for row in texts]
+        narrowest.append(narrowest_width(headings[index], cells, folds=column.kind == "text"))
+        natural.append(natural_width(headings[index], cells))
+    kinds = [column.kind for column in table.columns]
+    keys = kinds.index("text") + 1 if "text" in kinds else 0
     styles = {1: "bold", 2: "underline", None: ""}
-    for row, cells in enumerate(table.rows):
-        shown.add_row(
-            *(
-                Text(number(column, cell), style=styles[table.place(row, index)])
-                for index, (column, cell) in enumerate(zip(table.columns, cells, strict=True))
-            )
-        )
-    console = Console()
-    console.print(shown)
+    console.print(Text(one_line(table.title), style="italic"))
+    for block in arrange(natural, narrowest, keys, None if console.width == _PIPE else console.width - 2):
+        shown = Grid(box=box.SIMPLE, pad_edge=False)
+        for index, width in block.items():
+            justify: Literal["left", "right"] = "left" if kinds[index] in ("rank", "text") else "right"
+            shown.add_column(Text(headings[index]), justify=justify, overflow="fold", width=width)
+        for row, cells in enumerate(texts):
+            shown.add_row(*(Text(cells[index], style=styles[table.place(row, index)]) for index in block))
+        console.print(shown)
     for line in (table.caption, *table.notes):
         if line:
             console.print(Text(printable(line), style="dim"))

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -32,6 +33,7 @@ def method(
     from cissod_bench.io import write_text
     from cissod_bench.methods.registry import METHODS
     from cissod_bench.methods.user import NAME
+    from cissod_bench.training.spec import default_split
 
     if not NAME.fullmatch(name):
         raise UserError(
@@ -45,7 +47,10 @@ def method(
     if file.exists():
         raise UserError(f"{file} exists already. Choose another --out.")
     write_text(file, template(name))
-    say(f"{file}: try it with `cissod-bench run --task shapes --method {file} --schedule smoke`.")
+    split = default_split(Path("data"), "shapes")
+    say(f"{file}: try it with")
+    say(f"  cissod-bench make-splits --task shapes --out {split}")
+    say(f"  cissod-bench run --task shapes --method {quote(str(file))} --schedule smoke")
 
 
 def template(name: str) -> str:

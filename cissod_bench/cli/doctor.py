@@ -2,6 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import typer
@@ -121,7 +122,7 @@ def task_data(data_root: Path) -> dict[str, list[dict[str, Any]]]:
                 "what": "split (seed 0)",
                 "path": str(split),
                 "found": (split / "split.json").is_file(),
-                "remedy": f"cissod-bench make-splits --task {task.name} --out {split}",
+                "remedy": f"cissod-bench make-splits --task {task.name} --out {quote(str(split))}",
             }
         )
         report[task.name] = entries

@@ -2,10 +2,12 @@
 
 import textwrap
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Annotated, Any
 
 import typer
 
+from cissod_bench.cli.columns import arrange, narrowest_width, natural_width, terminal_width
 from cissod_bench.cli.console import print_json, say
 from cissod_bench.cli.options import Json
 
@@ -54,10 +56,12 @@ def show_method(name: str, as_json: bool) -> None:
     if as_json:
         print_json(method)
         return
-    say(f"{method['name']}, version {method['version']}: {method['title']}\n{method['citation']}\n")
+    width = min(100, terminal_width() or 100)
+    for text in (f"{method['name']}, version {method['version']}: {method['title']}", method["citation"], ""):
+        say(textwrap.fill(text, width))
     for option in method["options"]:
         say(f"-o {option['name']}={option['default']}    {option['type']}")
-        say(textwrap.fill(option["about"], 100, initial_indent="    ", subsequent_indent="    "))
+        say(textwrap.fill(option["about"], width, initial_indent="    ", subsequent_indent="    "))
 
 
 @app.command("tasks")
@@ -120,7 +124,14 @@ def show(rows: Sequence[dict[str, Any]], columns: Sequence[str], as_json: bool) 
         print_json(rows)
         return
     lines = [list(columns), *(["" if row[column] is None else str(row[column]) for column in columns] for row in rows)]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    for line in lines:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        say("  ".join(cells).rstrip())
+    columns_of = list(zip(*lines, strict=True))
+    natural = [natural_width("", cells) for cells in columns_of]
+    narrowest = [narrowest_width("", cells, folds=True) for cells in columns_of]
+    for place, block in enumerate(arrange(natural, narrowest, 1, terminal_width())):
+        if place:
+            say("")
+        for line in lines:
+            folded = [textwrap.wrap(line[index], width, break_on_hyphens=False) for index, width in block.items()]
+            for parts in zip_longest(*folded, fillvalue=""):
+                cells = (part.ljust(width) for part, width in zip(parts, block.values(), strict=True))
+                say("  ".join(cells).rstrip())

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import signal
 import sys
 import warnings
 from typing import Annotated, Any
@@ -91,6 +92,8 @@ def main() -> None:
             raise
         _stop(f"{error.filename or 'standard output'}: {error.strerror}.")
     except Stopped as stopped:
+        if stopped.exit_code == 128 + signal.SIGINT and sys.stderr.isatty():
+            say("", err=True)  # ends the line in which the terminal shows ^C
         say(str(stopped), err=True)
         sys.exit(stopped.exit_code)
     except ProcessDied as died:

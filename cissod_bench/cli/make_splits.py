@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -128,7 +129,8 @@ def _write_template(path: Path) -> None:
     if path.exists():
         raise UserError(f"{path} exists already. Choose another name for the template.")
     write_text(path, TEMPLATE)
-    say(f"{path}: fill it in, then run `cissod-bench make-splits --from-task {path} --out FOLDER`.")
+    command = f"cissod-bench make-splits --task {quote(str(path))} --out {quote(f'splits/{path.stem}')}"
+    say(f"{path}: fill it in, then run `{command}`.")
 
 
 def _of_folders(source: "Mapping[str, Any]") -> str:

@@ -7,6 +7,7 @@ import typer
 
 from cissod_bench.cli.console import say
 from cissod_bench.cli.options import Json, Trust
+from cissod_bench.words import counted
 
 
 def predict(
@@ -39,4 +40,6 @@ def predict(
         facts = {"out": str(out), "images": seen, "detections": found, "checkpoint": str(predictor.checkpoint)}
         say(canonical_json(facts))
     else:
-        say(f"{found:,} detections on {seen:,} images with {predictor.checkpoint}; they are in {out}.")
+        say(
+            f"{counted(found, 'detection')} on {counted(seen, 'image')} with {predictor.checkpoint}; they are in {out}."
+        )

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -247,7 +248,7 @@ def run(
         return
     for group, row in metrics.items():
         say(f"{group:>4}  " + "  ".join(f"{name} {_percent(value)}" for name, value in row.items()))
-    say(f"Results are in {folder.path}; compare runs with `cissod-bench report {folder.path.parent}`.")
+    say(f"Results are in {folder.path}; compare runs with `cissod-bench report {quote(str(folder.path.parent))}`.")
 
 
 def _prepared(given: dict[str, Any], *, elsewhere: bool) -> Any:

@@ -12,6 +12,7 @@ from cissod_bench.cli.console import print_json, print_rows, print_states, say
 from cissod_bench.cli.options import Json, Slurm, SlurmOptions, cluster_options
 from cissod_bench.cli.run import run
 from cissod_bench.errors import UserError
+from cissod_bench.words import counted
 
 if TYPE_CHECKING:
     from cissod_bench.launch.grid import Grid
@@ -146,8 +147,10 @@ def show_plan(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print_json({"runs": rows, "hours_left": hours, "runs_of_unknown_time": unknown})
     else:
-        caption = f"{len(rows)} runs; the unfinished ones take about {hours:.1f} hours of a GPU or of this machine"
-        caption += f", and {unknown} runs of unknown time." if unknown else "."
+        caption = (
+            f"{counted(len(rows), 'run')}; what is unfinished takes about {hours:.1f} hours of a GPU or of this machine"
+        )
+        caption += f", and {counted(unknown, 'run')} of unknown time." if unknown else "."
         titles = {"state": "State", "iterations": "Iterations", "images": "Images a step", "hours": "Hours"}
         print_rows("Plan of the sweep", caption, titles, rows)
     refuse_other_runs([row["state"] for row in rows])

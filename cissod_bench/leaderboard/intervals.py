@@ -105,17 +105,30 @@ def ground_truth(record: Result, folder: Path, annotations: Path | None = None) 
     Raises:
         UserError: they no longer exist or have changed.
     """
-    path = annotations or (Path(record.annotations) if record.annotations else None)
+    path = annotations or _named_annotations(record, folder)
     if path is None or not path.is_file():
-        named = path or "not named in the record"
+        named = path or record.annotations or "not named in the record"
         raise UserError(
-            f"{folder}: the ground truth of the run does not exist ({named}). Start from the folder that the run was "
-            "started in, or give the file to `compare` and `errors` as --annotations."
+            f"{folder}: the ground truth of the run does not exist ({named}). Give the file to `compare` and `errors` "
+            "as --annotations."
         )
     truth = read_ground_truth(path, lvis=record.key.rules == "lvis")
     if record.annotations_digest not in (None, truth.digest()):
         raise UserError(f"{path} is not the ground truth that {folder} was scored against, or has changed since.")
     return truth
+
+
+def _named_annotations(record: Result, folder: Path) -> Path | None:
+    """The file that a record names, None if it does not exist.
+
+    A relative path starts at the folder that the run was started in, which is not recorded. It is looked for from the
+    working directory and from the folders above the run; the digest tells another file of that name.
+    """
+    if record.annotations is None:
+        return None
+    return next(
+        filter(Path.is_file, (start / record.annotations for start in (Path(), *folder.absolute().parents))), None
+    )
 
 
 def weighted_ap(folder: Path, record: Result, truth: GroundTruth) -> WeightedAP:

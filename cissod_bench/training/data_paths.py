@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import msgspec
@@ -47,7 +48,8 @@ def read_split(folder: Path, task: Task) -> Split:
     if split.protocol != task.version:
         raise UserError(
             f"{folder}: made by protocol version {split.protocol} of task {task.name!r}, which is now at version "
-            f"{task.version}. Make the split again with `cissod-bench make-splits --task {task.name}`."
+            f"{task.version}. Make the split again with `cissod-bench make-splits --task {task.name} --force --out "
+            f"{quote(str(folder))}`."
         )
     if len(split.unlabeled_ids) == 0:
         raise UserError(f"{folder}: the split has no unlabelled image. Label a smaller fraction.")

@@ -8,6 +8,7 @@ from cissod_bench.training.build_config import build_config
 from cissod_bench.training.job import Job
 from cissod_bench.training.recipes.scaling import rule, scaled_length
 from cissod_bench.training.spec import reference_images
+from cissod_bench.words import counted
 
 
 def plan(job: Job) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def _machinery(job: Job) -> str:
     if job.device == "cuda":
         return "1 GPU" if job.processes == 1 else f"{job.processes} GPUs"
     processes = "" if job.processes == 1 else f"{job.processes} processes "
-    return f"CPU, {processes}with {job.threads} threads" + (" each" if job.processes > 1 else "")
+    return f"CPU, {processes}with {counted(job.threads, 'thread')}" + (" each" if job.processes > 1 else "")
 
 
 def _from_scratch(job: Job) -> str:

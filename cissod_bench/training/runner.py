@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mmdet.evaluation  # noqa: F401  mmengine imports it when it looks for a metric, which prints a warning in a run
 from mmengine.dist import barrier, is_main_process
 from mmengine.runner import Runner
 
@@ -112,6 +113,9 @@ def run_job(job: Job, *, progress: bool = True) -> Result:
             try:
                 runner.train()
             finally:
+                for hook in runner.hooks:
+                    if isinstance(hook, ProgressHook):
+                        hook.close()
                 runner.visualizer.close()
                 end_loader_workers(runner)
         if is_main_process():

@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from cissod_bench.cli.console import print_table
 from cissod_bench.cli.main import app
+from cissod_bench.leaderboard.table import Cell, Column, Table
+from cissod_bench.tasks.registry import TASKS
 from cissod_bench.version import __version__
+from cissod_bench.words import counted
 
 GROUPS = ([], ["splits"], ["list"], ["create"])
 
@@ -35,3 +39,75 @@ def test_a_shell_completes_commands() -> None:
     program = Path(sys.executable).with_name("cissod-bench")
     done = subprocess.run([program], capture_output=True, text=True, env={**os.environ, **words})
     assert done.stdout.split() == ["report"]
+
+
+ROWS = (("shapes/gbs-theta=0.7-short-seed-0", 18_000, 0.213), ("shapes/soft-teacher-short-seed-0", 6_000, 0.194))
+TABLE = Table(
+    "t",
+    "A table",
+    "Caption",
+    (
+        Column("run", "Run"),
+        Column("count", "Images a step", kind="count"),
+        Column("why", "Reason"),
+        *(Column(f"ap{index}", "all", "AP", "metric") for index in range(8)),
+    ),
+    tuple(
+        (Cell(name), Cell(count), Cell("nobody knows why it ended"), *[Cell(ap, std=0.012)] * 8)
+        for name, count, ap in ROWS
+    ),
+    ranked=0,
+)
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int | None) -> list[str]:
+    """The lines of a table on a terminal of some columns, or in a pipe."""
+    if columns is None:
+        monkeypatch.delenv("COLUMNS", raising=False)
+    else:
+        monkeypatch.setenv("COLUMNS", str(columns))
+    print_table(TABLE)
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100])
+def test_a_table_fits_and_breaks_no_name_and_no_number(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = shown(monkeypatch, capsys, columns)
+    assert max(map(len, lines)) <= columns
+    text = "\n".join(lines)
+    assert text.count("21.3 ± 1.2") == text.count("19.4 ± 1.2") == 8
+    for name, count, _ in ROWS:
+        assert text.count(name) >= 2, "every block of columns says which run it is of"
+        assert f"{count:,}" in text
+
+
+def test_a_table_in_a_pipe_has_one_line_a_row(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (row,) = (line for line in shown(monkeypatch, capsys, None) if "soft-teacher" in line)
+    assert row.split() == [ROWS[1][0], "6,000", *["nobody", "knows", "why", "it", "ended"], *["19.4", "±", "1.2"] * 8]
+
+
+def test_lists_fit_a_terminal_and_not_a_pipe() -> None:
+    narrow = output("list", "tasks", COLUMNS="80")
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert {word for task in TASKS.values() for word in task.title.split()} <= set(narrow.split())
+    variables = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    command = [sys.executable, "-m", "cissod_bench", "list", "tasks"]
+    wide = subprocess.run(command, capture_output=True, text=True, check=True, env=variables).stdout
+    assert len(wide.splitlines()) == 1 + len(TASKS)
+
+
+def test_no_color() -> None:
+    script = "import typer; from cissod_bench.cli.console import say; say('red', color=typer.colors.RED)"
+    command = ["script", "-qec", f'{sys.executable} -c "{script}"', "/dev/null"]
+    with_color = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TERM": "xterm"}).stdout
+    without = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
+    assert "\033" in with_color
+    assert "\033" not in subprocess.run(command, capture_output=True, text=True, env=without).stdout
+
+
+def test_words_agree_in_number() -> None:
+    assert [counted(number, "run") for number in (0, 1, 2, 2_000)] == ["0 runs", "1 run", "2 runs", "2,000 runs"]

@@ -178,3 +178,17 @@ def test_errors_command(make_run, tmp_path):
         assert total == content["errors"]["maj"][name] + content["errors"]["min"][name]
     again = CliRunner().invoke(app, [*arguments, "--min-score", "0.9"])
     assert "exists with other content" in str(again.exception)
+
+
+def test_the_ground_truth_is_found_from_any_folder(make_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = make_run("a", 1.0), make_run("b", 2.0)
+    for folder in (first, second):
+        record = json.loads((folder / RESULT_FILE).read_text())
+        record["annotations"] = str(Path(record["annotations"]).relative_to(tmp_path))
+        (folder / RESULT_FILE).write_text(json.dumps(record))
+    here = compare_runs(first, second, samples=20)
+    elsewhere = tmp_path / "else" / "where"
+    elsewhere.mkdir(parents=True)
+    monkeypatch.chdir(elsewhere)
+    assert comparison_table(compare_runs(first, second, samples=20)) == comparison_table(here)

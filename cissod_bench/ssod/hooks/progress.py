@@ -128,6 +128,8 @@ class ProgressHook(Hook):
     def before_train(self, runner: Any) -> None:
         """Open the training bar at the current iteration."""
         if is_main_process():
+            if runner.iter > 0:
+                self._console.print(f"Resuming at iteration {runner.iter:,}.")
             self._train = _Phase(self._console, "Training", runner.max_iters, runner.iter)
             self._remaining = Remaining(*estimates(runner))
             self._remaining.start()
@@ -176,14 +178,24 @@ class ProgressHook(Hook):
             self._advance(self._val, batch_idx + 1)
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        """Close the evaluation bar and return to the training bar."""
+        """Close the evaluation bar, show the AP of each group and return to the training bar."""
         if self._val is not None:
             self._val.close()
             self._val = None
+            found = {name.removesuffix("/AP"): value for name, value in (metrics or {}).items() if name.endswith("/AP")}
+            if found:
+                values = ", ".join(f"{group} {100 * value:.1f}" for group, value in found.items())
+                self._console.print(f"Iteration {runner.iter:,}: AP {values} (percent)", highlight=False)
             if self._train is not None:
                 self._remaining.evaluated(time.monotonic() - self._opened)
                 self._remaining.start()
         self._show_training(runner)
+
+    def close(self) -> None:
+        """Close the bars of a run that ends early, however it ends; an open bar hides the cursor of the terminal."""
+        for phase in (self._train, self._val, self._inference):
+            if phase is not None:
+                phase.close()
 
     def _open(self, title: str, total: int) -> _Phase | None:
         """A bar instead of the training bar, since two would overwrite each other; None on other ranks."""

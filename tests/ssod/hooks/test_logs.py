@@ -127,6 +127,33 @@ def test_an_evaluation_without_training_has_its_bar(capfd: pytest.CaptureFixture
     assert "Evaluating 1/1" in capfd.readouterr().err
 
 
+def test_a_resumed_run_says_from_where_and_shows_the_ap_of_every_evaluation(
+    tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    job = tiny_job(tiny, tmp_path / "run", iterations=4)
+    assert run_until(job, 3) < 0
+    assert "Resuming" not in capfd.readouterr().err
+    newest = max(int(path.stem.removeprefix("iter_")) for path in (job.out / "checkpoints").iterdir())
+    assert in_child(lambda: run_job(job)) == 0
+    shown = capfd.readouterr().err
+    assert f"Resuming at iteration {newest}." in shown
+    metrics = job.folder.result().metrics
+    values = ", ".join(f"{group} {100 * row['AP']:.1f}" for group, row in metrics.items() if row["AP"] is not None)
+    assert f"Iteration 4: AP {values} (percent)" in shown
+
+
+def test_bars_are_closed_when_a_run_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the output for a terminal
+    hook = ProgressHook()
+    bar = hook._open("Evaluating", 3)
+    hook._val = bar
+    assert bar is not None
+    assert bar._bar is not None
+    assert bar._bar.live.is_started
+    hook.close()
+    assert not bar._bar.live.is_started
+
+
 def test_throughput_and_memory_are_logged(tiny: Path, tmp_path: Path) -> None:
     run_job(tiny_job(tiny, tmp_path / "run"))
     curves = read_curves(tmp_path / "run")
