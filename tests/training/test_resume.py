@@ -120,13 +120,14 @@ def test_killed_and_resumed_is_as_never_killed(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_killed_three_times_is_as_never_killed(
-    method: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str, seed: int, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Kills at random steps, one to four after a checkpoint, with evaluations on the way."""
+    """Over a hundred kills in all, at random steps, one to four after a checkpoint, with evaluations on the way."""
     monkeypatch.setattr(config, "checkpoint_interval", lambda job: 5)
-    chosen = random.Random(f"kills of {method}")
+    chosen = random.Random(f"kills of {method}, {seed}")
     kills = {start + chosen.randrange(1, 5): start for start in sorted(chosen.sample(range(0, 20, 5), 3))}
     overrides = {"train_cfg.val_interval": 10}
     check_killed_three_times(method, tiny, tmp_path, iterations=24, kills=kills, overrides=overrides)
