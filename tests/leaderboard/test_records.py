@@ -118,17 +118,20 @@ OTHER = {
 def test_every_field_of_the_key_decides_as_documented(field):
     """The method and its options make another row; the training seed alone makes a replicate; all else, a table.
 
-    What the validation annotations are, tables know by their content.
+    What the validation annotations are, tables know by their content; in how many batches a step was taken is the same
+    to them.
     """
     other = {
         **OTHER, "method": "rfs", "method_options": {"t": 0.1}, "method_digest": "a" * 64, "train_seed": 1,
-        "validation_digest": "b" * 64, "detector_digest": "c" * 64, "method_version": 3, "resolved_options": {"t": 0.1},
+        "accumulate": 8, "validation_digest": "b" * 64, "detector_digest": "c" * 64, "method_version": 3,
+        "resolved_options": {"t": 0.1},
     }[field.name]  # fmt: skip
+    apart = {"train_seed", "validation_digest", "accumulate"}
     here, there = make_record().key, make_record(**{field.name: other}).key
-    assert (replicate_key(here) == replicate_key(there)) == (field.name in {"train_seed", "validation_digest"})
+    assert (replicate_key(here) == replicate_key(there)) == (field.name in apart)
     of_method = {"method", "method_options", "method_digest", "method_version", "resolved_options"}
     one_table = comparison_key(here) == comparison_key(there)
-    assert one_table == (field.name in of_method | {"train_seed", "validation_digest"})
+    assert one_table == (field.name in of_method | apart)
 
 
 def test_a_record_is_made_from_an_evaluation(tmp_path):
