@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from cissod_bench.cli import list as list_command
-from cissod_bench.cli.check_results import check_results
 from cissod_bench.cli.compare import compare
 from cissod_bench.cli.console import say
 from cissod_bench.cli.create import app as create_app
@@ -21,12 +20,12 @@ from cissod_bench.cli.errors import errors
 from cissod_bench.cli.eval import evaluate_predictions
 from cissod_bench.cli.export import export
 from cissod_bench.cli.make_splits import make_splits
-from cissod_bench.cli.panels import PanelCommand
+from cissod_bench.cli.options import PanelCommand
 from cissod_bench.cli.predict import predict
+from cissod_bench.cli.publishing import check_results, submit
 from cissod_bench.cli.report import report
 from cissod_bench.cli.run import run
 from cissod_bench.cli.splits import app as splits_app
-from cissod_bench.cli.submit import submit
 from cissod_bench.cli.sweep import sweep
 from cissod_bench.errors import ProcessDied, Remark, Stopped, UserError, printable
 from cissod_bench.extras import remedy_of_import

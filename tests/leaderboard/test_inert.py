@@ -5,6 +5,7 @@ import io
 import json
 import re
 import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,7 @@ def test_the_terminal_gets_no_control_characters(tmp_path: Path, text: str) -> N
 
 
 def test_an_error_message_gets_none_either(tmp_path: Path) -> None:
-    command = ["python", "-m", "cissod_bench.cli.main", "report", str(tmp_path / "\x1b[31mred")]
+    command = [sys.executable, "-m", "cissod_bench.cli.main", "report", str(tmp_path / "\x1b[31mred")]
     shown = subprocess.run(command, capture_output=True, text=True)
     assert shown.returncode == 2
     assert "\\x1b[31mred: no such folder" in shown.stderr
