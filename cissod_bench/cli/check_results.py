@@ -19,8 +19,9 @@ def check_results(
     data_root: DataRoot = Path("data"),
     as_json: Json = False,
 ) -> None:
-    """Check schema, key, digests, statement and duplicates, and score AP again from the detections.
+    """Check whether published results are what they say.
 
+    Checks schema, key, digests, statement and duplicates, and scores AP again from the detections.
     Exit code 1 if anything is wrong. Where the ground truth is not on this machine, AP is not scored again, and a note
     says so.
     """

@@ -19,9 +19,10 @@ def submit(
     notes: Annotated[str, typer.Option(help="Free text.", show_default=False)] = "",
     data: Annotated[str, typer.Option(help="Address of the data; needed for a custom task.", show_default=False)] = "",
 ) -> None:
-    """Pack a run as published results are: record, per-class arrays, compressed detections, logs and a statement.
+    """Pack a run for publication.
 
-    `check-results` says whether it can be accepted; docs/submitting.md describes the pull request.
+    Writes record, per-class arrays, compressed detections, logs and a statement. `check-results` says whether it can be
+    accepted; docs/submitting.md describes the pull request.
     """
     from cissod_bench import api
 
