@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import typer
 
-from cissod_bench.cli.columns import arrange, narrowest_width, natural_width, terminal_width
+from cissod_bench.cli.layout.columns import arrange, narrowest_width, natural_width, terminal_width
 from cissod_bench.errors import one_line, printable
 
 if TYPE_CHECKING:

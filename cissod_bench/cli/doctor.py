@@ -13,7 +13,7 @@ from cissod_bench.extras import install_command, remedy_of_import
 
 
 def doctor(data_root: DataRoot = Path("data"), as_json: Json = False) -> None:
-    """Print what is installed, and the data that tasks still need."""
+    """Print what is installed, and which data is missing."""
     versions, hardware, tasks = software(), device(), task_data(data_root)
     problem = clash()
     if as_json:

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cissod_bench.cli.columns import arrange, narrowest_width, natural_width, terminal_width
 from cissod_bench.cli.console import print_json, say
+from cissod_bench.cli.layout.columns import arrange, narrowest_width, natural_width, terminal_width
 from cissod_bench.cli.options import Json
 
 app = typer.Typer(

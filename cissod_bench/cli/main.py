@@ -19,8 +19,8 @@ from cissod_bench.cli.doctor import doctor
 from cissod_bench.cli.errors import errors
 from cissod_bench.cli.eval import evaluate_predictions
 from cissod_bench.cli.export import export
+from cissod_bench.cli.layout.panels import PanelCommand
 from cissod_bench.cli.make_splits import make_splits
-from cissod_bench.cli.options import PanelCommand
 from cissod_bench.cli.predict import predict
 from cissod_bench.cli.publishing import check_results, submit
 from cissod_bench.cli.report import report

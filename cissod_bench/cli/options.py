@@ -1,10 +1,9 @@
 """Option types shared by several commands."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from cissod_bench.errors import UserError, unknown_name
 
@@ -84,18 +83,3 @@ def slurm_options(given: list[str] | None) -> dict[str, str]:
     if not options.get("time", "").isdecimal():
         raise UserError("--slurm needs --slurm-option time=MINUTES, the time limit of the job.")
     return options
-
-
-class PanelCommand(TyperCommand):
-    """A command whose help groups options by their `rich_help_panel`, in plain text: rich takes long to load."""
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the options panel by panel, in order of first appearance."""
-        panels: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            row = parameter.get_help_record(ctx)
-            if row is not None:
-                panels.setdefault(getattr(parameter, "rich_help_panel", None) or "Other", []).append(row)
-        for title, rows in panels.items():
-            with formatter.section(title):
-                formatter.write_dl(rows)

@@ -20,9 +20,10 @@ def submit(
     notes: Annotated[str, typer.Option(help="Free text.", show_default=False)] = "",
     data: Annotated[str, typer.Option(help="Address of the data; needed for a custom task.", show_default=False)] = "",
 ) -> None:
-    """Pack a run as published results are: record, per-class arrays, compressed detections, logs and a statement.
+    """Pack a run for publication.
 
-    `check-results` says whether it can be accepted; docs/submitting.md describes the pull request.
+    Writes record, per-class arrays, compressed detections, logs and a statement. `check-results` says whether it can be
+    accepted; docs/submitting.md describes the pull request.
     """
     from cissod_bench import api
 
@@ -43,8 +44,9 @@ def check_results(
     data_root: DataRoot = Path("data"),
     as_json: Json = False,
 ) -> None:
-    """Check schema, key, digests, statement and duplicates, and score AP again from the detections.
+    """Check whether published results are what they say.
 
+    Checks schema, key, digests, statement and duplicates, and scores AP again from the detections.
     Exit code 1 if anything is wrong. Where the ground truth is not on this machine, AP is not scored again, and a note
     says so.
     """

@@ -1,58 +1,57 @@
 """What `splits show` prints."""
 
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cissod_bench.cli.console import say
-from cissod_bench.errors import one_line
+from cissod_bench.cli.console import print_table, say
+from cissod_bench.leaderboard.table import Cell, Column, Table, Value
+from cissod_bench.words import counted
 
 if TYPE_CHECKING:
     from cissod_bench.splits.folder import Split
 
 _PARTS = {"train": "original", "labeled": "D_l", "unlabeled": "D_u", "validation": "validation"}
-_WIDE = 160  # columns where the output is not a terminal
 
 
 def print_split(split: "Split", statistics: Mapping[str, Any]) -> None:
     """Print counts per group and class, imbalance ratios, remarks, and classes that occur with the rarest group."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from cissod_bench.splits.statistics import GROUP_ORDER, remarks
 
-    console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
     counts = split.counts
     say(
         f"{split.task}, protocol {split.protocol}, seed {split.seed}, digest {split.digest[:12]}\n"
-        f"labelled {counts['labeled_images']:,} images (D_m {counts['majority_images']:,}, D_s "
+        f"labelled {counted(counts['labeled_images'], 'image')} (D_m {counts['majority_images']:,}, D_s "
         f"{counts['minority_images']:,}) with {counts['labeled_boxes']:,} boxes; "
         f"unlabelled {counts['unlabeled_images']:,}"
         + (f"; validation {counts['validation_images']:,}" if counts["validation_images"] else "")
     )
     parts = [part for part in _PARTS if part in statistics["imbalance_ratio"]]
-    columns = [(part, unit) for part in parts for unit in ("images", "boxes")]
+    measured = [(part, unit) for part in parts for unit in ("images", "boxes")]
     official = any(row["official_frequency"] for row in statistics["classes"])
-    table = Table("group", "class", *(["official"] if official else []))
-    for part, unit in columns:
-        table.add_column(f"{_PARTS[part]}\n{unit}", justify="right")
+    columns = [Column("class", "class"), Column("group", "group")]
+    columns += [Column("official", "official")] if official else []
+    columns += [Column(f"{part}_{unit}", unit, _PARTS[part], "count") for part, unit in measured]
     groups = sorted(statistics["groups"].items(), key=lambda item: GROUP_ORDER.index(item[0]))
-    for name, row in groups:
-        number = f"{row['classes']} class{'' if row['classes'] == 1 else 'es'}"
-        cells = [f"[bold]{row[f'{part}_{unit}']:,}" for part, unit in columns]
-        table.add_row(Text(one_line(name)), f"[bold]{number}", *([""] if official else []), *cells)
-    table.add_section()
-    for row in sorted(statistics["classes"], key=lambda row: (-row["labeled_images"], row["name"])):
-        cells = [f"{row[f'{part}_{unit}']:,}" for part, unit in columns]
-        table.add_row(
-            Text(row["group"]),
-            Text(one_line(row["name"])),
-            *([row["official_frequency"] or "-"] if official else []),
-            *cells,
+    lines = [
+        (
+            f"all {row['classes']}",
+            name,
+            *([""] if official else []),
+            *(row[f"{part}_{unit}"] for part, unit in measured),
         )
-    console.print(table)
+        for name, row in groups
+    ]
+    lines += [
+        (
+            row["name"],
+            row["group"],
+            *([row["official_frequency"] or "-"] if official else []),
+            *(row[f"{part}_{unit}"] for part, unit in measured),
+        )
+        for row in sorted(statistics["classes"], key=lambda row: (-row["labeled_images"], row["name"]))
+    ]
+    _print("Images and boxes of groups and classes", columns, lines)
     ratios = (f"{_PARTS[part]} {_ratio(statistics['imbalance_ratio'][part])}" for part in parts)
     say(f"images of the most frequent class / images of the least frequent class present: {', '.join(ratios)}")
     if official:
@@ -61,11 +60,16 @@ def print_split(split: "Split", statistics: Mapping[str, Any]) -> None:
         say(remark)
     together = statistics["co_occurrence"]
     if together:
-        table = Table("class", "most frequent in its labelled images", title="classes that occur with the rarest group")
-        for name, others in together.items():
-            listed = ", ".join(f"{other} {share:.0%}" for other, share in others)
-            table.add_row(Text(one_line(name)), Text(one_line(listed)))
-        console.print(table)
+        columns = [Column("class", "class"), Column("others", "most frequent in its labelled images")]
+        lines = [
+            (name, ", ".join(f"{other} {share:.0%}" for other, share in others)) for name, others in together.items()
+        ]
+        _print("Classes that occur with the rarest group", columns, lines)
+
+
+def _print(title: str, columns: Sequence[Column], lines: Sequence[Sequence[Value]]) -> None:
+    rows = tuple(tuple(map(Cell, line)) for line in lines)
+    print_table(Table("split", title, "", tuple(columns), rows, ranked=0))
 
 
 def _ratio(value: float | None) -> str:

@@ -55,7 +55,7 @@ def sweep(
     slurm_option: SlurmOptions = None,
     as_json: Json = False,
 ) -> None:
-    """Run a grid: methods x tasks x seeds, or any options of `run`.
+    """Run a grid of methods, tasks, seeds or any other options.
 
     Define the grid in a file (see docs/training.md) or with the options below. Other options of `run` apply to all
     runs. Runs are executed one after another or --jobs at a time, each in its own process, or as Slurm jobs. Repeat

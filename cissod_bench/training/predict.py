@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import mmdet.datasets  # noqa: F401  mmengine imports it when it looks for a model, which prints a line about OneDL
 import msgspec
 import numpy as np
 import torch

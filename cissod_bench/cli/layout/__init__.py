@@ -1,0 +1,1 @@
+"""How help and tables are laid out on a terminal."""
