@@ -76,7 +76,7 @@ def test_what_is_varied_beyond_the_usual_is_in_the_name() -> None:
     axes = {
         "task": ["shapes"],
         "method": ["rfs"],
-        "detector": ["r18-small", "r18-medium"],
+        "detector": ["r18-small-pretrained", "r18-medium"],
         "precision": ["tf32", "bf16"],
     }
     grid = Grid(None, expand("test", {}, [axes]))

@@ -180,7 +180,7 @@ def test_boxes_enclose_what_differs_from_the_empty_scene(monkeypatch: pytest.Mon
     original = module._background
     monkeypatch.setattr(module, "_background", lambda *given: backgrounds.append(original(*given)) or backgrounds[-1])
     for number in range(1, 21):
-        _, records = module.draw_image("shapes", "train", 3, number)
+        _, records = draw_image("shapes", "train", 3, number)
         changed = np.abs(canvases[-1].pixels - backgrounds[-1]).max(axis=2) > 0.05
         inside = np.zeros_like(changed)
         for record in records:

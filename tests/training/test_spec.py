@@ -20,7 +20,7 @@ ALL: dict[str, Any] = {
     "split": "s", "out": "o", "data_root": "d", "schedule": "short", "iterations": 7, "detector": "r18-medium",
     "backbone": "b.pth", "seed": 3, "evaluator": "pycocotools", "hidden": "h.json", "device": "cpu", "workers": 1,
     "threads": 2, "precision": "bf16", "compile": True, "gpus": 2, "nodes": 3, "overrides": {"a.b": 0.5, "c": "x"},
-    "loggers": ["wandb"], "damaged_images": 4, "evaluations": 5, "ablation": "gbr",
+    "loggers": ["wandb"], "damaged_images": 4, "evaluations": 5, "ablation": "gbr", "batch": "2+3", "accumulate": 6,
 }  # fmt: skip
 
 
