@@ -70,7 +70,8 @@ class CosineLinear(nn.Linear):
 
     def forward(self, features: Tensor) -> Tensor:
         """(R, C) float32 logits in [-s, s]; a zero feature has cosine 0 with everything."""
-        with torch.autocast(features.device.type, enabled=False):
+        kind = "cpu" if features.is_meta else features.device.type  # without values, autocast has no kind of its own
+        with torch.autocast(kind, enabled=False):
             directions = functional.normalize(features.float(), dim=1)
             return self.scale * functional.linear(directions, functional.normalize(self.weight.float(), dim=1))
 

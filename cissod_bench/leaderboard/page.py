@@ -191,7 +191,9 @@ def _costs(costs: Costs | None) -> dict[str, str]:
     height, width = costs.image
     return {
         "parameters": f"{costs.parameters / 1e6:.2f} M",
-        "operations": f"{costs.flops / 1e9:.1f} GFLOPs for an image of {width} x {height} pixels",
+        "operations": ""
+        if costs.flops is None
+        else f"{costs.flops / 1e9:.1f} GFLOPs for an image of {width} x {height} pixels",
         "latency": f"{costs.latency_ms:.1f} ms an image on {costs.device}",
         "GPU hours": "" if costs.gpu_hours is None else f"{costs.gpu_hours:.2f}",
     }

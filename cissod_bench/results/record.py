@@ -61,7 +61,7 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     Attributes:
         parameters: numbers in the detector's weights, frozen ones included.
         flops: floating-point operations of convolutions and matrix products for one image, a multiply-add counts as
-            two; the RoI head with as many boxes as it may get.
+            two; the RoI head with as many boxes as it may get. None where a part of the detector needs values.
         image: height and width of that image, the detector's test size.
         latency_ms: median milliseconds for one resized test image on `device`, copies and post-processing included.
         device: name of the GPU, or "cpu" with the number of threads.
@@ -69,7 +69,7 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """
 
     parameters: Annotated[int, msgspec.Meta(ge=0)]
-    flops: Annotated[int, msgspec.Meta(ge=0)]
+    flops: Annotated[int, msgspec.Meta(ge=0)] | None
     image: tuple[int, int]
     latency_ms: _Amount
     device: str

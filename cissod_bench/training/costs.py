@@ -36,7 +36,11 @@ def run_costs(job: Job, runner: Any, seconds: float) -> Costs:
         latency = latency_ms(model, runner.val_dataloader.dataset)
         # Built anew, as mmdet has it: the counter does not know the fused kernels that a GPU trains with.
         detector = MODELS.build(runner.cfg.model.detector)
-        flops = detector_flops(detector, (shortest, longest))
+        flops: int | None
+        try:
+            flops = detector_flops(detector, (shortest, longest))
+        except (RuntimeError, TypeError, ValueError, NotImplementedError):
+            flops = None  # a part of a user's own needs values; the run is whole without this number
     threads = torch.get_num_threads()
     on_cpu = f"cpu, {threads} {'thread' if threads == 1 else 'threads'}"
     return Costs(

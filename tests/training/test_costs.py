@@ -15,9 +15,11 @@ from mmengine.registry import DefaultScope
 from cissod_bench.errors import UserError
 from cissod_bench.leaderboard.comparable import comparable_run_sets
 from cissod_bench.leaderboard.tables import tidy_table
+from cissod_bench.methods.registry import METHODS
 from cissod_bench.results.record import Costs, load_result, write_result
 from cissod_bench.ssod.checkpoint_reading import load_checkpoint
 from cissod_bench.training import costs as measuring
+from cissod_bench.training.build_config import build_config
 from cissod_bench.training.costs import detector_flops, latency_ms
 from cissod_bench.training.recipes.detectors import get_detector
 from cissod_bench.training.runner import run_job
@@ -147,3 +149,23 @@ def test_the_table_for_programs_has_means_over_seeds() -> None:
     assert set(frame["parameters"]) == {7}
     assert set(frame["gpu_hours"]) == {1.5}
     assert set(frame["latency_ms"]) == {1.5}
+
+
+def test_a_part_that_needs_values_costs_a_run_nothing_but_the_number(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def needs_values(*_: object) -> int:
+        raise RuntimeError("Tensor.item() cannot be called on meta tensors")
+
+    monkeypatch.setattr("cissod_bench.training.costs.detector_flops", needs_values)
+    found = run_job(tiny_job(tiny, tmp_path / "run", iterations=1)).costs
+    assert found is not None
+    assert found.flops is None
+    assert found.parameters > 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_operations_of_every_method_are_counted(method: str, tiny: Path, tmp_path: Path) -> None:
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        config = build_config(tiny_job(tiny, tmp_path / "run", method=method)).model.detector
+        assert detector_flops(MODELS.build(config), (128, 128)) > 1e8
