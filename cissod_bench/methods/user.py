@@ -73,9 +73,10 @@ def load_installed(entry: "EntryPoint") -> Method:
     where = Path(f"entry point {entry.name} = {entry.value} of {package_of(entry)}")
     with blaming(where):
         module = importlib.import_module(entry.value)
-    if not module.__file__ or not module.__file__.endswith(".py"):
-        raise UserError(f"{where}: {module.__file__} is not Python source. Name the module that defines METHOD.")
-    path = Path(module.__file__)
+    file = getattr(module, "__file__", None)  # modules that Python has built in lack the name
+    if not file or not file.endswith(".py"):
+        raise UserError(f"{where}: {file} is not Python source. Name the module that defines METHOD.")
+    path = Path(file)
     method = _checked(path, module, digest=sha256_bytes(path.read_bytes()), package=package_of(entry))
     if method.name != entry.name:
         raise UserError(f"{where}: {path} calls its method {method.name!r}. Give both the same name.")

@@ -60,6 +60,9 @@ class QuietRunner(Runner):
         wrapped = super().wrap_model(wrapper, model)
         return wrapped if self.distributed else wrapped.to(self.cfg.optim_wrapper.device)
 
+    def _log_env(self, env_cfg: dict[str, Any]) -> None:
+        """Leave it out: the record has the environment, and mmengine would ask a shell for a C compiler."""
+
     def dump_config(self) -> None:
         """Leave it out: the run folder has its configuration."""
 

@@ -45,6 +45,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a run was started")
 
     monkeypatch.setattr(runner, "load_evaluation", lambda file: None)
+    monkeypatch.setattr(runner, "run_costs", lambda *_: None)
     monkeypatch.setattr(runner, "make_result", lambda key, *_, **__: msgspec.structs.replace(make_record(), key=key))
     monkeypatch.setattr("cissod_bench.launch.here.run_job", finish)
     monkeypatch.setattr("cissod_bench.launch.here.launch", lambda spec, *_, **__: finish(resolve_job(spec)))

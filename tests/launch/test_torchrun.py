@@ -61,7 +61,7 @@ def by_torchrun(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *PROGRAM]
     done = subprocess.run([sys.executable, *torchrun, *command(tiny, out)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("2 processes with 1 threads each") == 1, "the main process alone speaks"
+    assert done.stdout.count("2 processes with 1 thread each") == 1, "the main process alone speaks"
     return out
 
 

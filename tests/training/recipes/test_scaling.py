@@ -66,7 +66,7 @@ def test_two_processes_of_the_small_preset(tiny: Path, tmp_path: Path) -> None:
     assert plan(job)["learning_rate"] == pytest.approx(1e-3 * math.sqrt(2))
     text = "\n".join(plan_lines(job))
     assert "0.00141421 for 12 images a step (0.001 for 6, scaled with the square root)" in text
-    assert "CPU, 2 processes with 1 threads each" in text
+    assert "CPU, 2 processes with 1 thread each" in text
 
 
 def test_more_labelled_images_a_step_than_there_are_is_refused(tiny: Path, tmp_path: Path) -> None:
