@@ -45,8 +45,8 @@ def slots(jobs: int | None, gpus_per_run: int | None) -> list[Slot]:
 
     if gpus_per_run is None:
         count = jobs or 1
-        threads = {} if count == 1 else {"OMP_NUM_THREADS": str(max(1, usable_cores() // count))}
-        return [{**threads, **_given_threads()} for _ in range(count)]
+        alone = count == 1 or "OMP_NUM_THREADS" in os.environ
+        return [{} if alone else {"OMP_NUM_THREADS": str(max(1, usable_cores() // count))}] * count
     gpus = _visible_gpus()
     count = jobs or len(gpus) // gpus_per_run
     if count * gpus_per_run > len(gpus) or count == 0:
@@ -56,10 +56,6 @@ def slots(jobs: int | None, gpus_per_run: int | None) -> list[Slot]:
         )
     parts = (gpus[place * gpus_per_run : (place + 1) * gpus_per_run] for place in range(count))
     return [{"CUDA_VISIBLE_DEVICES": ",".join(part)} for part in parts]
-
-
-def _given_threads() -> dict[str, str]:
-    return {name: os.environ[name] for name in ("OMP_NUM_THREADS",) if name in os.environ}
 
 
 def _visible_gpus() -> list[str]:

@@ -82,6 +82,11 @@ class RunKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     method_version: int | None = None
     resolved_options: dict[str, Any] | None = None
 
+    @property
+    def batches(self) -> int:
+        """Length of the training in batches, of which `accumulate` make an iteration: a step of the optimiser."""
+        return self.iterations * self.accumulate
+
 
 Facts = Mapping[str, Any]
 """Fields of a key by name, as JSON has them; those that an earlier version did not note are missing."""

@@ -31,6 +31,7 @@ from cissod_bench.training.job import Job
 from cissod_bench.training.loggers import backends
 from cissod_bench.training.overrides import apply_overrides
 from cissod_bench.training.recipes.scaling import scaled_length, scaled_momentum
+from cissod_bench.training.spec import first_weights
 from cissod_bench.training.validation import one_size
 
 
@@ -259,7 +260,7 @@ def model(job: Job) -> dict[str, Any]:
     detector["roi_head"]["bbox_head"] |= {**method.bbox_head, "loss_cls": dict(method.loss_cls)}
     detector["data_preprocessor"]["non_blocking"] = job.device == "cuda"  # from the loader's pinned memory
     detector["data_preprocessor"]["pad_size_divisor"] = job.detector.padding
-    backbone = job.spec.backbone or job.detector.weights
+    backbone = first_weights(job.spec, job.detector)
     if backbone is not None:
         weights = {"type": "Pretrained", "checkpoint": str(backbone), "prefix": job.backbone_prefix}
         detector["backbone"]["init_cfg"] = weights

@@ -129,7 +129,7 @@ def scored(run: Path, *, trust: bool = False) -> tuple[Result, Predictor]:
     if not folder.finished:
         raise UserError(f"{run}: not finished, so there are no scores to publish. Run it to its end.")
     record = folder.result()
-    last = folder.checkpoints / f"iter_{record.key.iterations * record.key.accumulate}.pth"
+    last = folder.checkpoints / f"iter_{record.key.batches}.pth"
     predictor = load_predictor(run, trust=trust)
     if predictor.checkpoint != last:
         raise UserError(

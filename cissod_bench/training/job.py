@@ -109,7 +109,7 @@ class Job:
     @property
     def iterations(self) -> int:
         """Length of the run in batches, of which `accumulate` make a step."""
-        return self.key.iterations * self.spec.accumulate
+        return self.key.batches
 
     @property
     def processes(self) -> int:
@@ -119,7 +119,7 @@ class Job:
     @property
     def burn_in(self) -> int:
         """First iterations on labelled images alone."""
-        return round(self.detector.burn_in * self.iterations)
+        return self.detector.burn_in_batches(self.iterations)
 
     @property
     def per_gpu(self) -> tuple[int, int]:
@@ -189,8 +189,8 @@ def resolve_job(spec: RunSpec, *, look_for_images: bool = True, device: str | No
     check_scale(spec, detector, split)
     context = Context(
         num_classes=len(split.classes),
-        iterations=key.iterations * spec.accumulate,
-        burn_in=round(detector.burn_in * key.iterations * spec.accumulate),
+        iterations=key.batches,
+        burn_in=detector.burn_in_batches(key.batches),
         unsup_weight=detector.semi["unsup_weight"],
         theta=detector.theta,
         rfs_threshold=task.rfs_threshold,

@@ -254,7 +254,7 @@ def run_key(spec: RunSpec) -> RunKey:
             f"--backbone {spec.backbone}: no such file. Give {detector.backbone_file}, or leave it out to train from "
             "scratch; weights are never downloaded."
         )
-    backbone = spec.backbone or detector.weights
+    backbone = first_weights(spec, detector)
     return RunKey(
         task=task.name,
         protocol=task.version,
@@ -293,6 +293,11 @@ def full_length_images(task: Task, detector: Detector) -> int:
 def reference_images(detector: Detector) -> int:
     """Images in a step for which the detector's learning rate and the task's length are meant."""
     return sum(detector.per_gpu) * detector.reference_gpus
+
+
+def first_weights(spec: RunSpec, detector: Detector) -> Path | None:
+    """The file that the backbone starts from, None for training from scratch."""
+    return spec.backbone or detector.weights
 
 
 def per_process(spec: RunSpec, detector: Detector) -> tuple[int, int]:

@@ -64,6 +64,10 @@ class Detector:
     weights: Path | None = None
     file: "DetectorFile | None" = None
 
+    def burn_in_batches(self, batches: int) -> int:
+        """First batches of a run of so many that have labelled images alone."""
+        return round(self.burn_in * batches)
+
 
 @dataclass(frozen=True)
 class DetectorFile:
