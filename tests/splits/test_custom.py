@@ -110,7 +110,7 @@ def test_groups_by_frequency_are_the_same_in_every_fold(task_file: Path, tmp_pat
 def test_the_template_makes_a_split_once_it_is_filled_in(task_file: Path, tmp_path: Path) -> None:
     """Fill in what its comments say must be filled in, as a user would, and take each of the ways to form groups."""
     file = tmp_path / "mine.toml"
-    assert "--from-task" in command("make-splits", "--template", file)
+    assert f"make-splits --task {file} --out splits/mine" in command("make-splits", "--template", file)
     for old, new in (
         ('"train.json"', f'"{BCCD}/bccd_coco.json"'),
         ('train_images = "images"', f'train_images = "{BCCD}"'),
