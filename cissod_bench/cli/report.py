@@ -46,7 +46,6 @@ def report(
     """
     from cissod_bench import api
     from cissod_bench.leaderboard.report import write_report
-    from cissod_bench.leaderboard.writers import json_text
 
     if not folders and not published:
         raise UserError("Give the folders of runs, or --published for the published ones.")
@@ -62,7 +61,7 @@ def report(
     for entry in made.left_out:
         say(f"Skipped: {entry.reason}", err=True, color=typer.colors.YELLOW)
     if as_json:
-        say(json_text(made.results), end="")
+        say(made.numbers_as_json(), end="")
         return
     if ablation and not made.ablations:
         raise UserError(

@@ -19,8 +19,8 @@ from cissod_bench.leaderboard.plots import budgets, class_ap, iterations, pseudo
 from cissod_bench.leaderboard.run_files import RunFiles
 from cissod_bench.leaderboard.series import MOST_ROWS, OBSERVED, Charts, charts_of
 from cissod_bench.leaderboard.table import Table
-from cissod_bench.leaderboard.tables import Variants, paper_table, run_set_table, tidy_table
-from cissod_bench.leaderboard.writers import comma_separated, json_text, latex, markdown, markdown_text
+from cissod_bench.leaderboard.tables import Variants, every_number, paper_table, run_set_table, tidy_table
+from cissod_bench.leaderboard.writers import comma_separated, json_rows, latex, markdown, markdown_text
 from cissod_bench.results.record import Rejected, find_results, load_results
 from cissod_bench.splits.plot import plot_figure_4
 
@@ -69,6 +69,10 @@ class Report:
     def left_out(self) -> tuple[Rejected, ...]:
         """All files that were left out: records, and what charts would have been made from."""
         return (*self.rejected, *self.files.left_out)
+
+    def numbers_as_json(self) -> str:
+        """Every number as JSON, one row of a table per line: `tables.every_number`."""
+        return json_rows(every_number(self.run_sets))
 
     @property
     def ablations(self) -> tuple[Table, ...]:
@@ -151,7 +155,7 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
         "report.md": _page(report, {f"{name}.png": title for name, (title, _) in plots.items()}).encode(),
         "tables.tex": "\n".join(latex(table) for table in tables).encode(),
         "results.csv": comma_separated(report.results).encode(),
-        "results.json": json_text(report.results).encode(),
+        "results.json": report.numbers_as_json().encode(),
         "index.html": html_page(
             report.run_sets,
             report.tables,

@@ -142,38 +142,62 @@ def paper_table(number: int, run_sets: Sequence[RunSet], variants: Variants = Ma
     )
 
 
-def tidy_table(run_sets: Sequence[RunSet]) -> Table:
-    """Every number of every set of runs, one per row, for programs: AP and the like in [0, 1]."""
-    fields = list(run_sets[0].fields) if run_sets else []
-    names = ["table", *fields, "method", "method_version", "options", "seeds", "problem", "group", "metric"]
-    names += ["mean", "std", "t_interval", "paper", "disagrees_with_paper", "published", *COSTS, "runs"]
-    body = []
+def every_number(run_sets: Sequence[RunSet]) -> list[dict[str, Any]]:
+    """Every number of every row, for programs: AP and the like in [0, 1].
+
+    Returns:
+        for each row what it is, with `scores`: group -> metric -> `mean`, `std` and `t_interval` over training seeds,
+        each None where there is none, and, beside AP that the paper has, `paper` and `disagrees_with_paper`.
+    """
+    found = []
     for run_set in run_sets:
         paper = comparison_table(run_set.task)
         references = {row.method: row for row in paper.rows} if paper and not departures(run_set) else {}
-        shared = [Cell(run_set.name), *(Cell(_plain(run_set.fields[name])) for name in fields)]
+        shared = {"table": run_set.name, **{name: _plain(value) for name, value in run_set.fields.items()}}
         for row in run_set.rows:
             reference = references.get(row.method) if not row.options else None
-            costs = [_mean_cost(row, name) for name in COSTS]
-            about = [Cell(row.method), Cell(row.version), Cell(dict(row.options)), Cell(list(row.seeds))]
+            about: dict[str, Any] = {"method": row.method, "method_version": row.version, "options": dict(row.options)}
+            about |= {"seeds": list(row.seeds), "problem": row.problem, "published": row.published}
+            about |= {name: _mean_cost(row, name) for name in COSTS}
+            about["runs"] = [str(run.path.parent) for run in row.runs]
+            scores: dict[str, dict[str, dict[str, Any]]] = {}
             for group in run_set.groups:
-                for metric in metric_names(run_set):
-                    found = row.spread(group, metric)
-                    numbers = (found.mean, found.std, found.interval) if found else (None, None, None)
-                    cells = [*shared, *about, Cell(row.problem), Cell(group), Cell(metric), *map(Cell, numbers)]
-                    printed = reference.ap.get(group) if reference and metric == "AP" else None
-                    cells += [_printed(printed), Cell(disagrees(found, printed)), Cell(row.published)]
-                    cells += costs
-                    cells.append(Cell([str(run.path.parent) for run in row.runs]))
-                    body.append(tuple(cells))
+                printed = reference.ap.get(group) if reference else None
+                scores[group] = {name: _score(row, group, name, printed) for name in metric_names(run_set)}
+            found.append({**shared, **about, "scores": scores})
+    return found
+
+
+def tidy_table(run_sets: Sequence[RunSet]) -> Table:
+    """`every_number` as a table, one number per row."""
+    fields = list(run_sets[0].fields) if run_sets else []
+    about = ["table", *fields, "method", "method_version", "options", "seeds", "problem"]
+    score = ["mean", "std", "t_interval", "paper", "disagrees_with_paper"]
+    names = [*about, "group", "metric", *score, "published", *COSTS, "runs"]
+    body = []
+    for row in every_number(run_sets):
+        for group, of_group in row["scores"].items():
+            for metric, numbers in of_group.items():
+                values = {**row, "group": group, "metric": metric, **numbers}
+                body.append(tuple(Cell(values.get(name)) for name in names))
     return Table("results", "All results", "", tuple(Column(name, name) for name in names), tuple(body), ranked=0)
 
 
-def _mean_cost(row: Row, name: str) -> Cell:
+def _score(row: Row, group: str, metric: str, printed: float | None) -> dict[str, Any]:
+    """A score over training seeds, beside the paper's AP in percent with one decimal, which becomes a fraction."""
+    found = row.spread(group, metric)
+    numbers = (found.mean, found.std, found.interval) if found else (None, None, None)
+    score: dict[str, Any] = dict(zip(("mean", "std", "t_interval"), numbers, strict=True))
+    if metric == "AP" and printed is not None:
+        score |= {"paper": round(printed / 100, 6), "disagrees_with_paper": disagrees(found, printed)}
+    return score
+
+
+def _mean_cost(row: Row, name: str) -> float | None:
     """Mean over the runs that recorded it."""
     costs = [run.result.costs for run in row.runs]
     values = [value for each in costs if each is not None and (value := getattr(each, name)) is not None]
-    return Cell(sum(values) / len(values) if values else None)
+    return sum(values) / len(values) if values else None
 
 
 def metric_names(run_set: RunSet) -> tuple[str, ...]:

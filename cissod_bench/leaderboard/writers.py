@@ -8,7 +8,8 @@ import functools
 import html
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from cissod_bench.errors import one_line, printable
 from cissod_bench.io import canonical_json
@@ -156,10 +157,13 @@ def json_text(table: Table) -> str:
             if cell.std is not None:
                 row[f"{column.name}_std"] = cell.std
         rows.append(row)
+    return json_rows(rows, name=table.name, title=table.title, notes=table.notes)
+
+
+def json_rows(rows: Sequence[Mapping[str, Any]], **about: Any) -> str:
+    """JSON: an object with `about` and `rows`. A row is a line, so that two reports are easy to compare."""
     dump = functools.partial(json.dumps, ensure_ascii=True, allow_nan=False)
-    about = {"name": table.name, "title": table.title, "notes": table.notes}
     lines = [f'  "{name}": {dump(value)},' for name, value in about.items()]
-    # A row is a line: with a line for each value, a report of thousands of runs is half as large again.
     body = ",\n".join(f"    {dump(row, separators=(',', ':'))}" for row in rows)
     return "\n".join(["{", *lines, '  "rows": [', *([body] if body else []), "  ]", "}"]) + "\n"
 

@@ -13,8 +13,8 @@ from cissod_bench.api.results import paper_variants
 from cissod_bench.leaderboard.comparable import comparable_run_sets
 from cissod_bench.leaderboard.paper import TABLES
 from cissod_bench.leaderboard.table import Cell, Column, Table
-from cissod_bench.leaderboard.tables import paper_table, run_set_table, tidy_table
-from cissod_bench.leaderboard.writers import WRITERS, comma_separated, html_table, json_text, latex, markdown
+from cissod_bench.leaderboard.tables import every_number, paper_table, run_set_table, tidy_table
+from cissod_bench.leaderboard.writers import WRITERS, comma_separated, html_table, json_rows, json_text, latex, markdown
 from cissod_bench.results.record import Git
 from tests.leaderboard.runs import OFFICIAL_COCO, make_record, paper_record
 
@@ -208,6 +208,20 @@ def test_every_number_is_in_the_tidy_table():
     assert row["runs"] == ["runs/0", "runs/1"]
     assert (row["seeds"], row["options"], row["shortened"], row["precision"]) == ([0, 1], {}, False, None)
     assert (row["iterations"], row["batch"], row["method_version"]) == (180_000, [8, 32], 2)
+
+
+def test_the_json_of_a_report_holds_each_fact_of_a_row_once():
+    run_sets = sections_of(full(method="gbs"), full(method="gbs", train_seed=1), full(), full(train_seed=1))
+    rows = json.loads(json_rows(every_number(run_sets)))["rows"]
+    assert [(row["method"], row["seeds"], row["runs"]) for row in rows] == [
+        ("gbs", [0, 1], ["runs/0", "runs/1"]), ("soft-teacher", [0, 1], ["runs/2", "runs/3"]),
+    ]  # fmt: skip
+    score = rows[0]["scores"]["min"]
+    assert score["AP"] == {
+        "mean": pytest.approx(0.15), "std": 0.0, "t_interval": 0.0, "paper": 0.139, "disagrees_with_paper": True,
+    }  # fmt: skip
+    assert score.keys() == {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR"}
+    assert score["AP50"].keys() == {"mean", "std", "t_interval"}
 
 
 def test_what_programs_read_has_the_types_of_json():
