@@ -3,31 +3,44 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DOCS_INSTALLED := $(VENV)/.docs-installed
 DEMO ?= demo
 # Where the user has no home folder, caches of pip and of libraries go into the virtual environment.
 HOME ?= $(abspath $(VENV))
 export HOME
 
-.PHONY: help install demo test test-slow lint format clean
+.PHONY: help install demo docs test test-slow lint format clean
 
 help:
 	@echo "make demo       install, then splits -> training -> leaderboard on the embedded shapes data set, into $(DEMO)/"
 	@echo "make test       install, then ruff, mypy, import-linter and the tests"
 	@echo "make test-slow  the tests that train for minutes"
+	@echo "make docs       install mkdocs, make the tables in docs/ anew, and build the site into site/, strictly"
 	@echo "make lint       ruff, mypy and import-linter only"
 	@echo "make format     ruff format and the fixes that ruff can make itself"
 	@echo "make clean      remove the virtual environment, the demo folder and caches"
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("cissod-bench needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,slurm,dev]'
 	@# Two distributions of OpenCV share a folder; the headless one, put there last, needs no libGL.
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall --constraint constraints.txt opencv-python-headless
 	@touch $@
+
+# Neither PyTorch nor mmdet: pages and tables are made from sources and records.
+$(DOCS_INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
+docs: $(DOCS_INSTALLED)
+	$(BIN)/python docs/scripts/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -51,4 +64,4 @@ demo: $(INSTALLED)
 	$(BIN)/cissod-bench report $(DEMO)/runs --out $(DEMO)/report --overwrite
 
 clean:
-	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

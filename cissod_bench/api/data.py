@@ -21,7 +21,7 @@ def data_sources(*names: str) -> "list[Source]":
     Raises:
         UserError: an unknown name.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> [source.name for source in cb.data_sources("lvis")]
         ['coco-images', 'lvis-annotations']
@@ -45,7 +45,7 @@ def check_data(
     Raises:
         UserError: an unknown name.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> cb.check_data(["r101-fpn"], "nowhere")[0].state
         'missing'
@@ -74,7 +74,7 @@ def fetch_data(names: Sequence[str], data_root: AnyPath = "data", *, progress: b
         UserError: an unknown name, a file that cannot be had or is another one, a full disk, or something that can only
             be got by hand.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> cb.fetch_data(["shapes"])
         []

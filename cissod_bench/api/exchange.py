@@ -36,7 +36,7 @@ def export_split(
     Raises:
         UserError: no split, one that the form cannot hold, or `out` exists.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> notes = cb.export_split("splits/shapes", "lists")
         >>> notes[0].partition(",")[0]
@@ -78,7 +78,8 @@ def import_split(
         out: split folder to create.
         annotations: training annotations in COCO form; not for tasks whose data the package makes.
         minority_ids: list of the images of D_s.
-        percentage, list_seed: which of the lists in Unbiased Teacher's JSON.
+        percentage: which of the lists in Unbiased Teacher's JSON.
+        list_seed: the same.
         images: folder of the training images, to check that every image is there.
         force: replace another split that lies there.
         plot: also plot the class distribution.
@@ -87,7 +88,7 @@ def import_split(
     Raises:
         UserError: a list that does not fit the annotations, or `out` holds something else.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> made = cb.import_split("shapes", "lists", "splits/again", plot=False)
         >>> made.manifest.digest == cb.load_split("splits/shapes").digest

@@ -38,7 +38,7 @@ def pack_submission(
     Raises:
         UserError: the run is not finished or cannot be re-scored, a statement is missing, or `out` is not empty.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> packed = cb.pack_submission("runs/soft-teacher", "results/soft-teacher", contact="A. Name <a@name.org>",
         ...                             licence="CC-BY-4.0", hardware="2 CPU cores")
@@ -79,7 +79,7 @@ def check_results(
     Raises:
         UserError: no such folder, or with `write_index` a damaged run.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> packed = cb.pack_submission("runs/soft-teacher", "published/soft-teacher", contact="A. Name <a@name.org>",
         ...                             licence="CC0-1.0", hardware="2 CPU cores")

@@ -24,7 +24,7 @@ def load_results(folders: AnyPath | Sequence[AnyPath]) -> "Results":
     Raises:
         UserError: a folder that does not exist, or no usable record in any of them.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> frame = cb.load_results("runs").to_frame()
         >>> list(frame["group"])
@@ -62,7 +62,7 @@ def report(
     Raises:
         UserError: no usable record, or a file that exists with other content.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> made = cb.report("runs", "report")
         >>> [run_set.task for run_set in made.run_sets]
@@ -114,7 +114,8 @@ def compare(
     """Compare two runs per group and class, with 95 % intervals from a paired bootstrap over images.
 
     Args:
-        first, second: run folders.
+        first: run folder A.
+        second: run folder B.
         annotations: ground truth. Default: the file named in the first record.
         samples: bootstrap samples.
         seed: seed of the bootstrap.
@@ -123,7 +124,7 @@ def compare(
     Raises:
         UserError: the runs are not comparable, or the ground truth is not there.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> found = cb.compare("runs/soft-teacher", "runs/soft-teacher", samples=10)
         >>> found.groups["all"][2].value  # B - A
@@ -155,7 +156,7 @@ def error_types(
     Raises:
         UserError: no record, scores by LVIS's rules, no ground truth, or a plot that exists with other content.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> found = cb.error_types("runs/soft-teacher")
         >>> list(found.confusion)

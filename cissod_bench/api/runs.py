@@ -82,7 +82,7 @@ def prepare(
     Raises:
         UserError: something does not exist or does not fit.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> spec = cb.RunSpec(task="shapes", method="gbs", split="splits/shapes", schedule="smoke", device="cpu")
         >>> cb.prepare(spec).plan()["iterations"]
@@ -145,7 +145,7 @@ def run(spec: RunSpec, *, progress: bool = False) -> "RunFolder":
         Stopped: the run received a signal to stop.
         ProcessDied: one of several processes died.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> spec = cb.RunSpec(task="shapes", method="soft-teacher", split="splits/shapes", out="runs/soft-teacher",
         ...                   iterations=2, device="cpu")
@@ -171,7 +171,7 @@ def load_detector(
     Raises:
         UserError: the folder holds no run, or no usable checkpoint.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> detector = cb.load_detector("runs/soft-teacher")
         >>> found = detector.predict("splits/shapes/data/val/000001.png")
@@ -198,7 +198,7 @@ def export(run: AnyPath, out: AnyPath, *, trust: bool = False) -> tuple[Path, li
     Raises:
         UserError: the run is not finished, or `out` is not empty.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> checkpoint, needs = cb.export("runs/soft-teacher", "bundle")
         >>> needs
@@ -238,7 +238,7 @@ def sweep(
         UserError: a run is not possible, or a folder holds another run.
         Stopped: the sweep received a signal; the current run has stopped too.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> specs = [cb.RunSpec(task="shapes", method=method, split="splits/shapes", iterations=1, device="cpu")
         ...          for method in ("rfs", "gbs")]

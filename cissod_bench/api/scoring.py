@@ -38,7 +38,7 @@ def evaluate(
     Raises:
         UserError: a detection with an unknown image or class or a value that is not finite, or no ground truth.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> scores = cb.evaluate("runs/soft-teacher/detections.json", split="splits/shapes")
         >>> sorted(scores.metrics())
@@ -72,7 +72,7 @@ def score(
     """Score as `evaluate` does, and record the scores for `report`.
 
     Args:
-        predictions, task, split, annotations, data_root, evaluator, max_detections, fixed_ap: see `evaluate`.
+        predictions: as of `evaluate`, and so are all that are not named here.
         out: run folder to create; needs `split` and `training`. None to write nothing.
         training: what is known of the training, see `state_training`.
 
@@ -82,7 +82,7 @@ def score(
     Raises:
         UserError: as of `evaluate`; or `out` is not empty, or what it needs is missing.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> training = cb.state_training("mine", "r50-fpn", 90_000, batch="8+32", options=["beta=0.7"])
         >>> found = cb.score("runs/soft-teacher/detections.json", split="splits/shapes", out="runs/mine",
@@ -119,7 +119,7 @@ def plot_calibration(scored: "Scored", file: AnyPath) -> None:
         scored: what `score` returned.
         file: .png or .svg.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> scored = cb.score("runs/soft-teacher/detections.json", split="splits/shapes")
         >>> cb.plot_calibration(scored, "calibration.svg")
@@ -166,7 +166,7 @@ def state_training(
     Raises:
         UserError: a text that cannot be read, or no such file.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> cb.state_training("mine", "r50-fpn", 90_000, batch="8+32").batch
         (8, 32)

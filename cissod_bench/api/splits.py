@@ -55,7 +55,7 @@ def make_splits(
     Raises:
         UserError: the annotations cannot be used, or a folder holds something else.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> (made,) = cb.make_splits("shapes", "splits/shapes", plot=False)
         >>> made.manifest.task
@@ -165,7 +165,7 @@ def load_split(folder: AnyPath, *, verify: bool = True) -> "Split":
     Raises:
         UserError: no split is found, or it was changed after it was written.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> split = cb.load_split("splits/shapes")
         >>> len(split.labeled_ids) == split.counts["labeled_images"]
@@ -189,7 +189,7 @@ def describe_split(folder: AnyPath) -> dict[str, Any]:
     Raises:
         UserError: no split is found, or it was changed after it was written.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> found = cb.describe_split("splits/shapes")
         >>> sorted(found["groups"])
@@ -228,7 +228,7 @@ def verify_split(
     Raises:
         UserError: no split is found, or a file cannot be read.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> [check.promise for check in cb.verify_split("splits/shapes") if check.problem]
         []
@@ -254,7 +254,8 @@ def compare_splits(first: AnyPath, second: AnyPath) -> dict[str, Any]:
     """How two splits differ.
 
     Args:
-        first, second: split folders.
+        first: split folder.
+        second: the other one.
 
     Returns:
         `same`, and what differs: `fields` of the manifest, `images` of each part, `groups`, `labeled_images` per class.
@@ -262,7 +263,7 @@ def compare_splits(first: AnyPath, second: AnyPath) -> dict[str, Any]:
     Raises:
         UserError: a folder holds no split.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> cb.compare_splits("splits/shapes", "splits/shapes")["same"]
         True
@@ -282,7 +283,7 @@ def plot_splits(folders: AnyPath | Sequence[AnyPath], out: AnyPath) -> None:
     Raises:
         UserError: a folder holds no split, or `out` exists or has another ending.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> cb.plot_splits("splits/shapes", "distribution.svg")
     """

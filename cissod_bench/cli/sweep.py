@@ -57,7 +57,7 @@ def sweep(
 ) -> None:
     """Run a grid of methods, tasks, seeds or any other options.
 
-    Define the grid in a file (see docs/training.md) or with the options below. Other options of `run` apply to all
+    Define the grid in a file (see docs/slurm.md) or with the options below. Other options of `run` apply to all
     runs. Runs are executed one after another or --jobs at a time, each in its own process, or as Slurm jobs. Repeat
     the command to skip finished runs, resume interrupted ones and retry failed ones. Exit code 1: a run failed. Exit
     code 2: nothing was started, because a setting does not exist or a folder holds another run.

@@ -28,7 +28,7 @@ def describe(name: str) -> dict[str, Any]:
     Raises:
         UserError: no such method.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> [option["name"] for option in cb.methods.describe("rfs")["options"]]
         ['theta', 'threshold']

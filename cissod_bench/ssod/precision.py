@@ -3,7 +3,7 @@
 * `fp32`: single precision throughout.
 * `tf32`, the default: a GPU that can (Ampere and later) rounds the factors of products and convolutions to 10 bits of
   mantissa; elsewhere it is single precision. On an H100 a step takes less than half of the time of `fp32`, and as long
-  as one in half precision, since the host sets the pace (docs/training.md).
+  as one in half precision, since the host sets the pace (docs/speed.md).
 * `bf16`, `fp16`: convolutions and linear layers run in half precision under autocast. The rest stays in single
   precision: weights and optimiser, the outputs of the heads and with them all losses, box geometry, RoI pooling
   (`teacher_student.py`), the state of methods, the teacher's moving average, and evaluation. bf16 has the range of

@@ -19,7 +19,7 @@ def describe(name: str) -> dict[str, Any]:
     Raises:
         UserError: no such task.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> cb.tasks.describe("coco-split1")["iterations"]
         180000

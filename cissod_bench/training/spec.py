@@ -71,7 +71,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     Raises:
         UserError: a value of the wrong type or out of range.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> spec = cb.RunSpec(task="shapes", method="gbs", options={"beta": 0.7}, schedule="short")
         >>> spec.seed

@@ -131,7 +131,7 @@ def describe(name: str) -> dict[str, Any]:
     Raises:
         UserError: no such preset.
 
-    Example:
+    Examples:
         >>> import cissod_bench as cb
         >>> cb.detectors.describe("r50-fpn")["per_gpu"]
         (1, 4)

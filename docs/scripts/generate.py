@@ -1,0 +1,332 @@
+"""Writes the tables that the pages take from the code and from `results/`.
+
+    python docs/scripts/generate.py
+
+A page marks them: `<!-- generated: options rfs -->` ... `<!-- end -->`. What lies between is replaced. It is part of
+the page, so that a code host shows it too. `tests/docs/test_generated.py` fails where a page is out of date. Neither
+torch nor mkdocs is needed.
+"""
+
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+import words
+from logged import logged_names
+
+from cissod_bench import api
+from cissod_bench.launch.arguments import run_arguments
+from cissod_bench.leaderboard.comparable import Row, Run, RunSet
+from cissod_bench.leaderboard.paper import TABLES
+from cissod_bench.leaderboard.report import Report
+from cissod_bench.leaderboard.setting import departures
+from cissod_bench.leaderboard.writers import markdown, markdown_text
+from cissod_bench.methods.gbs.ablations import ABLATIONS
+from cissod_bench.methods.gbs.presets import PRESETS
+from cissod_bench.methods.options import describe_options
+from cissod_bench.methods.registry import METHODS
+from cissod_bench.results.run_key import RunKey
+from cissod_bench.tasks.registry import TASKS, get_task
+from cissod_bench.training.recipes.detectors import DETECTORS, get_detector
+from cissod_bench.training.recipes.schedules import SCHEDULES
+from cissod_bench.training.spec import RunSpec, per_process, reference_images
+
+DOCS = Path(__file__).parents[1]
+ROOT = DOCS.parent
+BLOCK = re.compile(r"(<!-- generated: (?P<what>[a-z-]+) ?(?P<about>[a-z0-9-]*) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def updated(text: str) -> str:
+    """The text of a page with all its tables made anew."""
+    return BLOCK.sub(lambda found: f"{found[1]}\n{_table(found['what'], found['about'])}\n\n{found[4]}", text)
+
+
+def _table(what: str, about: str) -> str:
+    return MAKERS[what](*([about] if about else [])).strip()
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
+
+
+def code(text: object) -> str:
+    """A text as code in a cell."""
+    return f"`{text}`" if str(text) else ""
+
+
+# Methods ------------------------------------------------------------------------------------------------------------
+
+
+def methods() -> str:
+    """The methods of the registry, with their pages."""
+    return table(
+        ["method", "family", "what it is", "row of the paper"],
+        [
+            [f"[`{name}`](methods/{name}.md)", method.family, method.title, method.paper_name or "–"]
+            for name, method in METHODS.items()
+        ],
+    )
+
+
+def about(name: str) -> str:
+    """A method in one line: title, family, version, row of the paper, file."""
+    method = METHODS[name]
+    source = f"{method.module.replace('.', '/')}.py"
+    row = f' · row "{method.paper_name}" of the paper' if method.paper_name else " · not in the paper"
+    return f"{method.title}. {method.family} · version {method.version}{row} · [{source}](../../{source})"
+
+
+def options(name: str) -> str:
+    """A method's options with types, defaults and sources."""
+    found = describe_options(METHODS[name])
+    if not found:
+        return "None."
+    rows = [[code(each.name), code(each.type.replace("|", r"\|")), code(each.default), each.about] for each in found]
+    return table(["option", "type", "default", "what it does, and where the default is from"], rows)
+
+
+def logged(name: str) -> str:
+    """What a method logs beyond what every run does."""
+    rows = [[code(each), words.LOGGED[each]] for each in logged_names(METHODS[name].module)]
+    return table(["name", "what it is"], rows) if rows else "Nothing beyond what every run logs."
+
+
+def citation(name: str) -> str:
+    """The paper of a method."""
+    return f"{METHODS[name].citation}."
+
+
+def ablations() -> str:
+    """The rows of Tables 4 and 5, with the options that make them."""
+    printed = {(part.number, row.label): row.ap for part in TABLES for row in part.rows}
+    rows = []
+    for name, ablation in ABLATIONS.items():
+        given = " ".join(f"{key}={_text(value)}" for key, value in ablation.options.items())
+        made_of = f"{ablation.method} {given}".strip()
+        ap = printed[ablation.table, ablation.title]
+        rows.append([str(ablation.table), ablation.title, code(name), code(made_of), _slashed(ap.values())])
+    return table(["table", "row", "`--ablation`", "method and options", "paper: AP all / maj / min"], rows)
+
+
+def presets() -> str:
+    """The values of `--preset release` beside the defaults."""
+    release = PRESETS["release"]
+    defaults = {each.name: each.default for each in describe_options(METHODS["gbs"])}
+    changed = [name for name in defaults if any(name in given for given in release.values())]
+    rows = [
+        [code(name), code(defaults[name]), *(_value(given.get(name)) for given in release.values())] for name in changed
+    ]
+    return table(["option", "default", *(f"release, {data}" for data in release)], rows)
+
+
+def _value(value: object) -> str:
+    return "" if value is None else code(_text(value))
+
+
+def _text(value: object) -> str:
+    """A value as `-o NAME=VALUE` takes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+# Results ------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _published() -> Report:
+    return api.report(published=True)
+
+
+def leaderboard() -> str:
+    """The tables of all published runs, a level lower than in a report."""
+    report = _published()
+    tables = [markdown(each).replace("## ", "### ", 1) for each in (*report.tables, *report.splits, *report.paper)]
+    return "\n".join(tables).replace(", published", "")
+
+
+def _rows_of(name: str) -> Iterator[tuple[RunSet, Row]]:
+    for run_set in _published().run_sets:
+        for row in run_set.rows:
+            if row.method == name:
+                yield run_set, row
+
+
+def results(name: str) -> str:
+    """A method's published results, and the paper's numbers for it."""
+    lines = []
+    for part in TABLES:
+        for row in part.rows:
+            if part.number <= 3 and row.method == name:
+                here = [
+                    _measured(run_set, each)
+                    for run_set, each in _rows_of(name)
+                    if run_set.task == part.task and not departures(run_set) and not each.options
+                ]
+                where = f"`{part.task}` (Table {part.number})"
+                measured = here[0] if here else ["not run yet", ""]
+                lines.append([where, " / ".join(row.ap), _slashed(row.ap.values()), *measured])
+    for run_set, row in _rows_of(name):
+        if run_set.task in TASKS and TASKS[run_set.task].dataset != "shapes" and not departures(run_set):
+            continue
+        given = "".join(f", {key}={value}" for key, value in row.options.items())
+        where = markdown_text(f"{run_set.title}{given}")
+        lines.append([where, " / ".join(run_set.groups), "–", *_measured(run_set, row)])
+    if not lines:
+        return "Neither in the paper's Tables 1 to 3 nor among the published runs yet."
+    return table(["task", "AP of", "paper", "published here", "seeds"], lines)
+
+
+def _measured(run_set: RunSet, row: Row) -> list[str]:
+    """AP of the groups, and the number of seeds."""
+    cells = []
+    for group in run_set.groups:
+        found = row.spread(group, "AP")
+        cells.append("–" if found is None else _percent(found.mean, found.std))
+    return [" / ".join(cells), str(len(row.runs))]
+
+
+def _percent(mean: float, std: float | None) -> str:
+    return f"{100 * mean:.1f}" if std is None else f"{100 * mean:.1f} ± {100 * std:.1f}"
+
+
+def _slashed(values: Iterable[float]) -> str:
+    return " / ".join(f"{value:.1f}" for value in values)
+
+
+def commands(name: str) -> str:
+    """The commands of a method's published runs, and of the paper's rows."""
+    blocks = []
+    for run_set, row in _rows_of(name):
+        if not (ROOT / _task_file(run_set.task)).is_file() and run_set.task not in TASKS:
+            blocks.append(f"{markdown_text(run_set.title)}: the task is not in this repository.")
+            continue
+        lines = [_split_command(row.runs[0].result.key), *(_run_command(run) for run in row.runs)]
+        blocks.append(f"{markdown_text(run_set.title)}:\n\n{_block(lines)}")
+    rows = [part.task for part in TABLES for row in part.rows if part.number <= 3 and row.method == name]
+    if rows:
+        lines = [_of_the_paper(task, name) for task in rows]
+        blocks.append(
+            "The paper's setting, on eight GPUs; [one GPU](../training.md#one-gpu-in-place-of-eight) takes eight times "
+            f"as long:\n\n{_block(lines)}"
+        )
+    return "\n\n".join(blocks) or "No run of it is published yet."
+
+
+def _block(lines: Sequence[str]) -> str:
+    return "\n".join(["```", *lines, "```"])
+
+
+def _of_the_paper(task: str, method: str) -> str:
+    return f"cissod-bench run --task {task} --method {method} --backbone {words.BACKBONE} --gpus 8"
+
+
+def _split_command(key: RunKey) -> str:
+    arguments = ["make-splits", "--task", _task_file(key.task), "--out", f"splits/{key.task}"]
+    return shlex.join(["cissod-bench", *arguments, *(["--seed", str(key.split_seed)] if key.split_seed else [])])
+
+
+def _run_command(run: Run) -> str:
+    return shlex.join(["cissod-bench", "run", *run_arguments(spec_of(run))])
+
+
+def spec_of(run: Run) -> RunSpec:
+    """The spec of a published run. Files are named as in `examples/`, since its key has their digests alone."""
+    key = run.result.key
+    task = get_task(key.task if key.task in TASKS else str(ROOT / _task_file(key.task)))
+    file = key.detector
+    if key.detector_digest:
+        example = ROOT / "examples" / "detectors" / f"{key.detector}.py"
+        file = str((example if example.is_file() else run.path.with_name("detector.py")).relative_to(ROOT))
+    detector = get_detector(str(ROOT / file) if key.detector_digest else file)
+    assert key.batch is not None
+    own_weights = key.backbone is None or detector.weights is not None
+    spec = RunSpec(
+        task=_task_file(key.task),
+        split=Path("splits", key.task),
+        method=key.method,
+        options=key.method_options,
+        schedule=key.schedule,
+        detector=None if key.detector == task.detector else file,
+        backbone=None if own_weights else Path(words.BACKBONES.get(str(key.backbone), "weights.pth")),
+        seed=key.train_seed or 0,
+        precision=key.precision or "tf32",
+        compile=key.compile,
+        overrides=key.overrides,
+        accumulate=key.accumulate,
+    )
+    batch = tuple(images // key.accumulate for images in key.batch)
+    changes: dict[str, object] = {}
+    if batch != per_process(spec, detector):
+        changes["batch"] = f"{batch[0]}+{batch[1]}"
+    if key.iterations != SCHEDULES[key.schedule].length(task, sum(key.batch) / reference_images(detector)):
+        changes["iterations"] = key.iterations
+    return RunSpec(**{name: getattr(spec, name) for name in RunSpec.__struct_fields__} | changes)
+
+
+def _task_file(task: str) -> str:
+    return task if task in TASKS else f"examples/{task}.toml"
+
+
+# Everything else ----------------------------------------------------------------------------------------------------
+
+
+def tasks() -> str:
+    """The built-in tasks."""
+    rows = [
+        [code(name), task.title, f"{task.iterations:,}", code(task.detector), f"{task.rfs_threshold:g}"]
+        for name, task in TASKS.items()
+    ]
+    return table(["task", "what it is", "iterations", "detector", "t of RFS"], rows)
+
+
+def schedules() -> str:
+    """The schedules."""
+    return table(["schedule", "length"], [[code(name), each.title] for name, each in SCHEDULES.items()])
+
+
+def detectors() -> str:
+    """The detector presets."""
+    rows = [
+        [code(name), each.title, "{} + {}".format(*each.per_gpu), str(each.reference_gpus)]
+        for name, each in DETECTORS.items()
+    ]
+    return table(["preset", "what it is", "images in a batch", "GPUs its rate is meant for"], rows)
+
+
+def scalars() -> str:
+    """What every run logs."""
+    rows = [[", ".join(code(each) for each in name.split(", ")), text] for name, text in words.SCALARS.items()]
+    return table(["name in `scalars.jsonl`", "what it is"], rows)
+
+
+def versions() -> str:
+    """The versions of tasks and methods."""
+    rows = [["task", code(name), str(task.version)] for name, task in TASKS.items()]
+    rows += [["method", code(name), str(method.version)] for name, method in METHODS.items()]
+    return table(["", "name", "version"], rows)
+
+
+MAKERS: dict[str, Callable[..., str]] = {
+    each.__name__: each
+    for each in (
+        methods, about, options, logged, citation, ablations, presets, leaderboard, results, commands, tasks, schedules,
+        detectors, scalars, versions,
+    )
+}  # fmt: skip
+
+
+def pages() -> list[Path]:
+    """The pages, in order of their paths."""
+    return sorted(DOCS.rglob("*.md"))
+
+
+if __name__ == "__main__":
+    for page in pages():
+        before = page.read_text(encoding="utf-8")
+        if (after := updated(before)) != before:
+            page.write_text(after, encoding="utf-8")
+            print(f"{page.relative_to(ROOT)}: updated")

@@ -1,0 +1,98 @@
+"""What the pages take from the code is what the code says, and the published runs follow from the commands shown."""
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from cissod_bench.results.published import published_folder
+from cissod_bench.results.record import load_results
+from cissod_bench.results.run_key import RunKey, facts_of, key_differences
+from cissod_bench.tasks.registry import TASKS
+from cissod_bench.training import spec
+from tests.docs.pages import DOCS, script
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.relative_to(DOCS).as_posix())
+def test_the_tables_of_a_page_are_up_to_date(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert script("generate").updated(text) == text, "run `python docs/scripts/generate.py`"
+    assert text.count("<!-- generated: ") == text.count("<!-- end -->")
+
+
+def test_a_changed_table_is_made_anew() -> None:
+    generate = script("generate")
+    made = generate.updated("a\n<!-- generated: options rfs -->\n| `theta` | wrong |\n<!-- end -->\nb\n")
+    assert made.startswith("a\n<!-- generated: options rfs -->\n\n| option |")
+    assert made.endswith("\n<!-- end -->\nb\n")
+    assert "wrong" not in made
+    assert (
+        "| `threshold` | `NotNegative \\| None` | `None` | Oversampling threshold t; the task's by default. |" in made
+    )
+
+
+def test_every_logged_name_has_words() -> None:
+    """Against the logs of published runs: no name is missing, and none is there that nothing logs."""
+    words = script("words")
+    logged = {
+        name
+        for log in published_folder().rglob("scalars.jsonl")
+        for line in log.read_text(encoding="utf-8").splitlines()
+        for name in json.loads(line)
+    }
+    patterns = {
+        name: re.compile(
+            name.replace("GROUP", "(all|maj|min|f|c|r|official-[fcr])")
+            .replace("METRIC", r"(AP\w*|AR)")
+            .replace("NAME", f"({'|'.join(words.LOGGED)})")
+        )
+        for names in words.SCALARS
+        for name in names.split(", ")
+    }
+    unknown = {
+        name
+        for name in logged
+        if name not in words.LOGGED and not any(pattern.fullmatch(name) for pattern in patterns.values())
+    }
+    assert unknown == set()
+    assert {name for name, pattern in patterns.items() if not any(map(pattern.fullmatch, logged))} == set()
+
+
+def test_names_are_read_from_every_kind_of_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "some_method.py").write_text(
+        "class Loss:\n"
+        "    def diagnostics(self):\n        return {'one': self.one}\n"
+        "class Hook:\n"
+        "    def start(self, runner):\n        self.kept = {'two': 2}\n"
+        "        runner.message_hub.update_scalar('train/three', 3)\n"
+        "    def diagnostics(self):\n        return self.kept\n"
+        "class Refinement:\n"
+        "    def loss(self):\n        return {'loss_four': 4, 'other': 5}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert sorted(script("logged").logged_names("some_method")) == ["loss_four", "one", "three", "two"]
+
+
+def test_the_command_shown_for_a_published_run_gives_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key of the spec behind the command is the key of the record; the split is taken to be the recorded one."""
+    generate = script("generate")
+    checked = 0
+    for run_set in generate._published().run_sets:
+        for run in (run for row in run_set.rows for run in row.runs if run_set.task in TASKS):
+            recorded: RunKey = run.result.key
+            split = SimpleNamespace(digest=recorded.split_digest, seed=recorded.split_seed, outputs={})
+            monkeypatch.setattr(spec, "read_manifest", lambda _, split=split: split)
+            assert key_differences(facts_of(recorded), facts_of(spec.run_key(generate.spec_of(run)))) == []
+            checked += 1
+    assert checked >= 4
+
+
+def test_the_start_page_has_every_published_method() -> None:
+    text = (DOCS / "index.md").read_text(encoding="utf-8")
+    found, rejected = load_results([published_folder()])
+    assert not rejected
+    for _, result in found:
+        assert re.search(rf"^\| \d* ?\| {result.key.method}\W", text, flags=re.MULTILINE), result.key.method
+    assert {result.key.task for _, result in found} >= {"shapes"} <= set(TASKS)
