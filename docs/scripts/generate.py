@@ -7,6 +7,7 @@ the page, so that a code host shows it too. `tests/docs/test_generated.py` fails
 torch nor mkdocs is needed.
 """
 
+import ast
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 import words
+from kinds import option_kinds
 from logged import logged_names
 
 from cissod_bench import api
@@ -80,18 +82,28 @@ def about(name: str) -> str:
 
 
 def options(name: str) -> str:
-    """A method's options with types, defaults and sources."""
+    """A method's options with values, defaults and sources."""
     found = describe_options(METHODS[name])
     if not found:
         return "None."
-    rows = [[code(each.name), code(each.type.replace("|", r"\|")), code(each.default), each.about] for each in found]
-    return table(["option", "type", "default", "what it does, and where the default is from"], rows)
+    kinds = option_kinds(METHODS[name])
+    rows = [[code(each.name), kinds[each.name], _default(each.default), each.about] for each in found]
+    return table(["option", "value", "default", "what it does, and where the default is from"], rows)
+
+
+def _default(written: str) -> str:
+    """A default as `-o NAME=VALUE` takes it; a dash for None, which each option explains."""
+    try:
+        value = ast.literal_eval(written)
+    except ValueError:
+        value = written  # an expression, such as 12000 / 180000
+    return "–" if value is None else code(_text(value))
 
 
 def logged(name: str) -> str:
     """What a method logs beyond what every run does."""
     rows = [[code(each), words.LOGGED[each]] for each in logged_names(METHODS[name].module)]
-    return table(["name", "what it is"], rows) if rows else "Nothing beyond what every run logs."
+    return table(["name", "what it is"], rows) if rows else "nothing."
 
 
 def citation(name: str) -> str:
@@ -114,11 +126,9 @@ def ablations() -> str:
 def presets() -> str:
     """The values of `--preset release` beside the defaults."""
     release = PRESETS["release"]
-    defaults = {each.name: each.default for each in describe_options(METHODS["gbs"])}
+    defaults = {each.name: _default(each.default) for each in describe_options(METHODS["gbs"])}
     changed = [name for name in defaults if any(name in given for given in release.values())]
-    rows = [
-        [code(name), code(defaults[name]), *(_value(given.get(name)) for given in release.values())] for name in changed
-    ]
+    rows = [[code(name), defaults[name], *(_value(given.get(name)) for given in release.values())] for name in changed]
     return table(["option", "default", *(f"release, {data}" for data in release)], rows)
 
 
@@ -210,8 +220,8 @@ def commands(name: str) -> str:
     if rows:
         lines = [_of_the_paper(task, name) for task in rows]
         blocks.append(
-            "The paper's setting, on eight GPUs; [one GPU](../training.md#one-gpu-in-place-of-eight) takes eight times "
-            f"as long:\n\n{_block(lines)}"
+            "The paper's setting on eight GPUs, with the [splits](../splits.md) of the tasks under `data/splits`; "
+            f"[one GPU](../training.md#one-gpu-in-place-of-eight) takes eight times as long:\n\n{_block(lines)}"
         )
     return "\n\n".join(blocks) or "No run of it is published yet."
 

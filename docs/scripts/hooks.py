@@ -52,7 +52,7 @@ def outside_links(text: str, source: str) -> list[str]:
         source: its path, relative to the repository.
     """
     targets = [_target(found[2], source) for found in _LINK.finditer(_FENCED.sub("", text))]
-    return [each for each in targets if each is not None and not each.startswith("docs/")]
+    return [each for each in targets if each is not None and not _is_page(each)]
 
 
 def linked(text: str, source: str, uri: str) -> str:
@@ -68,7 +68,7 @@ def linked(text: str, source: str, uri: str) -> str:
         target = _target(found[2], source)
         if target is None:
             return found[0]
-        place = target.removeprefix("docs/") if target.startswith("docs/") else page_of(target)
+        place = target.removeprefix("docs/") if _is_page(target) else page_of(target)
         return f"{found[1]}{posixpath.relpath(place, posixpath.dirname(uri) or '.')}{found[3]}"
 
     fences = [found[0] for found in _FENCED.finditer(text)]
@@ -112,6 +112,11 @@ def _target(link: str, source: str) -> str | None:
     if re.match(r"[a-z]+:", link):
         return None
     return posixpath.normpath(posixpath.join(posixpath.dirname(source), link))
+
+
+def _is_page(target: str) -> bool:
+    """Whether the site has that file anyhow."""
+    return target.startswith("docs/") and not target.startswith("docs/scripts/")
 
 
 def _fence(language: str, body: str) -> str:

@@ -28,9 +28,7 @@ def test_a_changed_table_is_made_anew() -> None:
     assert made.startswith("a\n<!-- generated: options rfs -->\n\n| option |")
     assert made.endswith("\n<!-- end -->\nb\n")
     assert "wrong" not in made
-    assert (
-        "| `threshold` | `NotNegative \\| None` | `None` | Oversampling threshold t; the task's by default. |" in made
-    )
+    assert "| `threshold` | number ≥ 0 | – | Oversampling threshold t; the task's by default. |" in made
 
 
 def test_every_logged_name_has_words() -> None:

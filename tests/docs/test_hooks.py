@@ -9,6 +9,7 @@ def test_links_out_of_docs_lead_to_pages_of_the_site_and_others_stay() -> None:
     text = "[a](../methods.md#rfs) [b](../../cissod_bench/io.py) [c](https://a.org/x.md) ![d](../images/a.png) [e](#x)"
     made = hooks.linked(text, "docs/methods/gbs.md", "methods/gbs.md")
     assert made == text.replace("../../cissod_bench/io.py", "../files/cissod_bench/io.py.md")
+    assert hooks.linked("[f](scripts/hooks.py)", "docs/x.md", "x.md") == "[f](files/docs/scripts/hooks.py.md)"
 
 
 def test_links_of_a_page_outside_docs_lead_from_its_place_in_the_site() -> None:

@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 import cissod_bench
 from cissod_bench.cli.main import app
 from cissod_bench.methods.registry import METHODS
+from cissod_bench.training.spec import RunSpec, choose_method, parse_options
 from tests.docs.pages import DOCS, ROOT
 
 PAGES = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
@@ -116,6 +118,10 @@ def _check(line: str, where: str) -> None:
         known |= _options(PROGRAM.commands["run"])
     unknown = [word for word in words if word.startswith("-") and word not in known]
     assert unknown == [], f"{where}: {line}"
+    given = {name: [value for option, value in pairwise(words) if option == name] for name in ("--method", "-o")}
+    if command.name == "run" and all(name in METHODS for name in given["--method"]) and given["--method"]:
+        spec = RunSpec(task="shapes", method=given["--method"][0], options=parse_options(given["-o"]))
+        choose_method(spec).resolved()  # raises where the method lacks an option, or an option does not take the value
 
 
 def _options(command: click.Command) -> set[str]:
