@@ -154,7 +154,7 @@ def error_types(
         overwrite: replace existing plots.
 
     Raises:
-        UserError: no record, scores by LVIS's rules, no ground truth, or a plot that exists with other content.
+        UserError: no record, no ground truth, or a plot that exists with other content.
 
     Examples:
         >>> import cissod_bench as cb

@@ -85,6 +85,12 @@ def run(
         ),
     ] = 10,
     evaluator: Annotated[str, typer.Option(rich_help_panel=DATA, help="hotcoco or pycocotools.")] = "hotcoco",
+    fixed_ap: Annotated[
+        bool,
+        typer.Option(
+            "--fixed-ap", rich_help_panel=DATA, help="LVIS: detect once more without a cap in an image, for AP Fixed."
+        ),
+    ] = False,
     schedule: Annotated[
         str, typer.Option(rich_help_panel=LENGTH, help="Length of the run (`list schedules`).")
     ] = "paper",
@@ -243,11 +249,14 @@ def run(
     if not speaks:
         return
     metrics = folder.result().metrics
+    fixed = (folder.fixed_ap_metrics() if fixed_ap else None) or {}
     if as_json:
-        say(canonical_json({"out": str(folder.path), "metrics": metrics}))
+        say(canonical_json({"out": str(folder.path), "metrics": metrics} | ({"fixed_ap": fixed} if fixed else {})))
         return
     for group, row in metrics.items():
         say(f"{group:>4}  " + "  ".join(f"{name} {_percent(value)}" for name, value in row.items()))
+    if fixed:
+        say("AP Fixed  " + "  ".join(f"{group} {_percent(row['AP'])}" for group, row in fixed.items()))
     say(f"Results are in {folder.path}; compare runs with `cissod-bench report {quote(str(folder.path.parent))}`.")
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cissod_bench.errors import UserError, unknown_name
+from cissod_bench.evaluation.federated import best_of_each_image
 from cissod_bench.evaluation.inputs import Detections, GroundTruth
 
 Arrays = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -84,7 +85,7 @@ def hotcoco_eval(truth: GroundTruth, detections: Detections, max_detections: int
     rows = np.column_stack((images, detections.boxes, detections.scores, kinds))
     if lvis:
         # None: the cap is applied here, where a detection without area takes a place before it is dropped.
-        rows = rows[_lvis_counts(detections, max_detections)]
+        rows = rows[best_of_each_image(detections, max_detections)]
         results = dataset.load_res(rows).cap_detections_per_image(None)
     else:
         results = dataset.load_res(rows)
@@ -96,16 +97,6 @@ def hotcoco_eval(truth: GroundTruth, detections: Detections, max_detections: int
 def counted_boxes(truth: GroundTruth, lvis: bool) -> NDArray[np.bool_]:
     """(N,) mask of the boxes that a detector should find: no crowd regions; in LVIS no boxes without area."""
     return truth.areas > 0 if lvis else ~truth.crowd
-
-
-def _lvis_counts(detections: Detections, max_detections: int) -> NDArray[np.bool_]:
-    """(D,) mask of the detections that lvis-api scores: of the best ones of each image those with an area."""
-    order = np.lexsort((-detections.scores, detections.box_image))  # stable: equal scores keep the order of the input
-    images = detections.box_image[order]
-    first = np.searchsorted(images, images, side="left")
-    counts = np.empty(len(order), dtype=np.bool_)
-    counts[order] = np.arange(len(order)) - first < max_detections
-    return counts & (detections.boxes[:, 2] * detections.boxes[:, 3] > 0)
 
 
 def _hotcoco(truth: GroundTruth, detections: Detections, max_detections: int, lvis: bool) -> Arrays:

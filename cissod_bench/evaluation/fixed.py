@@ -4,8 +4,6 @@ A cap of 300 detections in an image makes classes compete for places, and a dete
 classes. AP Fixed keeps the best 10,000 detections of each class over all images, and no cap in an image.
 """
 
-from dataclasses import fields
-
 import numpy as np
 
 from cissod_bench.evaluation.inputs import Detections
@@ -23,8 +21,7 @@ def best_of_each_class(detections: Detections, number: int) -> Detections:
     order = np.lexsort((-detections.scores, detections.box_class))  # stable
     kinds = detections.box_class[order]
     place = np.arange(len(order)) - np.searchsorted(kinds, kinds, side="left")
-    kept = np.sort(order[place < number])
-    return Detections(**{field.name: getattr(detections, field.name)[kept] for field in fields(Detections)})
+    return detections.chosen(np.sort(order[place < number]))
 
 
 def most_in_an_image(detections: Detections) -> int:

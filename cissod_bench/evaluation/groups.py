@@ -18,7 +18,7 @@ from cissod_bench.coco.names import clean_name
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation.backends import counted_boxes, precision_recall
 from cissod_bench.evaluation.fixed import best_of_each_class, most_in_an_image
-from cissod_bench.evaluation.inputs import GroundTruth, read_detections, read_ground_truth
+from cissod_bench.evaluation.inputs import Detections, GroundTruth, read_detections, read_ground_truth
 from cissod_bench.io import atomic_path, decode_json, open_regular
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
@@ -99,7 +99,7 @@ class Evaluation:
 
 def evaluate(
     ground_truth: Path | GroundTruth,
-    detections: Path | Sequence[dict[str, Any]],
+    detections: Path | Sequence[dict[str, Any]] | Detections,
     class_groups: Mapping[str, Sequence[str]],
     *,
     classes: Sequence[str] | None = None,
@@ -112,7 +112,7 @@ def evaluate(
 
     Args:
         ground_truth: annotation JSON, or the ground truth read from one.
-        detections: results JSON, or its list; see `inputs.read_detections` for what is refused.
+        detections: results JSON, or its list, see `inputs.read_detections` for what is refused; or what it returns.
         class_groups: class names of each group, such as {"maj": [...], "min": [...]}; "all" is added, and for LVIS
             the official frequency groups, counted on its whole training set, as "official-f", "-c" and "-r".
         classes: the task's classes, which "all" is over; a class that only the annotations have could not be learned.
@@ -130,7 +130,7 @@ def evaluate(
     groups = checked_groups(truth, class_groups, classes)
     if lvis:
         groups |= official_groups(truth)
-    found = read_detections(detections, truth)
+    found = detections if isinstance(detections, Detections) else read_detections(detections, truth)
     if per_class is not None:
         found = best_of_each_class(found, per_class)
         max_detections = max(1, most_in_an_image(found))

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import numpy as np
@@ -88,6 +88,10 @@ class Detections:
     box_class: NDArray[np.int64]
     boxes: NDArray[np.float64]
     scores: NDArray[np.float64]
+
+    def chosen(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Self:
+        """Some of the detections, by a mask or by their positions."""
+        return type(self)(self.box_image[rows], self.box_class[rows], self.boxes[rows], self.scores[rows])
 
 
 class _Federated(msgspec.Struct, gc=False):

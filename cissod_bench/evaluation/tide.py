@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cissod_bench.evaluation.backends import hotcoco_eval
+from cissod_bench.evaluation.federated import only_what_counts
 from cissod_bench.evaluation.inputs import Detections, GroundTruth
 
 ERROR_TYPES = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
@@ -35,17 +36,23 @@ class ErrorCounts:
     gain: dict[str, float]
 
 
-def tide_errors(truth: GroundTruth, detections: Detections, *, max_detections: int = 100) -> ErrorCounts:
-    """Classify every false detection and every missed object by error type, under COCO's rules.
+def tide_errors(
+    truth: GroundTruth, detections: Detections, *, max_detections: int = 100, lvis: bool = False
+) -> ErrorCounts:
+    """Classify every false detection and every missed object by error type.
 
     Args:
         truth: annotations of K classes.
         detections: scored boxes.
-        max_detections: detections that count, of each class and image.
+        max_detections: detections that count: of each class and image, or by LVIS's rules of each image.
+        lvis: LVIS's rules: detections of classes that were not looked for in their image do not exist, and unmatched
+            ones of classes that are not exhaustively annotated in it are not errors.
     """
     from hotcoco.primitives import bbox_iou
 
-    evaluation = hotcoco_eval(truth, detections, max_detections, lvis=False)
+    if lvis:
+        truth, detections = only_what_counts(truth, detections, max_detections)
+    evaluation = hotcoco_eval(truth, detections, max_detections, lvis)
     evaluation.params.area_rng = [[0.0, 1e10]]
     evaluation.params.area_rng_lbl = ["all"]
     evaluation.evaluate()
@@ -81,7 +88,13 @@ def tide_errors(truth: GroundTruth, detections: Detections, *, max_detections: i
 
 
 def group_confusion(
-    truth: GroundTruth, detections: Detections, groups: Mapping[str, Sequence[str]], *, min_score: float = 0.3
+    truth: GroundTruth,
+    detections: Detections,
+    groups: Mapping[str, Sequence[str]],
+    *,
+    min_score: float = 0.3,
+    max_detections: int = 100,
+    lvis: bool = False,
 ) -> dict[str, dict[str, int]]:
     """What objects of each group are mistaken for: matched at IoU 0.5 regardless of class, best scores first.
 
@@ -93,12 +106,15 @@ def group_confusion(
         detections: scored boxes.
         groups: class names of each group; groups must not overlap.
         min_score: detections with lower scores do not count.
+        max_detections, lvis: as of `tide_errors`.
 
     Returns:
         group of the object -> {"correct": right class, "within": another class of the group, each other group's name,
         "background": not found} -> number of objects.
     """
-    evaluation = hotcoco_eval(truth, detections, 100, lvis=False)
+    if lvis:
+        truth, detections = only_what_counts(truth, detections, max_detections)
+    evaluation = hotcoco_eval(truth, detections, max_detections, lvis=False)
     matrix = evaluation.confusion_matrix(iou_thr=FOREGROUND, min_score=min_score)["matrix"].astype(np.int64)
     at = {name: position for position, name in enumerate(truth.class_names)}
     members = {group: [at[name] for name in names] for group, names in groups.items()}

@@ -31,8 +31,8 @@ def _words(name: str, value: Any) -> list[str]:
             return [word for key, each in value.items() for word in ("--set", f"{key}={each!r}")]
         case "loggers":
             return [word for each in value or ("none",) for word in ("--logger", each)]
-        case "compile":
-            return ["--compile"]
+    if value is True:
+        return [f"--{name.replace('_', '-')}"]
     return [f"--{name.replace('_', '-')}", str(value)]
 
 

@@ -8,6 +8,7 @@ from cissod_bench.errors import UserError
 from cissod_bench.launch.nodes import Nodes
 from cissod_bench.launch.torchrun import launch
 from cissod_bench.results.record import Result
+from cissod_bench.training.fixed_ap import add_fixed_ap
 from cissod_bench.training.job import Job
 from cissod_bench.training.process.distributed import place_in_group
 from cissod_bench.training.runner import run_job
@@ -41,9 +42,17 @@ def run_here(job: Job, nodes: Nodes, *, progress: bool = True) -> Result:
         Stopped: the run received a signal to stop.
         ProcessDied: one of several processes died.
     """
-    _, started = place_in_group(os.environ)
+    rank, started = place_in_group(os.environ)
     if started > 1 or job.processes == 1:
-        return run_job(job, progress=progress)
+        result = run_job(job, progress=progress)
+    else:
+        result = _run_in_processes(job, nodes, progress=progress)
+    if job.spec.fixed_ap and rank == nodes.rank == 0:
+        add_fixed_ap(job.folder, job.device, progress=progress)
+    return result
+
+
+def _run_in_processes(job: Job, nodes: Nodes, *, progress: bool) -> Result:
     settled = {"out": job.out, "device": job.device, "workers": job.workers, "threads": job.threads}
     launch(msgspec.structs.replace(job.spec, **settled), job.out, nodes, progress=progress)
     return job.folder.result()

@@ -42,24 +42,28 @@ def errors_of(run: Path, *, annotations: Path | None = None, min_score: float = 
         min_score: detections below do not count in the confusion of groups.
 
     Raises:
-        UserError: no record, scores by LVIS's rules, or no detections or ground truth.
+        UserError: no record, or no detections or ground truth.
     """
     record = RunFolder(run).result()
-    if record.key.rules != "coco":
-        raise UserError(f"{run}: scored by LVIS's rules, for which TIDE's error types are not defined.")
     if not {"detections", "per_class"} <= record.files.keys():
         raise UserError(f"{run}: the record names no detections or no per-class arrays.")
     truth = ground_truth(record, run, annotations)
     detections = read_detections(run / record.files["detections"], truth)
     groups = load_evaluation(run / record.files["per_class"]).groups
-    found = tide_errors(truth, detections, max_detections=record.key.max_detections)
+    lvis = record.key.rules == "lvis"
+    found = tide_errors(truth, detections, max_detections=record.key.max_detections, lvis=lvis)
     position = {name: index for index, name in enumerate(truth.class_names)}
     counts = {
         group: {name: int(found.by_class[name][[position[member] for member in names]].sum()) for name in ERROR_TYPES}
         for group, names in groups.items()
     }
     confusion = group_confusion(
-        truth, detections, {group: names for group, names in groups.items() if group != "all"}, min_score=min_score
+        truth,
+        detections,
+        {group: names for group, names in groups.items() if group != "all"},
+        min_score=min_score,
+        max_detections=record.key.max_detections,
+        lvis=lvis,
     )
     return RunErrors(run, counts, found.gain, confusion, min_score)
 

@@ -13,6 +13,7 @@
     detector.py             the file of a user's own detector
     observables.jsonl       weights, thresholds and quality of pseudo labels over time (`diagnostics.py`)
     full_labels.json        all training labels, for the reference `full-labels` alone
+    fixed_ap.json           LVIS's AP Fixed, on request
     validation_images.json  image list that the validation data set reads; annotations are for the evaluator alone
     in_use.lock             locked by the main process as long as the run is under way
     result.json             the record that `report` reads; written last, so a folder with it is a finished run
@@ -26,8 +27,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from cissod_bench.errors import UserError
-from cissod_bench.io import in_use, lock, read_regular
+from cissod_bench.io import decode_json, in_use, lock, read_regular
 from cissod_bench.results.record import RESULT_FILE, Result, load_result
 from cissod_bench.results.run_key import facts_of, known_facts
 
@@ -37,6 +40,10 @@ NOT_RESUMABLE = "holds an unfinished run of version 0.1, whose methods sampled b
 
 LARGEST_CONFIG = 2**26
 """Bytes of a configuration that is read."""
+
+
+class _FixedAP(msgspec.Struct):
+    metrics: dict[str, dict[str, float | None]]
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,21 @@ class RunFolder:
     def full_labels(self) -> Path:
         """All training labels, which only the reference `full-labels` trains on."""
         return self.path / "full_labels.json"
+
+    @property
+    def fixed_ap(self) -> Path:
+        """LVIS's AP Fixed, where it was asked for."""
+        return self.path / "fixed_ap.json"
+
+    def fixed_ap_metrics(self) -> dict[str, dict[str, float | None]] | None:
+        """LVIS's AP Fixed: group -> metric -> value in [0, 1]; None where it was not measured.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        if not self.fixed_ap.exists():
+            return None
+        return decode_json(read_regular(self.fixed_ap), _FixedAP, name=self.fixed_ap).metrics
 
     @property
     def validation_images(self) -> Path:

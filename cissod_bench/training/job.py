@@ -168,6 +168,8 @@ def resolve_job(spec: RunSpec, *, look_for_images: bool = True, device: str | No
     device = device or pick_device(spec.device, here)
     if spec.evaluator not in ("hotcoco", "pycocotools"):
         raise unknown_name("evaluator", spec.evaluator, ("hotcoco", "pycocotools"))
+    if spec.fixed_ap and task.dataset != "lvis":
+        raise UserError(f"AP Fixed is a rule of LVIS; task {task.name!r} has COCO's rules. Leave out --fixed-ap.")
     precision = check_precision(spec.precision, device)
     if spec.compile:
         check_compiler(device)

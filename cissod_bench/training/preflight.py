@@ -78,8 +78,7 @@ def blaming_settings(job: Job, section: str) -> Iterator[None]:
         yield
     except Exception as error:
         given = [f"{name}={value}" for name, value in job.spec.overrides.items() if name.partition(".")[0] == section]
-        cause = str(error.args[0] if error.args else error).partition(". Please ")[0].partition("\n")[0]
-        raise UserError(f"--set {', '.join(given)}: does not fit ({type(error).__name__}: {cause}).") from error
+        raise UserError(f"--set {', '.join(given)}: does not fit ({_cause(error)}).") from error
 
 
 @contextlib.contextmanager
@@ -90,8 +89,13 @@ def blaming_detector(file: Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        cause = str(error.args[0] if error.args else error).partition("\n")[0]
-        raise UserError(f"{file}: mmdet cannot build this detector ({type(error).__name__}: {cause}).") from error
+        raise UserError(f"{file}: mmdet cannot build this detector ({_cause(error)}).") from error
+
+
+def _cause(error: Exception) -> str:
+    """Type and first line of an exception, without the registry's advice on imports."""
+    line = str(error.args[0] if error.args else error).partition("\n")[0]
+    return f"{type(error).__name__}: {line.partition('. Please ')[0]}"
 
 
 @contextlib.contextmanager

@@ -56,6 +56,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         accumulate: batches whose gradients are summed up to one step. `iterations` counts steps.
         seed: seed of the training.
         evaluator: "hotcoco" or "pycocotools".
+        fixed_ap: LVIS's AP Fixed in addition, in `fixed_ap.json`, from detections without a cap in an image.
         hidden: all training annotations, for the quality of pseudo labels alone; no method but `full-labels` trains on
             them.
         device: "auto", "cuda" or "cpu".
@@ -95,6 +96,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     accumulate: Count = 1
     seed: Seed = 0
     evaluator: str = "hotcoco"
+    fixed_ap: bool = False
     hidden: Path | None = None
     device: str = "auto"
     workers: Workers | None = None

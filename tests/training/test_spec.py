@@ -21,6 +21,7 @@ ALL: dict[str, Any] = {
     "backbone": "b.pth", "seed": 3, "evaluator": "pycocotools", "hidden": "h.json", "device": "cpu", "workers": 1,
     "threads": 2, "precision": "bf16", "compile": True, "gpus": 2, "nodes": 3, "overrides": {"a.b": 0.5, "c": "x"},
     "loggers": ["wandb"], "damaged_images": 4, "evaluations": 5, "ablation": "gbr", "batch": "2+3", "accumulate": 6,
+    "fixed_ap": True,
 }  # fmt: skip
 
 
