@@ -21,7 +21,7 @@ from logged import logged_names
 from cissod_bench import api
 from cissod_bench.launch.arguments import run_arguments
 from cissod_bench.leaderboard.comparable import Row, Run, RunSet
-from cissod_bench.leaderboard.paper import TABLES
+from cissod_bench.leaderboard.paper import TABLES, PaperRow, PaperTable
 from cissod_bench.leaderboard.report import Report
 from cissod_bench.leaderboard.setting import departures
 from cissod_bench.leaderboard.writers import markdown, markdown_text
@@ -74,11 +74,11 @@ def methods() -> str:
 
 
 def about(name: str) -> str:
-    """A method in one line: title, family, version, row of the paper, file."""
+    """A method in two lines: title; family, version, row of the paper, file."""
     method = METHODS[name]
     source = f"{method.module.replace('.', '/')}.py"
     row = f' · row "{method.paper_name}" of the paper' if method.paper_name else " · not in the paper"
-    return f"{method.title}. {method.family} · version {method.version}{row} · [{source}](../../{source})"
+    return f"{method.title}.\n\nFamily {method.family} · version {method.version}{row} · [{source}](../../{source})"
 
 
 def options(name: str) -> str:
@@ -103,7 +103,8 @@ def _default(written: str) -> str:
 def logged(name: str) -> str:
     """What a method logs beyond what every run does."""
     rows = [[code(each), words.LOGGED[each]] for each in logged_names(METHODS[name].module)]
-    return table(["name", "what it is"], rows) if rows else "nothing."
+    common = "[what every run logs](../training.md#progress-and-logs)"
+    return f"Beyond {common}:\n\n{table(['name', 'what it is'], rows)}" if rows else f"Nothing beyond {common}."
 
 
 def citation(name: str) -> str:
@@ -168,17 +169,15 @@ def _rows_of(name: str) -> Iterator[tuple[RunSet, Row]]:
 def results(name: str) -> str:
     """A method's published results, and the paper's numbers for it."""
     lines = []
-    for part in TABLES:
-        for row in part.rows:
-            if part.number <= 3 and row.method == name:
-                here = [
-                    _measured(run_set, each)
-                    for run_set, each in _rows_of(name)
-                    if run_set.task == part.task and not departures(run_set) and not each.options
-                ]
-                where = f"`{part.task}` (Table {part.number})"
-                measured = here[0] if here else ["not run yet", ""]
-                lines.append([where, " / ".join(row.ap), _slashed(row.ap.values()), *measured])
+    for part, row in _rows_of_the_paper(name):
+        here = [
+            _measured(run_set, each)
+            for run_set, each in _rows_of(name)
+            if run_set.task == part.task and not departures(run_set) and not each.options
+        ]
+        measured = here[0] if here else ["not run yet", ""]
+        where = f"`{part.task}` (Table {part.number})"
+        lines.append([where, " / ".join(row.ap), _slashed(row.ap.values()), *measured])
     for run_set, row in _rows_of(name):
         if run_set.task in TASKS and TASKS[run_set.task].dataset != "shapes" and not departures(run_set):
             continue
@@ -186,8 +185,19 @@ def results(name: str) -> str:
         where = markdown_text(f"{run_set.title}{given}")
         lines.append([where, " / ".join(run_set.groups), "–", *_measured(run_set, row)])
     if not lines:
-        return "Neither in the paper's Tables 1 to 3 nor among the published runs yet."
+        return "Neither in the paper's tables nor among the published runs yet."
     return table(["task", "AP of", "paper", "published here", "seeds"], lines)
+
+
+def _rows_of_the_paper(name: str) -> list[tuple[PaperTable, PaperRow]]:
+    """The rows of Tables 1 to 3, and of Table 4, that are the method by itself."""
+    only = METHODS[name].paper_name
+    return [
+        (part, row)
+        for part in TABLES
+        for row in part.rows
+        if (part.number <= 3 and row.method == name) or (part.number == 4 and row.label == only)
+    ]
 
 
 def _measured(run_set: RunSet, row: Row) -> list[str]:
@@ -215,10 +225,12 @@ def commands(name: str) -> str:
             blocks.append(f"{markdown_text(run_set.title)}: the task is not in this repository.")
             continue
         lines = [_split_command(row.runs[0].result.key), *(_run_command(run) for run in row.runs)]
-        blocks.append(f"{markdown_text(run_set.title)}:\n\n{_block(lines)}")
-    rows = [part.task for part in TABLES for row in part.rows if part.number <= 3 and row.method == name]
+        file = _task_file(run_set.task)
+        files = "" if run_set.task in TASKS else f", with the data of [`{file}`](../../{file})"
+        blocks.append(f"{markdown_text(run_set.title)}{files}:\n\n{_block(lines)}")
+    rows = _rows_of_the_paper(name)
     if rows:
-        lines = [_of_the_paper(task, name) for task in rows]
+        lines = [_of_the_paper(part.task, name) for part, _ in rows]
         blocks.append(
             "The paper's setting on eight GPUs, with the [splits](../splits.md) of the tasks under `data/splits`; "
             f"[one GPU](../training.md#one-gpu-in-place-of-eight) takes eight times as long:\n\n{_block(lines)}"
