@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DOCS_INSTALLED := $(VENV)/.docs-installed
 DEMO ?= demo
+EXTRAS ?= train,slurm,dev
+# An index with other builds of PyTorch, such as https://download.pytorch.org/whl/cpu, which is without CUDA and smaller.
+TORCH_INDEX ?=
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # Where the user has no home folder, caches of pip and of libraries go into the virtual environment.
 HOME ?= $(abspath $(VENV))
 export HOME
@@ -28,14 +32,14 @@ $(BIN)/python:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,slurm,dev]'
+	$(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[$(EXTRAS)]'
 	@# Two distributions of OpenCV share a folder; the headless one, put there last, needs no libGL.
-	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall --constraint constraints.txt opencv-python-headless
+	$(PIP_INSTALL) --no-deps --force-reinstall opencv-python-headless
 	@touch $@
 
 # Neither PyTorch nor mmdet: pages and tables are made from sources and records.
 $(DOCS_INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(PIP_INSTALL) --editable '.[docs]'
 	@touch $@
 
 docs: $(DOCS_INSTALLED)
