@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cissod_bench.results.published import published_folder
 from cissod_bench.results.record import load_results
@@ -20,6 +22,14 @@ def test_the_tables_of_a_page_are_up_to_date(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert script("generate").updated(text) == text, "run `python docs/scripts/generate.py`"
     assert text.count("<!-- generated: ") == text.count("<!-- end -->")
+
+
+def test_the_figure_shows_the_data_set_of_today() -> None:
+    with Image.open(DOCS / "images" / "shapes.png") as stored:
+        shown = np.asarray(stored.convert("RGB"), dtype=np.float64)
+    drawn = np.asarray(script("figures").shapes(), dtype=np.float64)
+    assert shown.shape == drawn.shape
+    assert np.abs(shown - drawn).mean() < 6  # stored with 256 colours
 
 
 def test_a_changed_table_is_made_anew() -> None:
