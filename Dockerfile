@@ -1,5 +1,5 @@
 # For CPUs and, where the engine hands them on, NVIDIA's GPUs: PyTorch's wheels bring CUDA along. Smaller, for CPUs alone:
-#   docker build --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu --tag cissod-bench .
+#   docker build --build-arg TORCH_INDEX=ADDRESS --tag cissod-bench .    (pytorch.org names the index of the CPU builds)
 FROM python:3.11-slim-bookworm
 
 RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*

@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 DOCS_INSTALLED := $(VENV)/.docs-installed
 DEMO ?= demo
 EXTRAS ?= train,slurm,dev
-# An index with other builds of PyTorch, such as https://download.pytorch.org/whl/cpu, which is without CUDA and smaller.
+# An index with other builds of PyTorch; pytorch.org names one without CUDA, which is smaller.
 TORCH_INDEX ?=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # Where the user has no home folder, caches of pip and of libraries go into the virtual environment.
