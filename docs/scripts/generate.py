@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
+import evidence
 import words
 from kinds import option_kinds
 from logged import logged_names
@@ -157,6 +158,18 @@ def leaderboard() -> str:
     report = _published()
     tables = [markdown(each).replace("## ", "### ", 1) for each in (*report.tables, *report.splits, *report.paper)]
     return "\n".join(tables).replace(", published", "")
+
+
+def scores(task: str) -> str:
+    """The leaderboard of a task's longest published runs."""
+    return evidence.scores(_published(), task)
+
+
+def pseudo_labels(task: str) -> str:
+    """Quality of pseudo labels, and what gbs steers, in the last part of those runs."""
+    names = list(evidence.groups_of(evidence.run_set_of(_published(), task)[1].rows[0]))
+    heads = [f"{what}, {name}" for what in ("precision / recall", "weight", "threshold") for name in names]
+    return table(["method", *heads], evidence.pseudo_labels(_published(), task))
 
 
 def _rows_of(name: str) -> Iterator[tuple[RunSet, Row]]:
@@ -333,10 +346,10 @@ def versions() -> str:
 
 
 MAKERS: dict[str, Callable[..., str]] = {
-    each.__name__: each
+    each.__name__.replace("_", "-"): each
     for each in (
-        methods, about, options, logged, citation, ablations, presets, leaderboard, results, commands, tasks, schedules,
-        detectors, scalars, versions,
+        methods, about, options, logged, citation, ablations, presets, leaderboard, scores, pseudo_labels, results,
+        commands, tasks, schedules, detectors, scalars, versions,
     )
 }  # fmt: skip
 

@@ -1,0 +1,82 @@
+"""Tables of the pages on results: the published runs of a task at its greatest length."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cissod_bench.evaluation import load_evaluation
+from cissod_bench.leaderboard.comparable import Row, RunSet
+from cissod_bench.leaderboard.report import Report
+from cissod_bench.leaderboard.writers import markdown
+from cissod_bench.results.diagnostics import LATE, Observables, read_observables
+
+
+def run_set_of(report: Report, task: str) -> tuple[int, RunSet]:
+    """The longest runs of a task, and their place in the report."""
+    found = [(place, each) for place, each in enumerate(report.run_sets) if each.task == task]
+    return max(found, key=lambda pair: pair[1].rows[0].runs[0].result.key.iterations)
+
+
+def scores(report: Report, task: str) -> str:
+    """The leaderboard of those runs, without a heading."""
+    text = markdown(report.tables[run_set_of(report, task)[0]]).replace(", published", "")
+    return text.partition("\n")[2].strip()
+
+
+def pseudo_labels(report: Report, task: str) -> list[list[str]]:
+    """For each method precision and recall of pseudo labels by group, and the means of what gbs steers."""
+    _, run_set = run_set_of(report, task)
+    rows = []
+    for row in run_set.rows:
+        cells = [f"`{row.method}`"]
+        for members in groups_of(row).values():
+            cells.append(_mean(row, lambda late, those=members: _shares(late, those), "{:.2f} / {:.3f}"))
+        for name in ("weights", "thresholds"):
+            for members in groups_of(row).values():
+                cells.append(_mean(row, lambda late, those=members, name=name: _values(late, name, those), "{:.2f}"))
+        if any(cell != "–" for cell in cells[1:]):
+            rows.append(cells)
+    return rows
+
+
+def groups_of(row: Row) -> dict[str, NDArray[np.int64]]:
+    """Group -> positions of its classes."""
+    run = row.runs[0]
+    arrays = load_evaluation(run.path.parent / run.result.files["per_class"])
+    position = {name: index for index, name in enumerate(arrays.class_names)}
+    return {
+        name: np.array([position[member] for member in members])
+        for name, members in arrays.groups.items()
+        if name != "all"
+    }
+
+
+def _late(row: Row) -> Iterator[Observables]:
+    """The logs of a row's runs over their last part."""
+    for run in row.runs:
+        arrays = load_evaluation(run.path.parent / run.result.files["per_class"])
+        found = read_observables(run.path.parent, len(arrays.class_names))
+        if found is not None:
+            late = found.steps > (1 - LATE) * found.steps[-1]
+            values = {name: each[late] for name, each in found.values.items()}
+            yield Observables(found.steps[late], values, None if found.counts is None else found.counts[late])
+
+
+def _mean(row: Row, measure: Callable[[Observables], list[float] | None], form: str) -> str:
+    found = [numbers for each in _late(row) if (numbers := measure(each)) is not None]
+    return form.format(*np.mean(found, axis=0)) if found else "–"
+
+
+def _shares(late: Observables, members: NDArray[np.int64]) -> list[float] | None:
+    """Precision and recall over all pseudo labels of a group."""
+    if late.counts is None:
+        return None
+    right, given, annotated = late.counts[:, :, members].sum(axis=(0, 2))
+    return [right / given, right / annotated] if given and annotated else None
+
+
+def _values(late: Observables, name: str, members: NDArray[np.int64]) -> list[float] | None:
+    if name not in late.values or np.isnan(late.values[name][:, members]).all():
+        return None
+    return [float(np.nanmean(late.values[name][:, members]))]
