@@ -278,7 +278,7 @@ def plot_splits(folders: AnyPath | Sequence[AnyPath], out: AnyPath) -> None:
 
     Args:
         folders: split folders.
-        out: file to write, .png or .svg.
+        out: file to write, .png, .svg or .pdf.
 
     Raises:
         UserError: a folder holds no split, or `out` exists or has another ending.
@@ -291,8 +291,8 @@ def plot_splits(folders: AnyPath | Sequence[AnyPath], out: AnyPath) -> None:
     from cissod_bench.splits.plot import plot_figure_4, write_figure
 
     file = Path(out)
-    if file.suffix not in (".png", ".svg"):
-        raise UserError(f"{file}: the name must end in .png or .svg.")
+    if file.suffix not in (".png", ".svg", ".pdf"):
+        raise UserError(f"{file}: the name must end in .png, .svg or .pdf.")
     if file.exists():
         raise UserError(f"{file} exists already. Choose another name.")
     splits = [load_split(folder, verify=False) for folder in paths(folders)]

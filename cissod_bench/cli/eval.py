@@ -45,7 +45,7 @@ def evaluate_predictions(
         bool, typer.Option("--calibration", help="How reliable the scores are, by class group.")
     ] = False,
     calibration_plot: Annotated[
-        Path | None, typer.Option(help="Plot it into this file (.png or .svg).", show_default=False)
+        Path | None, typer.Option(help="Plot it into this file (.png, .svg or .pdf).", show_default=False)
     ] = None,
     out: Annotated[
         Path | None,
@@ -104,8 +104,8 @@ def evaluate_predictions(
     from cissod_bench import api
 
     training = None
-    if calibration_plot is not None and calibration_plot.suffix not in (".png", ".svg"):
-        raise UserError(f"--calibration-plot {calibration_plot}: give a name that ends in .png or .svg.")
+    if calibration_plot is not None and calibration_plot.suffix not in (".png", ".svg", ".pdf"):
+        raise UserError(f"--calibration-plot {calibration_plot}: give a name that ends in .png, .svg or .pdf.")
     if out is not None and fixed_ap:
         raise UserError("A record for the leaderboard has the task's own rules: leave out --out or --fixed-ap.")
     if out is not None:

@@ -106,7 +106,7 @@ def diff(first: Folder, second: Folder, as_json: AsJson = False) -> None:
 @app.command()
 def plot(
     folders: Annotated[list[Path], typer.Argument(help="Split folders, one panel for each.")],
-    out: Annotated[Path, typer.Option(help="File to write, .png or .svg. It is never overwritten.")],
+    out: Annotated[Path, typer.Option(help="File to write, .png, .svg or .pdf. It is never overwritten.")],
 ) -> None:
     """Plot the original data against the labelled part.
 

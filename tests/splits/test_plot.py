@@ -31,7 +31,7 @@ def test_every_class_is_at_its_rank_and_count(classes: int, groups: tuple[str, .
         ranked = sorted(content["classes"], key=lambda row: (-row[reference], row["name"]))
         for group, points in zip(groups, axes.collections[1:], strict=True):
             expected = [
-                (rank, row["labeled_boxes"] or 0.6) for rank, row in enumerate(ranked, 1) if row["group"] == group
+                (rank, row["labeled_boxes"] or 0.4) for rank, row in enumerate(ranked, 1) if row["group"] == group
             ]
             assert np.asarray(points.get_offsets()).tolist() == [list(pair) for pair in expected]
         assert axes.get_yscale() == "log"
