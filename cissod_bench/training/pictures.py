@@ -18,6 +18,9 @@ from torchvision.utils import draw_bounding_boxes
 
 from cissod_bench.splits.fonts import as_codes, default_font, font_with, lacking
 
+SMALL = 320
+"""Pixels of the shorter side below which an image is enlarged for its picture: names would cover it otherwise."""
+
 
 def draw(
     file: Path,
@@ -28,6 +31,8 @@ def draw(
 ) -> bytes:
     """An image with N boxes, each class in a colour of its own, the best on top; in the format of the image's name.
 
+    A small image is enlarged by a whole number.
+
     Args:
         file: image.
         boxes: (N, 4): x, y, width, height in pixels.
@@ -37,12 +42,14 @@ def draw(
     """
     pixels: Any = cv2.imread(str(file))
     if len(boxes):
-        height, width = pixels.shape[:2]
-        line = max(2, round(min(height, width) / 300))
+        shorter, longer = sorted(pixels.shape[:2])
+        times = max(1, min(-(-SMALL // shorter), 4 * SMALL // longer))
+        pixels = pixels.repeat(times, axis=0).repeat(times, axis=1)
+        line = max(2, round(times * shorter / 300))
         names, font = readable(tuple(classes))
         order = range(len(boxes) - 1, -1, -1)
         colors = [class_color(int(labels[index]), len(classes)) for index in order]
-        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)[::-1].round()
+        corners = (times * np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1))[::-1].round()
         drawn = draw_bounding_boxes(
             torch.from_numpy(np.ascontiguousarray(pixels[:, :, ::-1].transpose(2, 0, 1))),
             torch.from_numpy(corners),

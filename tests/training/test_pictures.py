@@ -16,7 +16,7 @@ BOXES = np.array([[40, 60, 100, 50]], np.float32)
 
 
 def image(tmp_path: Path, name: str) -> Path:
-    pixels = np.random.default_rng(0).integers(100, 120, (200, 240, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(100, 120, (330, 340, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / name)
     return tmp_path / name
 
@@ -70,6 +70,18 @@ def test_names_get_a_font_that_has_them_or_are_codes(monkeypatch: pytest.MonkeyP
     assert readable(("cat", "車")) == (("cat", "車"), "has-it.ttf")
     monkeypatch.setattr(pictures, "font_with", lambda letters: None)
     assert readable(("cat", "船")) == (("cat", r"\u8239"), fonts.default_font())
+
+
+def test_a_small_image_is_enlarged_so_that_names_do_not_cover_it(tmp_path: Path) -> None:
+    Image.new("RGB", (128, 100)).save(tmp_path / "small.png")
+    after = drawn(tmp_path / "small.png", np.array([[10, 20, 50, 40]], np.float32))
+    assert after.shape == (400, 512, 3)
+    for x, y in ((40, 200), (240, 200), (200, 80), (200, 240)):
+        assert tuple(after[y, x]) == class_color(1, 2)
+    assert not after[:80].any()
+    assert not after[:, 241:].any()
+    Image.new("RGB", (5000, 2)).save(tmp_path / "strip.png")
+    assert drawn(tmp_path / "strip.png", BOXES[:, [1, 1, 0, 0]] * [1, 0, 1, 0]).shape == (2, 5000, 3)
 
 
 def test_lines_and_letters_grow_with_the_image(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_predict_finds_what_the_evaluation_found(run: Path, tiny: Path, tmp_path
         )
     pictures = sorted((out / "pictures").iterdir())
     assert [path.name for path in pictures] == [path.name for path in sorted((tiny / "val").iterdir())]
-    assert not np.array_equal(cv2.imread(str(pictures[0])), cv2.imread(str(tiny / "val" / pictures[0].name)))
+    assert cv2.imread(str(pictures[0])).shape[0] > cv2.imread(str(tiny / "val" / pictures[0].name)).shape[0]
 
 
 def test_one_image_is_enough(run: Path, tiny: Path, tmp_path: Path) -> None:
