@@ -33,7 +33,6 @@ def method(
     from cissod_bench.io import write_text
     from cissod_bench.methods.registry import METHODS
     from cissod_bench.methods.user import NAME
-    from cissod_bench.training.spec import default_split
 
     if not NAME.fullmatch(name):
         raise UserError(
@@ -47,9 +46,8 @@ def method(
     if file.exists():
         raise UserError(f"{file} exists already. Choose another --out.")
     write_text(file, template(name))
-    split = default_split(Path("data"), "shapes")
     say(f"{file}: try it with")
-    say(f"  cissod-bench make-splits --task shapes --out {split}")
+    say("  cissod-bench make-splits --task shapes")
     say(f"  cissod-bench run --task shapes --method {quote(str(file))} --schedule smoke")
 
 

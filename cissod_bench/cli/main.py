@@ -19,7 +19,7 @@ from cissod_bench.cli.doctor import doctor
 from cissod_bench.cli.errors import errors
 from cissod_bench.cli.eval import evaluate_predictions
 from cissod_bench.cli.export import export
-from cissod_bench.cli.layout.panels import PanelCommand
+from cissod_bench.cli.layout.panels import PanelCommand, PanelGroup
 from cissod_bench.cli.make_splits import make_splits
 from cissod_bench.cli.predict import predict
 from cissod_bench.cli.publishing import check_results, submit
@@ -33,6 +33,7 @@ from cissod_bench.version import __version__
 
 app = typer.Typer(
     name="cissod-bench",
+    cls=PanelGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help starts in half the time
@@ -54,22 +55,24 @@ def options(
     """Benchmark for class-imbalanced semi-supervised object detection: splits, training, leaderboard."""
 
 
-app.command("make-splits")(make_splits)
-app.add_typer(splits_app, name="splits")
-app.command("run", cls=PanelCommand)(run)
-app.command("sweep", context_settings={"ignore_unknown_options": True})(sweep)
-app.command("predict")(predict)
-app.command("export")(export)
-app.command("eval")(evaluate_predictions)
-app.command("report")(report)
-app.command("compare")(compare)
-app.command("errors")(errors)
-app.command("submit")(submit)
-app.command("check-results")(check_results)
-app.add_typer(data_app, name="data")
-app.add_typer(list_command.app, name="list")
-app.add_typer(create_app, name="create")
-app.command("doctor")(doctor)
+DATA, TRAINING, RESULTS, HELP = "Data and splits", "Training", "Results", "Help"
+
+app.add_typer(data_app, name="data", rich_help_panel=DATA)
+app.command("make-splits", cls=PanelCommand, rich_help_panel=DATA)(make_splits)
+app.add_typer(splits_app, name="splits", rich_help_panel=DATA)
+app.command("run", cls=PanelCommand, rich_help_panel=TRAINING)(run)
+app.command("sweep", context_settings={"ignore_unknown_options": True}, rich_help_panel=TRAINING)(sweep)
+app.command("predict", rich_help_panel=TRAINING)(predict)
+app.command("export", rich_help_panel=TRAINING)(export)
+app.command("eval", cls=PanelCommand, rich_help_panel=RESULTS)(evaluate_predictions)
+app.command("report", rich_help_panel=RESULTS)(report)
+app.command("compare", rich_help_panel=RESULTS)(compare)
+app.command("errors", rich_help_panel=RESULTS)(errors)
+app.command("submit", rich_help_panel=RESULTS)(submit)
+app.command("check-results", rich_help_panel=RESULTS)(check_results)
+app.add_typer(list_command.app, name="list", rich_help_panel=HELP)
+app.add_typer(create_app, name="create", rich_help_panel=HELP)
+app.command("doctor", rich_help_panel=HELP)(doctor)
 
 
 def main() -> None:
