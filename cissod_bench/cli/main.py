@@ -31,6 +31,9 @@ from cissod_bench.errors import ProcessDied, Remark, Stopped, UserError, printab
 from cissod_bench.extras import remedy_of_import
 from cissod_bench.version import __version__
 
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit code after Ctrl-C."""
+
 app = typer.Typer(
     name="cissod-bench",
     cls=PanelGroup,
@@ -94,13 +97,23 @@ def main() -> None:
             raise
         _stop(f"{error.filename or 'standard output'}: {error.strerror}.")
     except Stopped as stopped:
-        if stopped.exit_code == 128 + signal.SIGINT and sys.stderr.isatty():
-            say("", err=True)  # ends the line in which the terminal shows ^C
+        _end_line_of_interrupt(stopped.exit_code)
         say(str(stopped), err=True)
         sys.exit(stopped.exit_code)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # as typer ends a command that knows nothing of interrupts
+            _end_line_of_interrupt(INTERRUPTED)
+            say("Interrupted.", err=True)
+        raise
     except ProcessDied as died:
         say(str(died), err=True, color=typer.colors.RED)
         sys.exit(1)
+
+
+def _end_line_of_interrupt(exit_code: int) -> None:
+    """The terminal shows ^C without ending the line."""
+    if exit_code == INTERRUPTED and sys.stderr.isatty():
+        say("", err=True)
 
 
 def _settle_terminal() -> None:

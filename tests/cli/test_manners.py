@@ -1,6 +1,8 @@
 """How the program speaks: help that is not cut, tables that fit, words that agree in number."""
 
+import contextlib
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -139,3 +141,27 @@ import mmdet.{looked_in}
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout + done.stderr == ""
+
+
+def test_the_message_of_ctrl_c_has_a_line_of_its_own() -> None:
+    script = (
+        "import time\n"
+        "from cissod_bench.cli import main\n"
+        "@main.app.command('wait')\n"
+        "def wait() -> None:\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+        "main.main()\n"
+    )
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execv(sys.executable, [sys.executable, "-c", script, "wait"])
+    shown = b""
+    while b"ready" not in shown:
+        shown += os.read(terminal, 1000)
+    os.write(terminal, b"\x03")
+    with contextlib.suppress(OSError):  # the other end is closed
+        while part := os.read(terminal, 1000):
+            shown += part
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 130
+    assert shown.decode() == "ready\r\n^C\r\nInterrupted.\r\n"
