@@ -126,7 +126,7 @@ def _panel(axes: Axes, statistics: Mapping[str, Any], reference: str, label: str
     axes.set_xlim(0.5, len(classes) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel("class index, by frequency")
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.grid(axis="y", color="#000000", alpha=0.13, linewidth=0.6)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

@@ -27,6 +27,7 @@ def by_group(run_set: RunSet, metric: str = "AP") -> Plot:
     figure = Plot(1.9 * len(groups) + 0.075 * max(map(len, names)) + 0.3, 0.9 + 0.27 * len(rows))
     for axes, group in zip(figure.panels(1, len(groups), sharey=True), groups, strict=True):
         color, marker = group_style(group)
+        axes.margins(x=0.12)
         found = [(place, row.spread(group, metric)) for place, row in enumerate(rows)]
         known = [(place, each) for place, each in found if each is not None]
         values = np.array([100 * each.mean for _, each in known])

@@ -11,6 +11,8 @@ from cissod_bench.leaderboard.figures.style import Plot, settle
 from cissod_bench.splits.plot import picture
 
 SVG, LINK = "http://www.w3.org/2000/svg", "{http://www.w3.org/1999/xlink}href"
+REM_PER_INCH = 8.0
+"""Letters of 10 points in a figure are about as large as those of the page."""
 COLORS_OF_PAGE = {"fill: #ffffff": "fill: none", "#000000": "currentColor", "#0072b2": "var(--blue, #0072b2)"}
 """Black is the colour of the text, which is white on a dark page; there, blue has to be lighter."""
 
@@ -41,6 +43,7 @@ def inline_svg(figure: Figure, title: str, name: str) -> str:
     _round(root)
     for attribute in ("width", "height", "version"):
         root.attrib.pop(attribute, None)
+    root.set("style", f"max-width: {REM_PER_INCH * figure.get_figwidth():.0f}rem")
     root.attrib |= {"role": "img", "aria-label": one_line(title), "xmlns": f"{SVG}", "fill": "currentColor"}
     return ET.tostring(root, encoding="unicode", short_empty_elements=False)
 
