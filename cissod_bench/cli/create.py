@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 
 from cissod_bench.cli.console import say
+from cissod_bench.cli.layout.panels import PanelGroup
 
-app = typer.Typer(help="Write a file to start your own method from.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    cls=PanelGroup, help="Write a file to start your own method from.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.callback()

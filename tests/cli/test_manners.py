@@ -47,6 +47,19 @@ def commands(group: list[str]) -> Any:
     return found.commands[group[0]] if group else found
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["compare"], "Run folder to compare with RUN_A."),
+        (["splits", "show"], "Split folder written by `make-splits`."),
+        (["list", "methods"], "A method or a method file, to show its options."),
+    ],
+    ids=["compare", "splits show", "list methods"],
+)
+def test_arguments_have_help(command: list[str], words: str) -> None:
+    assert words in " ".join(CliRunner().invoke(app, [*command, "--help"], terminal_width=80).output.split())
+
+
 def test_a_shell_completes_commands() -> None:
     words = {"_CISSOD_BENCH_COMPLETE": "complete_bash", "COMP_WORDS": "cissod-bench rep", "COMP_CWORD": "1"}
     program = Path(sys.executable).with_name("cissod-bench")
@@ -157,7 +170,7 @@ def test_the_message_of_ctrl_c_has_a_line_of_its_own() -> None:
     if process == 0:
         os.execv(sys.executable, [sys.executable, "-c", script, "wait"])
     shown = b""
-    while b"ready" not in shown:
+    while b"ready\r\n" not in shown:
         shown += os.read(terminal, 1000)
     os.write(terminal, b"\x03")
     with contextlib.suppress(OSError):  # the other end is closed

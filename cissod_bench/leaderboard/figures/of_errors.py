@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cissod_bench.evaluation.calibration import Reliability
-from cissod_bench.leaderboard.figures.style import GREY, Plot, group_style, group_title
+from cissod_bench.leaderboard.figures.style import GREY, GRID, Plot, group_style, group_title
 
 RIGHT, WITHIN = "#d9d9d9", "#8c8c8c"
 """Greys for what does not cross the border of a group, so that its colours show what does."""
@@ -60,7 +60,7 @@ def confusion(shares: Mapping[str, Mapping[str, int]]) -> Plot:
             edgecolor=GREY if outcome == "background" else "white",
             hatch="///" if outcome == "background" else None,
             linewidth=0.6,
-            label=names.get(outcome, f"a class of {group_title(outcome)}"),
+            label=names.get(outcome, f"a {group_title(outcome)} class"),
         )
         left += values
     axes.set_xlim(0, 100)
@@ -90,6 +90,8 @@ def error_types(counts: Mapping[str, Mapping[str, int]]) -> Plot:
         )
     axes.set_xticks(np.arange(len(types)), types)
     axes.tick_params(axis="x", length=0)
+    axes.grid(axis="y", **GRID)
+    axes.set_axisbelow(True)
     axes.set_ylabel("errors of the group in percent")
     axes.legend(frameon=False, title="group (errors)")
     return figure
