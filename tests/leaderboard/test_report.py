@@ -104,6 +104,11 @@ def test_command_line(runs, tmp_path):
     assert shown.exit_code == 0
     assert "soft-teacher" in shown.output
     assert (tmp_path / "out" / "report.md").exists()
+    count, start = re.search(
+        r"(\d+) files in \S+; start with (\S+)\.$", "".join(shown.output.split("\n")).strip()
+    ).groups()
+    assert int(count) == len(list((tmp_path / "out").iterdir()))
+    assert start == str(tmp_path / "out" / "index.html")
     printed = runner.invoke(app, ["report", str(runs), "--json"])
     rows = json.loads(printed.stdout)["rows"]
     assert [(len(row["scores"]), len(row["scores"]["all"])) for row in rows] == [(3, 7)] * 2
