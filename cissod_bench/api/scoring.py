@@ -117,17 +117,17 @@ def plot_calibration(scored: "Scored", file: AnyPath) -> None:
 
     Args:
         scored: what `score` returned.
-        file: .png or .svg.
+        file: .png, .svg or .pdf.
 
     Examples:
         >>> import cissod_bench as cb
         >>> scored = cb.score("runs/soft-teacher/detections.json", split="splits/shapes")
         >>> cb.plot_calibration(scored, "calibration.svg")
     """
-    from cissod_bench.leaderboard.plots import calibration
+    from cissod_bench.leaderboard.figures.of_errors import calibration
     from cissod_bench.splits.plot import write_figure
 
-    write_figure(calibration(scored.reliability(), f"{scored.task.name}: calibration of scores"), Path(file))
+    write_figure(calibration(scored.reliability()), Path(file))
 
 
 def state_training(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def make_splits(
     task: str,
-    out: AnyPath,
+    out: AnyPath | None = None,
     *,
     seeds: int | Sequence[int] = 0,
     folds: int = 0,
@@ -39,10 +39,11 @@ def make_splits(
 
     Args:
         task: a built-in task, or a task file (.toml).
-        out: folder to create; several seeds create out/seed0, ..., folds out/fold0, ...
+        out: folder to create; several seeds create out/seed-0, ..., folds out/fold-0, ... Default: where `run` looks
+            for it, DATA_ROOT/splits/TASK/seed-0 for seed 0.
         seeds: seed of the split, or several.
         folds: number of cross-validation folds; 0 for none.
-        fractions: labelled fraction instead of the task's, or several, for nested splits in out/fraction0.01, ...
+        fractions: labelled fraction instead of the task's, or several, for nested splits in out/fraction-0.01, ...
         annotations: training annotations in COCO form, plain, .gz or .xz. Default: under `data_root`.
         majority_annotations: of coco-o365, the COCO annotations. Default: under `data_root`.
         images: folder of the training images, to check that every image is there.
@@ -67,7 +68,9 @@ def make_splits(
     chosen, root = get_task(task), Path(data_root)
     numbers = [seeds] if isinstance(seeds, int) else list(seeds)
     budgets = [fractions] if fractions is None or isinstance(fractions, float | int) else list(fractions)
-    folders = [(Path(out) / name, variant) for name, variant in _variants(numbers, folds, budgets)]
+    variants = _variants(numbers, folds, budgets)
+    base = _usual_folder(root, chosen.name, [variant for _, variant in variants]) if out is None else Path(out)
+    folders = [(base / name, variant) for name, variant in variants]
     if chosen.files is None and annotations is None:
         with image_bar(progress) as update:
             return [
@@ -89,6 +92,22 @@ def make_splits(
             plot=plot,
             progress=update,
         )
+
+
+def _usual_folder(data_root: Path, task: str, variants: "Sequence[Variant]") -> Path:
+    """Where `run` looks for the splits of a task.
+
+    Raises:
+        UserError: the split labels another fraction than the task's, so that `run` must be told to use it.
+    """
+    from cissod_bench.training.spec import default_split
+
+    folder = default_split(data_root, task)
+    if len(variants) > 1 or variants[0].folds:
+        return folder.parent
+    if variants[0].fraction is not None:
+        raise UserError(f"--fraction: give --out as well; {folder} is for the split with the task's own fraction.")
+    return folder.with_name(f"seed-{variants[0].seed}")
 
 
 def _validation(task: "Task") -> tuple[Path, Path] | None:
@@ -117,9 +136,9 @@ def _variants(
     found = []
     for fraction, seed, fold in itertools.product(fractions, seeds, range(folds) if folds else (None,)):
         parts = [
-            *([f"fraction{fraction:g}"] if len(fractions) > 1 else []),
-            *([f"seed{seed}"] if len(seeds) > 1 else []),
-            *([f"fold{fold}"] if fold is not None else []),
+            *([f"fraction-{fraction:g}"] if len(fractions) > 1 else []),
+            *([f"seed-{seed}"] if len(seeds) > 1 else []),
+            *([f"fold-{fold}"] if fold is not None else []),
         ]
         found.append(("/".join(parts), Variant(seed, folds, fold or 0, fraction)))
     return found
@@ -278,7 +297,7 @@ def plot_splits(folders: AnyPath | Sequence[AnyPath], out: AnyPath) -> None:
 
     Args:
         folders: split folders.
-        out: file to write, .png or .svg.
+        out: file to write, .png, .svg or .pdf.
 
     Raises:
         UserError: a folder holds no split, or `out` exists or has another ending.
@@ -291,8 +310,8 @@ def plot_splits(folders: AnyPath | Sequence[AnyPath], out: AnyPath) -> None:
     from cissod_bench.splits.plot import plot_figure_4, write_figure
 
     file = Path(out)
-    if file.suffix not in (".png", ".svg"):
-        raise UserError(f"{file}: the name must end in .png or .svg.")
+    if file.suffix not in (".png", ".svg", ".pdf"):
+        raise UserError(f"{file}: the name must end in .png, .svg or .pdf.")
     if file.exists():
         raise UserError(f"{file} exists already. Choose another name.")
     splits = [load_split(folder, verify=False) for folder in paths(folders)]

@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 
 from cissod_bench.cli.console import say
+from cissod_bench.cli.layout.panels import PanelGroup
 
-app = typer.Typer(help="Write a file to start your own method from.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    cls=PanelGroup, help="Write a file to start your own method from.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.callback()
@@ -33,7 +36,6 @@ def method(
     from cissod_bench.io import write_text
     from cissod_bench.methods.registry import METHODS
     from cissod_bench.methods.user import NAME
-    from cissod_bench.training.spec import default_split
 
     if not NAME.fullmatch(name):
         raise UserError(
@@ -47,9 +49,8 @@ def method(
     if file.exists():
         raise UserError(f"{file} exists already. Choose another --out.")
     write_text(file, template(name))
-    split = default_split(Path("data"), "shapes")
     say(f"{file}: try it with")
-    say(f"  cissod-bench make-splits --task shapes --out {split}")
+    say("  cissod-bench make-splits --task shapes")
     say(f"  cissod-bench run --task shapes --method {quote(str(file))} --schedule smoke")
 
 

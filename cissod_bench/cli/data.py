@@ -7,11 +7,15 @@ from typing import Annotated
 import typer
 
 from cissod_bench.cli.console import print_json, say
+from cissod_bench.cli.layout.panels import PanelGroup
 from cissod_bench.cli.options import DataRoot, Json
 from cissod_bench.errors import UserError
 
 app = typer.Typer(
-    help="List, check and fetch data sets and backbone weights.", no_args_is_help=True, rich_markup_mode=None
+    cls=PanelGroup,
+    help="List, check and fetch data sets and backbone weights.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 Names = Annotated[

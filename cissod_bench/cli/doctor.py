@@ -102,6 +102,7 @@ def task_data(data_root: Path) -> dict[str, list[dict[str, Any]]]:
     from cissod_bench.tasks.registry import TASKS
     from cissod_bench.training.spec import default_split
 
+    elsewhere = "" if data_root == Path("data") else f" --data-root {quote(str(data_root))}"
     report = {}
     for task in TASKS.values():
         split = default_split(data_root, task.name)
@@ -122,7 +123,7 @@ def task_data(data_root: Path) -> dict[str, list[dict[str, Any]]]:
                 "what": "split (seed 0)",
                 "path": str(split),
                 "found": (split / "split.json").is_file(),
-                "remedy": f"cissod-bench make-splits --task {task.name} --out {quote(str(split))}",
+                "remedy": f"cissod-bench make-splits --task {task.name}{elsewhere}",
             }
         )
         report[task.name] = entries

@@ -16,81 +16,118 @@ if TYPE_CHECKING:
     from cissod_bench.results.external import Scored
 
 
+SCORED, SHOWN, RECORD = "What is scored", "What is shown", "With --out, a record of the training"
+
+
 def evaluate_predictions(
     predictions: Annotated[
-        Path, typer.Option(help="Detections in COCO's results format: [{image_id, category_id, bbox, score}, ...].")
+        Path,
+        typer.Option(
+            help="Detections in COCO's results format: [{image_id, category_id, bbox, score}, ...].",
+            rich_help_panel=SCORED,
+        ),
     ],
     task: Annotated[
-        str | None, typer.Option(help="A built-in task (`list tasks`) or a task file. Default: the split's task.")
+        str | None,
+        typer.Option(
+            help="A built-in task (`list tasks`) or a task file. Default: the split's task.", rich_help_panel=SCORED
+        ),
     ] = None,
     split: Annotated[
-        Path | None, typer.Option(help="Split folder, which defines the class groups. Default: the task's groups.")
+        Path | None,
+        typer.Option(
+            help="Split folder, which defines the class groups. Default: the task's groups.", rich_help_panel=SCORED
+        ),
     ] = None,
     annotations: Annotated[
-        Path | None, typer.Option(help="Ground truth in COCO format. Default: the task's validation annotations.")
+        Path | None,
+        typer.Option(
+            help="Ground truth in COCO format. Default: the task's validation annotations.", rich_help_panel=SCORED
+        ),
     ] = None,
     data_root: DataRoot = Path("data"),
-    evaluator: Annotated[str, typer.Option(help="hotcoco, pycocotools (COCO tasks) or lvis (LVIS tasks).")] = "hotcoco",
+    evaluator: Annotated[
+        str, typer.Option(help="hotcoco, pycocotools (COCO tasks) or lvis (LVIS tasks).", rich_help_panel=SCORED)
+    ] = "hotcoco",
     max_detections: Annotated[
-        int | None, typer.Option(min=1, help="Detections per image to score. Default: the task's.")
+        int | None,
+        typer.Option(min=1, help="Detections per image to score. Default: the task's.", rich_help_panel=SCORED),
     ] = None,
     fixed_ap: Annotated[
         bool,
         typer.Option(
             "--fixed-ap",
             help="LVIS's AP Fixed: 10,000 detections of each class count over all images, and all of them in an image.",
+            rich_help_panel=SCORED,
         ),
     ] = False,
     calibration: Annotated[
-        bool, typer.Option("--calibration", help="How reliable the scores are, by class group.")
+        bool, typer.Option("--calibration", help="How reliable the scores are, by class group.", rich_help_panel=SHOWN)
     ] = False,
     calibration_plot: Annotated[
-        Path | None, typer.Option(help="Plot it into this file (.png or .svg).", show_default=False)
+        Path | None,
+        typer.Option(help="Plot it into this file (.png, .svg or .pdf).", show_default=False, rich_help_panel=SHOWN),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Run folder to create for `report`. Requires --split, --method, --iterations and --detector."
+            help="Run folder to create for `report`. Requires --split, --method, --iterations and --detector.",
+            rich_help_panel=RECORD,
         ),
     ] = None,
-    method: Annotated[str | None, typer.Option(help="With --out: name of the method.")] = None,
-    detector: Annotated[str | None, typer.Option(help="With --out: detector, such as r50-fpn, or its file.")] = None,
-    iterations: Annotated[int | None, typer.Option(min=1, help="With --out: iterations of the training.")] = None,
-    schedule: Annotated[str, typer.Option(help="With --out: name of the training schedule.")] = "external",
+    method: Annotated[str | None, typer.Option(help="Name of the method.", rich_help_panel=RECORD)] = None,
+    detector: Annotated[
+        str | None, typer.Option(help="Detector, such as r50-fpn, or its file.", rich_help_panel=RECORD)
+    ] = None,
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="Iterations of the training.", rich_help_panel=RECORD)
+    ] = None,
+    schedule: Annotated[str, typer.Option(help="Name of the training schedule.", rich_help_panel=RECORD)] = "external",
     seed: Annotated[
-        int | None, typer.Option(help="With --out: training seed. Runs with unknown seeds are never averaged.")
+        int | None,
+        typer.Option(help="Training seed. Runs with unknown seeds are never averaged.", rich_help_panel=RECORD),
     ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option("--option", "-o", metavar="NAME=VALUE", help="With --out: an option of the method; repeatable."),
+        typer.Option(
+            "--option", "-o", metavar="NAME=VALUE", help="An option of the method; repeatable.", rich_help_panel=RECORD
+        ),
     ] = None,
     method_version: Annotated[
-        int | None, typer.Option(min=1, help="With --out: version of a method of this package (`list methods NAME`).")
+        int | None,
+        typer.Option(min=1, help="Version of a method of this package (`list methods NAME`).", rich_help_panel=RECORD),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="With --out: a setting changed from the preset's, as of `run --set`.",
+            help="A setting changed from the preset's, as of `run --set`.",
+            rich_help_panel=RECORD,
         ),
     ] = None,
     batch: Annotated[
         str | None,
-        typer.Option(metavar="LABELLED+UNLABELLED", help="With --out: images in a step over all GPUs, such as 8+32."),
+        typer.Option(
+            metavar="LABELLED+UNLABELLED", help="Images in a step over all GPUs, such as 8+32.", rich_help_panel=RECORD
+        ),
     ] = None,
     backbone: Annotated[
         str | None,
         typer.Option(
             metavar="FILE|SHA256|none",
-            help="With --out: the backbone's first weights, a file or its SHA-256; none for training from scratch.",
+            help="The backbone's first weights, a file or its SHA-256; none for training from scratch.",
+            rich_help_panel=RECORD,
         ),
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="With --out: fp32, tf32, bf16 or fp16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16 or fp16.", rich_help_panel=RECORD)] = None,
     padding: Annotated[
-        int | None, typer.Option(min=1, help="With --out: sides of padded images are multiples of so many pixels.")
+        int | None,
+        typer.Option(min=1, help="Sides of padded images are multiples of so many pixels.", rich_help_panel=RECORD),
     ] = None,
-    compile: Annotated[bool, typer.Option("--compile", help="With --out: the backbone was compiled.")] = False,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="The backbone was compiled.", rich_help_panel=RECORD)
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Score any detector's results on a task, by class group.
@@ -104,8 +141,8 @@ def evaluate_predictions(
     from cissod_bench import api
 
     training = None
-    if calibration_plot is not None and calibration_plot.suffix not in (".png", ".svg"):
-        raise UserError(f"--calibration-plot {calibration_plot}: give a name that ends in .png or .svg.")
+    if calibration_plot is not None and calibration_plot.suffix not in (".png", ".svg", ".pdf"):
+        raise UserError(f"--calibration-plot {calibration_plot}: give a name that ends in .png, .svg or .pdf.")
     if out is not None and fixed_ap:
         raise UserError("A record for the leaderboard has the task's own rules: leave out --out or --fixed-ap.")
     if out is not None:

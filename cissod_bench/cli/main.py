@@ -19,7 +19,7 @@ from cissod_bench.cli.doctor import doctor
 from cissod_bench.cli.errors import errors
 from cissod_bench.cli.eval import evaluate_predictions
 from cissod_bench.cli.export import export
-from cissod_bench.cli.layout.panels import PanelCommand
+from cissod_bench.cli.layout.panels import PanelCommand, PanelGroup
 from cissod_bench.cli.make_splits import make_splits
 from cissod_bench.cli.predict import predict
 from cissod_bench.cli.publishing import check_results, submit
@@ -31,8 +31,12 @@ from cissod_bench.errors import ProcessDied, Remark, Stopped, UserError, printab
 from cissod_bench.extras import remedy_of_import
 from cissod_bench.version import __version__
 
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit code after Ctrl-C."""
+
 app = typer.Typer(
     name="cissod-bench",
+    cls=PanelGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help starts in half the time
@@ -54,22 +58,24 @@ def options(
     """Benchmark for class-imbalanced semi-supervised object detection: splits, training, leaderboard."""
 
 
-app.command("make-splits")(make_splits)
-app.add_typer(splits_app, name="splits")
-app.command("run", cls=PanelCommand)(run)
-app.command("sweep", context_settings={"ignore_unknown_options": True})(sweep)
-app.command("predict")(predict)
-app.command("export")(export)
-app.command("eval")(evaluate_predictions)
-app.command("report")(report)
-app.command("compare")(compare)
-app.command("errors")(errors)
-app.command("submit")(submit)
-app.command("check-results")(check_results)
-app.add_typer(data_app, name="data")
-app.add_typer(list_command.app, name="list")
-app.add_typer(create_app, name="create")
-app.command("doctor")(doctor)
+DATA, TRAINING, RESULTS, HELP = "Data and splits", "Training", "Results", "Help"
+
+app.add_typer(data_app, name="data", rich_help_panel=DATA)
+app.command("make-splits", cls=PanelCommand, rich_help_panel=DATA)(make_splits)
+app.add_typer(splits_app, name="splits", rich_help_panel=DATA)
+app.command("run", cls=PanelCommand, rich_help_panel=TRAINING)(run)
+app.command("sweep", context_settings={"ignore_unknown_options": True}, rich_help_panel=TRAINING)(sweep)
+app.command("predict", rich_help_panel=TRAINING)(predict)
+app.command("export", rich_help_panel=TRAINING)(export)
+app.command("eval", cls=PanelCommand, rich_help_panel=RESULTS)(evaluate_predictions)
+app.command("report", rich_help_panel=RESULTS)(report)
+app.command("compare", rich_help_panel=RESULTS)(compare)
+app.command("errors", rich_help_panel=RESULTS)(errors)
+app.command("submit", rich_help_panel=RESULTS)(submit)
+app.command("check-results", rich_help_panel=RESULTS)(check_results)
+app.add_typer(list_command.app, name="list", rich_help_panel=HELP)
+app.add_typer(create_app, name="create", rich_help_panel=HELP)
+app.command("doctor", rich_help_panel=HELP)(doctor)
 
 
 def main() -> None:
@@ -91,13 +97,23 @@ def main() -> None:
             raise
         _stop(f"{error.filename or 'standard output'}: {error.strerror}.")
     except Stopped as stopped:
-        if stopped.exit_code == 128 + signal.SIGINT and sys.stderr.isatty():
-            say("", err=True)  # ends the line in which the terminal shows ^C
+        _end_line_of_interrupt(stopped.exit_code)
         say(str(stopped), err=True)
         sys.exit(stopped.exit_code)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # as typer ends a command that knows nothing of interrupts
+            _end_line_of_interrupt(INTERRUPTED)
+            say("Interrupted.", err=True)
+        raise
     except ProcessDied as died:
         say(str(died), err=True, color=typer.colors.RED)
         sys.exit(1)
+
+
+def _end_line_of_interrupt(exit_code: int) -> None:
+    """The terminal shows ^C without ending the line."""
+    if exit_code == INTERRUPTED and sys.stderr.isatty():
+        say("", err=True)
 
 
 def _settle_terminal() -> None:

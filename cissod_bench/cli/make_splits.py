@@ -17,51 +17,88 @@ if TYPE_CHECKING:
     from cissod_bench.splits.make import Made
 
 
+SPLIT, DATA, OUTPUT = "What is split", "Data", "Output"
+
+
 def make_splits(
     task: Annotated[
-        str, typer.Option("--task", "--from-task", help="Name of a built-in task, or path of a task file (.toml).")
+        str,
+        typer.Option(
+            "--task",
+            "--from-task",
+            help="Name of a built-in task, or path of a task file (.toml).",
+            rich_help_panel=SPLIT,
+        ),
     ] = "",
     out: Annotated[
-        Path | None, typer.Option(help="Folder to create. A folder with another split is refused.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Folder to create; another split in it is refused. Default: DATA_ROOT/splits/TASK/seed-SEED, where "
+            "`run` looks for it.",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     annotations: Annotated[
         Path | None,
-        typer.Option(help="Training annotations in COCO format (.json, .gz or .xz). Default: under the data root."),
+        typer.Option(
+            help="Training annotations in COCO format (.json, .gz or .xz). Default: under the data root.",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     majority_annotations: Annotated[
-        Path | None, typer.Option(help="COCO annotations, for coco-o365 only. Default: under the data root.")
+        Path | None,
+        typer.Option(help="COCO annotations, for coco-o365 only. Default: under the data root.", rich_help_panel=DATA),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the training images; checks that every image exists.")
+        Path | None,
+        typer.Option(help="Folder of the training images; checks that every image exists.", rich_help_panel=DATA),
     ] = None,
     seeds: Annotated[
         str,
         typer.Option(
-            "--seed", "--seeds", help="Seed of the selection. Several, as in 0,1,2 or 0-4, create OUT/seed0, ..."
+            "--seed",
+            "--seeds",
+            help="Seed of the selection. Several, as in 0,1,2 or 0-4, create OUT/seed-0, ...",
+            rich_help_panel=SPLIT,
         ),
     ] = "0",
-    folds: Annotated[int, typer.Option(min=0, help="Number of cross-validation folds: OUT/fold0, ...")] = 0,
+    folds: Annotated[
+        int, typer.Option(min=0, help="Number of cross-validation folds: OUT/fold-0, ...", rich_help_panel=SPLIT)
+    ] = 0,
     fractions: Annotated[
         str | None,
         typer.Option(
             "--fraction",
             help="Labelled fraction instead of the task's. Several, as in 0.01,0.05,0.1, create nested splits in "
-            "OUT/fraction0.01, ...",
+            "OUT/fraction-0.01, ...",
             show_default=False,
+            rich_help_panel=SPLIT,
         ),
     ] = None,
     data_root: DataRoot = Path("data"),
-    force: Annotated[bool, typer.Option("--force", help="Replace another split in the output folder.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace another split in the output folder.", rich_help_panel=OUTPUT)
+    ] = False,
     template: Annotated[
-        Path | None, typer.Option(help="Write a commented task file to fill in, then exit.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Write a commented task file to fill in, then exit.", show_default=False, rich_help_panel=OUTPUT
+        ),
     ] = None,
     cache: Annotated[
         Path | None,
-        typer.Option(help="Cache folder for large annotation files.", show_default="~/.cache/cissod-bench"),
+        typer.Option(
+            help="Cache folder for large annotation files.", show_default="~/.cache/cissod-bench", rich_help_panel=DATA
+        ),
     ] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Read every file anew and cache nothing.")] = False,
-    plot: Annotated[bool, typer.Option(help="Plot the class distribution.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print digests and counts as JSON only.")] = False,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Read every file anew and cache nothing.", rich_help_panel=DATA)
+    ] = False,
+    plot: Annotated[bool, typer.Option(help="Plot the class distribution.", rich_help_panel=OUTPUT)] = True,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print digests and counts as JSON only.", rich_help_panel=OUTPUT)
+    ] = False,
 ) -> None:
     """Select the labelled and unlabelled images of a task.
 
@@ -78,8 +115,8 @@ def make_splits(
     if template is not None:
         _write_template(template)
         return
-    if not task or out is None:
-        raise UserError("make-splits needs --task and --out, or --template FILE to write a task file to fill in.")
+    if not task:
+        raise UserError("make-splits needs --task, or --template FILE to write a task file to fill in.")
     made = api.make_splits(
         task,
         out,
@@ -129,8 +166,7 @@ def _write_template(path: Path) -> None:
     if path.exists():
         raise UserError(f"{path} exists already. Choose another name for the template.")
     write_text(path, TEMPLATE)
-    command = f"cissod-bench make-splits --task {quote(str(path))} --out {quote(f'splits/{path.stem}')}"
-    say(f"{path}: fill it in, then run `{command}`.")
+    say(f"{path}: fill it in, then run `cissod-bench make-splits --task {quote(str(path))}`.")
 
 
 def _of_folders(source: "Mapping[str, Any]") -> str:

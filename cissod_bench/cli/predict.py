@@ -1,4 +1,4 @@
-"""`cissod-bench predict`: run a trained detector on a folder of images."""
+"""`cissod-bench predict`: run a trained detector on images."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,9 @@ from cissod_bench.words import counted
 
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
-    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of images, searched recursively.")],
+    images: Annotated[
+        Path, typer.Argument(metavar="IMAGES", help="Image, or folder of images (searched recursively).")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the detections.")],
     checkpoint: Annotated[
         Path | None, typer.Option(help="One of the run's checkpoints. Default: the newest.", show_default=False)
@@ -29,13 +31,13 @@ def predict(
     """Detect objects with the teacher of a run.
 
     Writes `detections.json` (COCO's results format plus file and class names), `images.json` (what the ids
-    stand for) and, with --draw, `pictures/`.
+    stand for) and, with --draw, `pictures/`, where each picture has the name of its image.
     """
     from cissod_bench import api
     from cissod_bench.io import canonical_json
 
     predictor = api.load_detector(run, checkpoint, device, trust=trust)
-    seen, found = predictor.predict_folder(images, out, min_score=min_score, drawn=draw)
+    seen, found = predictor.predict_images(images, out, min_score=min_score, drawn=draw)
     if as_json:
         facts = {"out": str(out), "images": seen, "detections": found, "checkpoint": str(predictor.checkpoint)}
         say(canonical_json(facts))

@@ -1,6 +1,7 @@
 """`cissod-bench submit` and `check-results`: pack a run for a pull request, and check what is published."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -31,7 +32,8 @@ def submit(
     for remark in packed.remarks:
         say(f"Note: {remark}", err=True, color=typer.colors.YELLOW)
     size = sum(path.stat().st_size for path in packed.folder.iterdir()) / 2**20
-    say(f"{packed.folder}: {size:.1f} MiB. Next: cissod-bench check-results {packed.folder.parent} --write-index")
+    following = f"cissod-bench check-results {quote(str(packed.folder.parent))} --write-index"
+    say(f"{packed.folder}: {size:.1f} MiB. Next: {following}")
 
 
 def check_results(

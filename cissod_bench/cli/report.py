@@ -8,6 +8,7 @@ import typer
 from cissod_bench.cli.console import print_table, resampling, say
 from cissod_bench.cli.options import Json
 from cissod_bench.errors import UserError
+from cissod_bench.words import counted
 
 
 def report(
@@ -69,5 +70,5 @@ def report(
         )
     for table in made.ablations if ablation else (*made.tables, *made.splits, *made.images):
         print_table(table)
-    if written:
-        say(f"Written: {', '.join(str(path) for path in written)}")
+    if out is not None:
+        say(f"{counted(len(written), 'file')} in {out}; start with {out / 'index.html'}.")

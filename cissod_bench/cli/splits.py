@@ -6,9 +6,15 @@ from typing import Annotated, Any
 import typer
 
 from cissod_bench.cli.console import say
+from cissod_bench.cli.layout.panels import PanelGroup
 from cissod_bench.cli.make_splits import print_made
 
-app = typer.Typer(help="Show, verify, compare, export and import splits.", no_args_is_help=True)
+app = typer.Typer(
+    cls=PanelGroup,
+    help="Show, verify, compare, export and import splits.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 Folder = Annotated[Path, typer.Argument(help="Split folder written by `make-splits`.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
@@ -106,7 +112,7 @@ def diff(first: Folder, second: Folder, as_json: AsJson = False) -> None:
 @app.command()
 def plot(
     folders: Annotated[list[Path], typer.Argument(help="Split folders, one panel for each.")],
-    out: Annotated[Path, typer.Option(help="File to write, .png or .svg. It is never overwritten.")],
+    out: Annotated[Path, typer.Option(help="File to write, .png, .svg or .pdf. It is never overwritten.")],
 ) -> None:
     """Plot the original data against the labelled part.
 

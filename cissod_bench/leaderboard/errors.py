@@ -69,7 +69,7 @@ def errors_of(run: Path, *, annotations: Path | None = None, min_score: float = 
 
 
 def write_plots(found: RunErrors, out: Path, *, overwrite: bool = False) -> None:
-    """Plot errors and confusion as PNG and SVG.
+    """Plot errors and confusion as PNG, SVG and PDF.
 
     Args:
         found: the errors.
@@ -79,15 +79,18 @@ def write_plots(found: RunErrors, out: Path, *, overwrite: bool = False) -> None
     Raises:
         UserError: a plot exists with other content.
     """
-    from cissod_bench.leaderboard.plots import confusion, error_types, render
+    from cissod_bench.leaderboard.figures.of_errors import confusion, error_types
+    from cissod_bench.leaderboard.figures.style import render
 
     name = found.run.name
     figures = {
-        "errors": error_types(found.counts, f"{name}: error types"),
-        "confusion": confusion(found.confusion, f"{name}: confusion"),
+        "errors": (error_types(found.counts), "error types by class group"),
+        "confusion": (confusion(found.confusion), "what objects are mistaken for, by class group"),
     }
     files = {
-        out / f"{name}-{what}.{kind}": data for what, figure in figures.items() for kind, data in render(figure).items()
+        out / f"{name}-{what}.{kind}": data
+        for what, (figure, title) in figures.items()
+        for kind, data in render(figure, f"{name}: {title}").items()
     }
     existing = [str(path) for path, data in files.items() if path.exists() and path.read_bytes() != data]
     if existing and not overwrite:

@@ -1,14 +1,17 @@
-"""The leaderboard as one HTML file that works offline: tables to sort and filter, charts, and the record of every run.
+"""The leaderboard as one HTML file that works offline: tables to sort and filter, figures, and the record of every run.
 
-The tables are plain HTML that DataTables (shipped with `itables`) makes sortable; the charts use Plotly. Without
-JavaScript, tables and records are still readable.
+The tables are plain HTML that DataTables (shipped with `itables`) makes sortable. The figures are those of the report,
+drawn once by matplotlib and put into the page as SVG: a library that draws them again in the browser would be five
+times as large as the rest. Without JavaScript, tables, figures and records are still there to read.
 """
 
 import base64
+import gzip
 import html
 import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from itertools import zip_longest
 from pathlib import Path
@@ -16,27 +19,25 @@ from typing import Any
 from urllib.parse import quote
 
 import jinja2
-import plotly.graph_objects as go
-import plotly.offline
 
-from cissod_bench.errors import one_line, printable
-from cissod_bench.leaderboard import plots
+from cissod_bench.errors import printable
+from cissod_bench.evaluation import METRICS
 from cissod_bench.leaderboard.comparable import Row, Run, RunSet
-from cissod_bench.leaderboard.series import MOST_ROWS, OBSERVED, Charts, ClassSeries, RunCurve
+from cissod_bench.leaderboard.figures.inline import inline_svg
+from cissod_bench.leaderboard.figures.of_report import Picture
+from cissod_bench.leaderboard.names import file_name
 from cissod_bench.leaderboard.table import Table
-from cissod_bench.leaderboard.writers import html_table
+from cissod_bench.leaderboard.tables import run_set_table
+from cissod_bench.leaderboard.writers import comma_separated, html_table, latex
 from cissod_bench.results.record import Costs, Rejected
 from cissod_bench.version import __version__
-
-DASHES = ("solid", "dash", "dot", "dashdot")
-COLORS = (*plots.COLORS[:-1], "#808080")  # black would be invisible on a dark page
-SYMBOLS = ("circle", "triangle-up", "square", "diamond", "cross", "star", "x", "pentagon")  # one more than colours
 
 
 def html_page(
     run_sets: Sequence[RunSet],
     tables: Sequence[Table],
-    charts: Sequence[Charts],
+    metric: str,
+    pictures: tuple[Sequence[Sequence[Picture]], Sequence[Picture]],
     not_drawn: str,
     more: Sequence[Table],
     rejected: Sequence[Rejected],
@@ -47,8 +48,9 @@ def html_page(
     Args:
         run_sets: sets of comparable runs.
         tables: one for each set.
-        charts: the data of the charts of the first sets.
-        not_drawn: what has no charts, as a sentence.
+        metric: what these tables show.
+        pictures: the figures of the first sets, which have tables of the other metrics as well, and those of several.
+        not_drawn: what has no figures, as a sentence.
         more: further tables: intervals over images, the paper's tables.
         rejected: files that were left out.
         out: folder of the page; links to configurations are relative to it.
@@ -61,123 +63,56 @@ def html_page(
         lstrip_blocks=True,
     )
     bundle = files("itables") / "html"
+    of_sets, of_several = pictures
     parts = []
-    for number, (run_set, table, data) in enumerate(zip_longest(run_sets, tables, charts)):
-        figures = {} if data is None else _figures(run_set, data)
-        shown = [
-            {"id": f"chart-{number}-{index}", "title": title, "json": _json(figure)}
-            for index, (title, figure) in enumerate(figures.items())
-            if figure is not None
-        ]
+    for number, (run_set, table, drawn) in enumerate(zip_longest(run_sets, tables, of_sets)):
+        by_metric = {metric: table}
+        if drawn is not None:
+            others = [each for each in METRICS if each != metric]
+            by_metric |= {each: run_set_table(run_set, run_sets, metric=each) for each in others}
         parts.append({
             "title": printable(table.title),
-            "table": html_table(table),
-            "charts": shown,
+            "tables": _tables(by_metric),
+            "figures": [_figure(each, f"figure-{number}-{index}") for index, each in enumerate(drawn or ())],
             "runs": [_run(row, run, out) for row in run_set.rows for run in row.runs],
         })  # fmt: skip
     return environment.get_template("page.html").render(
         sections=parts,
+        metric=metric,
+        metrics=METRICS,
         not_drawn=not_drawn,
-        more=[{"title": printable(table.title), "table": html_table(table)} for table in more],
+        figures=[_figure(each, f"figure-all-{index}") for index, each in enumerate(of_several)],
+        more=[{"title": printable(table.title), "tables": _tables({"": table})} for table in more],
         rejected=[printable(entry.reason) for entry in rejected],
         version=__version__,
-        datatables_js=base64.b64encode((bundle / "dt_bundle.js").read_bytes()).decode(),
+        datatables_js=base64.b64encode(gzip.compress((bundle / "dt_bundle.js").read_bytes(), mtime=0)).decode(),
         datatables_css=(bundle / "dt_bundle.css").read_text("utf-8"),
-        plotly_js=plotly.offline.get_plotlyjs() if any(part["charts"] for part in parts) else "",
     )
 
 
-def _figures(run_set: RunSet, data: Charts) -> dict[str, go.Figure | None]:
-    """The charts of a set by their titles; None for those that it has no data for."""
-    per_class, lines = data.classes, data.iterations
-    figures: dict[str, go.Figure | None] = {
-        "AP by group, with the 95 % t-interval over training seeds": bars(run_set),
-        "AP per class, mean over training seeds": classes(per_class, "AP in percent") if per_class else None,
-        "AP over iterations, one line a seed": curves(lines, "AP in percent", 100) if lines else None,
-    }
-    for word, found in zip(("precision", "recall"), data.pseudo_labels or (), strict=False):
-        title = f"{word.capitalize()} of pseudo labels per class, last third of the runs"
-        figures[title] = classes(found, f"{word} in percent")
-    for name, words in OBSERVED.items():
-        logged = data.observed[name]
-        title = f"{words[0].upper()}{words[1:]} over iterations, by group"
-        figures[title] = curves(logged, words) if logged else None
-    return figures
+def _tables(by_metric: Mapping[str, Table]) -> list[dict[str, str]]:
+    """The tables of a set, each with its text as CSV and LaTeX for those who take it away."""
+    found = []
+    for metric, table in by_metric.items():
+        name = file_name("-".join(filter(None, (table.name, metric))))
+        texts = {f"{name}.csv": comma_separated(table), f"{name}.tex": latex(table)}
+        found.append({"metric": metric, "html": html_table(table), "texts": _json(texts)})
+    return found
 
 
-def bars(run_set: RunSet) -> go.Figure:
-    """AP by group of every row, with the 95 % t-interval over training seeds where there are several."""
-    figure = go.Figure()
-    for index, row in enumerate(run_set.rows[:MOST_ROWS]):
-        found = [row.spread(group, "AP") for group in run_set.groups]
-        figure.add_bar(
-            name=_label(row.label),
-            x=[_label(group) for group in run_set.groups],
-            y=[None if spread is None else 100 * spread.mean for spread in found],
-            error_y={
-                "type": "data",
-                "color": "#888888",
-                "visible": any(spread is not None and spread.interval is not None for spread in found),
-                "array": [100 * spread.interval if spread and spread.interval else None for spread in found],
-            },
-            marker_color=COLORS[index % len(COLORS)],
-            marker_pattern_shape=("", "/", "\\", "x", "-", "|", "+")[index // len(COLORS) % 7],
-        )
-    return _styled(figure, "class group", "AP in percent")
+def _figure(picture: Picture, name: str) -> dict[str, str]:
+    svg = inline_svg(picture.figure, picture.title, name)
+    return {"name": picture.name, "heading": _with_subscripts(printable(picture.heading)), "svg": svg}
 
 
-def classes(found: ClassSeries, axis: str) -> go.Figure:
-    """One value of every class and row, in percent."""
-    figure = go.Figure()
-    for index, (label, values) in enumerate(found.values.items()):
-        figure.add_scatter(
-            name=_label(label),
-            x=[_label(name) for name in found.names],
-            y=[None if value is None else 100 * value for value in values],
-            mode="markers",
-            marker={"color": COLORS[index % len(COLORS)], "symbol": SYMBOLS[index % len(SYMBOLS)], "size": 7},
-        )
-    return _styled(figure, f"class, by {found.order}", axis)
+def _with_subscripts(text: str) -> str:
+    """A text as HTML, with the letters of the paper's symbols, such as D_l, where they belong."""
+    return re.sub(r"\b([DS])_([lui])\b", r"<i>\1<sub>\2</sub></i>", html.escape(text))
 
 
-def curves(found: Sequence[RunCurve], axis: str, scale: float = 1.0) -> go.Figure:
-    """A value over iterations, multiplied by `scale`: one line for each run and group."""
-    figure = go.Figure()
-    groups = list(dict.fromkeys(run.group for run in found))
-    for run in found:
-        figure.add_scatter(
-            name=_label(f"{run.label}, {run.group}"),
-            x=run.curve[0],
-            y=[scale * value for value in run.curve[1]],
-            mode="lines+markers",
-            line={"color": COLORS[run.row % len(COLORS)], "dash": DASHES[groups.index(run.group) % len(DASHES)]},
-            legendgroup=f"{run.label}, {run.group}",
-            showlegend=run.first,
-        )
-    return _styled(figure, "iteration", axis)
-
-
-def _styled(figure: go.Figure, x: str, y: str) -> go.Figure:
-    grid = {"gridcolor": "rgba(128,128,128,0.3)", "zerolinecolor": "rgba(128,128,128,0.5)"}
-    figure.update_layout(
-        xaxis={"title": x, "automargin": True, **grid},
-        yaxis={"title": y, "rangemode": "tozero", **grid},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
-        margin={"l": 50, "r": 10, "t": 40, "b": 50},
-        template="none",
-    )
-    return figure
-
-
-def _label(text: str) -> str:
-    """A text in a chart: Plotly would take tags in it for tags."""
-    return html.escape(one_line(text), quote=False)
-
-
-def _json(figure: go.Figure) -> str:
-    return json.dumps(json.loads(figure.to_json()), sort_keys=True).replace("<", "\\u003c")
+def _json(content: Mapping[str, str]) -> str:
+    """JSON that no browser takes for the end of a script."""
+    return json.dumps(content).replace("<", "\\u003c")
 
 
 def _link(file: Path, out: Path) -> str:

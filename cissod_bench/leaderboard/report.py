@@ -9,20 +9,18 @@ from types import MappingProxyType
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation import METRICS
 from cissod_bench.io import write_bytes
-from cissod_bench.leaderboard.budgets import budget_curves
 from cissod_bench.leaderboard.comparable import RunSet, comparable_run_sets
+from cissod_bench.leaderboard.figures.of_report import Picture, pictures_of_budgets, pictures_of_sets
+from cissod_bench.leaderboard.figures.style import render
 from cissod_bench.leaderboard.intervals import Progress, image_intervals, intervals_table
-from cissod_bench.leaderboard.names import file_name
 from cissod_bench.leaderboard.over_splits import over_splits
 from cissod_bench.leaderboard.page import html_page
-from cissod_bench.leaderboard.plots import budgets, class_ap, iterations, pseudo_labels, render
 from cissod_bench.leaderboard.run_files import RunFiles
-from cissod_bench.leaderboard.series import MOST_ROWS, OBSERVED, Charts, charts_of
+from cissod_bench.leaderboard.series import MOST_ROWS, Charts, charts_of
 from cissod_bench.leaderboard.table import Table
 from cissod_bench.leaderboard.tables import Variants, every_number, paper_table, run_set_table, tidy_table
 from cissod_bench.leaderboard.writers import comma_separated, json_rows, latex, markdown, markdown_text
 from cissod_bench.results.record import Rejected, find_results, load_results
-from cissod_bench.splits.plot import plot_figure_4
 
 MOST_SETS = 10
 """Sets of runs that have charts and plots, the first ones: hundreds of pictures would take minutes."""
@@ -40,6 +38,7 @@ class Report:
         paper: the paper's tables next to what was measured, those of which a task was run.
         results: every number, one per row.
         rejected: records that were left out, with the reason.
+        metric: what the tables of the runs show.
         files: reads the logs of the runs.
     """
 
@@ -50,12 +49,18 @@ class Report:
     paper: tuple[Table, ...]
     results: Table
     rejected: tuple[Rejected, ...]
+    metric: str = "AP"
     files: RunFiles = field(default_factory=RunFiles)
 
     @functools.cached_property
     def charts(self) -> tuple[Charts, ...]:
         """The data of the charts of the first sets. The first use reads the logs of their runs."""
         return tuple(charts_of(run_set, self.files) for run_set in self.run_sets[:MOST_SETS])
+
+    @functools.cached_property
+    def pictures(self) -> tuple[list[list[Picture]], list[Picture]]:
+        """The figures of each set that has charts, and those of several sets."""
+        return pictures_of_sets(self.run_sets, self.charts, self.metric), pictures_of_budgets(self.run_sets)
 
     @property
     def not_drawn(self) -> str:
@@ -137,11 +142,12 @@ def make_report(
         paper=tuple(found for found in paper if found is not None),
         results=tidy_table(run_sets),
         rejected=(*rejected, *damaged),
+        metric=metric,
     )
 
 
 def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[Path]:
-    """Write `index.html`, `report.md`, `tables.tex`, `results.csv`, `results.json` and plots (PNG, SVG).
+    """Write `index.html`, `report.md`, `tables.tex`, `results.csv`, `results.json` and figures (PNG, SVG, PDF).
 
     Returns:
         the files, each written atomically.
@@ -149,23 +155,25 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
     Raises:
         UserError: one of the files exists with other content and `overwrite` is not given; nothing is written then.
     """
-    plots = _plots(report)
+    of_sets, of_several = report.pictures
+    pictures = [*(each for of_set in of_sets for each in of_set), *of_several]
     tables = (*report.tables, *report.splits, *report.images, *report.paper)
     content = {
-        "report.md": _page(report, {f"{name}.png": title for name, (title, _) in plots.items()}).encode(),
+        "report.md": _page(report, {f"{each.name}.png": each.title for each in pictures}).encode(),
         "tables.tex": "\n".join(latex(table) for table in tables).encode(),
         "results.csv": comma_separated(report.results).encode(),
         "results.json": report.numbers_as_json().encode(),
         "index.html": html_page(
             report.run_sets,
             report.tables,
-            report.charts,
+            report.metric,
+            report.pictures,
             report.not_drawn,
             (*report.splits, *report.images, *report.paper),
             report.left_out,
             out,
         ).encode(),
-        **{f"{name}.{kind}": data for name, (_, pictures) in plots.items() for kind, data in pictures.items()},
+        **{f"{each.name}.{kind}": data for each in pictures for kind, data in render(each.figure, each.title).items()},
     }
     files = {out / name: data for name, data in content.items()}
     changed = {path: data for path, data in files.items() if not path.exists() or path.read_bytes() != data}
@@ -181,7 +189,7 @@ def _page(report: Report, plots: Mapping[str, str]) -> str:
     parts = ["# Leaderboard\n", *(markdown(table) for table in report.tables)]
     parts += [markdown(table) for table in (*report.splits, *report.images)]
     if plots:
-        pictures = [f"![{markdown_text(title)}]({name})\n" for name, title in plots.items()]
+        pictures = [f"![{markdown_text(title)}]({name})\n\n{markdown_text(title)}\n" for name, title in plots.items()]
         parts += ["## Plots\n", *([f"{report.not_drawn}\n"] if report.not_drawn else []), *pictures]
     parts += [markdown(table) for table in report.paper]
     parts.append(_provenance(report.run_sets))
@@ -208,37 +216,3 @@ def _provenance(run_sets: Sequence[RunSet]) -> str:
                 cells = (run_set.task, row.label, shown, version, package, run.path.parent)
                 lines.append(f"| {' | '.join(markdown_text(str(cell)) for cell in cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def _plots(report: Report) -> dict[str, tuple[str, dict[str, bytes]]]:
-    """File name without extension -> (what it shows, pictures by extension)."""
-    found: dict[str, tuple[str, dict[str, bytes]]] = {}
-    for run_set, charts in zip(report.run_sets, report.charts, strict=False):
-        digest = str(run_set.fields["split_digest"])
-        split = file_name(f"{run_set.task}-{digest[:8]}")
-        name = run_set.name
-        statistics = charts.statistics
-        if statistics is not None and f"{split}-distribution" not in found:
-            title = f"Class distribution of {run_set.task}, split {digest[:12]} (Fig. 4 of the paper)"
-            found[f"{split}-distribution"] = title, render(plot_figure_4([(split, statistics)]))
-        per_class = charts.classes
-        if per_class is not None:
-            title = f"AP per class: {run_set.title}"
-            found[f"{name}-classes"] = title, render(class_ap(per_class, title))
-        lines = charts.iterations
-        if lines:
-            title = f"AP over iterations: {run_set.title}"
-            found[f"{name}-iterations"] = title, render(iterations(lines, title, "AP in percent", 100))
-        quality = charts.pseudo_labels
-        if quality is not None:
-            title = f"Pseudo labels, last third of the runs (Fig. 3 of the paper): {run_set.title}"
-            found[f"{name}-pseudo-labels"] = title, render(pseudo_labels(*quality, title))
-        for what, words in OBSERVED.items():
-            lines = charts.observed[what]
-            if lines:
-                title = f"{words[0].upper()}{words[1:]} over iterations: {run_set.title}"
-                found[f"{name}-{what}"] = title, render(iterations(lines, title, words))
-    for first, curves in budget_curves(report.run_sets):
-        title = f"AP over the labelled fraction: {first.task}, {first.fields['schedule']} schedule"
-        found[f"{first.name}-budgets"] = title, render(budgets(curves, title))
-    return found

@@ -8,10 +8,18 @@ from cissod_bench.errors import UserError
 from cissod_bench.leaderboard.comparable import Run
 from cissod_bench.results.curves import Curve, read_curves
 from cissod_bench.results.diagnostics import Observables, read_observables
-from cissod_bench.results.record import Rejected, class_scores
+from cissod_bench.results.record import ClassScores, Rejected, class_scores
 from cissod_bench.splits.folder import STATISTICS, statistics_of
 
 Content = TypeVar("Content")
+
+OFFICIAL = "official-"
+"""In front of LVIS's own groups, beside those that the paper counts in D_l."""
+
+
+def is_part(group: str) -> bool:
+    """Whether a group is one of those that divide the classes of a task: neither all of them nor LVIS's own."""
+    return group != "all" and not group.startswith(OFFICIAL)
 
 
 class RunFiles:
@@ -35,12 +43,17 @@ class RunFiles:
 
     def class_ap(self, run: Run) -> dict[str, float]:
         """Class name -> AP, without classes that have no ground truth; empty where a run has no usable arrays."""
+        scores = self._scores(run)
+        return {} if scores is None else scores.ap
 
-        def read() -> dict[str, float]:
-            scores = class_scores(run.path.parent, run.result)
-            return {} if scores is None else scores.ap
+    def class_groups(self, run: Run) -> dict[str, str]:
+        """Class name -> its group, without LVIS's official ones; empty where a run has no usable arrays."""
+        scores = self._scores(run)
+        groups = {} if scores is None else scores.groups
+        return {name: group for group, names in groups.items() if is_part(group) for name in names}
 
-        return self._once("arrays", run.path.parent, read, {})
+    def _scores(self, run: Run) -> ClassScores | None:
+        return self._once("arrays", run.path.parent, lambda: class_scores(run.path.parent, run.result), None)
 
     def statistics(self, split: Path) -> dict[str, Any] | None:
         """`statistics_of` a split; None where there is none, or it is damaged."""

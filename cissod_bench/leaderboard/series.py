@@ -11,20 +11,23 @@ from cissod_bench.leaderboard.comparable import Row, RunSet
 from cissod_bench.leaderboard.run_files import RunFiles
 from cissod_bench.results.curves import Curve
 from cissod_bench.results.diagnostics import PER_CLASS, group_curve, pseudo_label_quality
+from cissod_bench.splits.statistics import GROUP_ORDER
 
 OBSERVED = {
-    "weights": "class weights",
-    "thresholds": "thresholds",
-    "gradient_ratio": "gradient ratio",
-    "class_factors": "class repeat factors S_i, eq. (10)",
-    "copies": "copies of unlabelled images in a pass, by class",
-    "crs_coverage": "part of D_u in the pseudo-label pool",
+    "weights": ("Class weights", "mean class weight $w_i$"),
+    "thresholds": ("Thresholds", r"mean threshold $\theta_i$"),
+    "gradient_ratio": ("Gradient ratio", "mean gradient ratio"),
+    "class_factors": ("Class repeat factors S_i, eq. (10),", "mean repeat factor $S_i$"),
+    "copies": ("Copies of unlabelled images in a pass, by class,", "mean copies of an image"),
+    "crs_coverage": ("Part of D_u in the pseudo-label pool", "part of $D_u$ in the pool"),
 }
-"""What methods log, in words: values per class (`diagnostics.PER_CLASS`) and single numbers of the run."""
+"""What methods log, in words and as an axis: values per class (`diagnostics.PER_CLASS`) and single numbers of a run."""
 
 
 MOST_ROWS = 20
 """Rows of a table that charts show, the first ones: more cannot be told apart."""
+ORDER = "group and {}"
+"""What the classes of a chart are ordered by; groups stand side by side."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,13 @@ class ClassSeries:
     Attributes:
         names: the classes in the order of display.
         order: what they are ordered by, in words.
+        groups: the class group of each, side by side; empty where it is not known.
         values: row label -> number in [0, 1] of every class, None if it is not defined.
     """
 
     names: tuple[str, ...]
     order: str
+    groups: tuple[str, ...]
     values: dict[str, tuple[float | None, ...]]
 
 
@@ -91,12 +96,14 @@ def class_series(run_set: RunSet, files: RunFiles) -> ClassSeries | None:
         return None
     boxes = _labeled_boxes(run_set, files)
     first = next(iter(known.values()))
-    if boxes and set(first) <= set(boxes):
-        names, order = sorted(first, key=lambda name: (-boxes[name], name)), "boxes in D_l"
-    else:
-        names, order = sorted(first, key=lambda name: (-first[name], name)), "AP of the first row"
+    by_boxes = bool(boxes) and set(first) <= set(boxes)
+    frequency: Mapping[str, float] = boxes if by_boxes else first
+    group_of = next(filter(None, (files.class_groups(run) for row in run_set.rows for run in row.runs)), {})
+    groups = {name: group_of.get(name, "") for name in first}
+    names = sorted(first, key=lambda name: (*group_place(groups[name]), -frequency[name], name))
+    order = ORDER.format("boxes in $D_l$" if by_boxes else "AP of the first row")
     values = {label: tuple(found.get(name) for name in names) for label, found in known.items()}
-    return ClassSeries(tuple(names), order, values)
+    return ClassSeries(tuple(names), order, tuple(groups[name] for name in names), values)
 
 
 def run_curves(run_set: RunSet, files: RunFiles) -> list[RunCurve]:
@@ -152,7 +159,10 @@ def pseudo_label_series(run_set: RunSet, files: RunFiles) -> tuple[ClassSeries, 
     if statistics is None:
         return None
     classes = statistics["classes"]
-    order = sorted(range(len(classes)), key=lambda label: (classes[label]["group"], -classes[label]["labeled_boxes"]))
+    order = sorted(
+        range(len(classes)),
+        key=lambda label: (*group_place(classes[label]["group"]), -classes[label]["labeled_boxes"]),
+    )
     qualities: tuple[dict[str, tuple[float | None, ...]], ...] = ({}, {})
     for row in run_set.rows[:MOST_ROWS]:
         observed = [files.observables(run.path.parent, len(classes)) for run in row.runs]
@@ -164,8 +174,8 @@ def pseudo_label_series(run_set: RunSet, files: RunFiles) -> tuple[ClassSeries, 
                 values[row.label] = tuple(None if np.isnan(means[label]) else float(means[label]) for label in order)
     if not qualities[0]:
         return None
-    names = tuple(str(classes[label]["name"]) for label in order)
-    precision, recall = (ClassSeries(names, "group and boxes in D_l", values) for values in qualities)
+    names, groups = (tuple(str(classes[label][what]) for label in order) for what in ("name", "group"))
+    precision, recall = (ClassSeries(names, ORDER.format("boxes in $D_l$"), groups, values) for values in qualities)
     return precision, recall
 
 
@@ -173,6 +183,11 @@ def split_statistics(run_set: RunSet, files: RunFiles) -> dict[str, Any] | None:
     """`statistics.json` of the split that the runs of a set were trained on, None if it no longer exists."""
     split = run_set.rows[0].runs[0].result.split
     return files.statistics(Path(split)) if split else None
+
+
+def group_place(group: str) -> tuple[int, str]:
+    """Where a class group stands: majority before minority, frequent before rare, others behind by name."""
+    return GROUP_ORDER.index(group) if group in GROUP_ORDER else len(GROUP_ORDER), group
 
 
 def _labeled_boxes(run_set: RunSet, files: RunFiles) -> dict[str, int]:
@@ -187,7 +202,7 @@ def _group_labels(run_set: RunSet, files: RunFiles) -> dict[str, list[int]]:
     members: dict[str, list[int]] = {}
     for label, row in enumerate(found["classes"] if found else []):
         members.setdefault(row["group"], []).append(label)
-    return members
+    return {group: members[group] for group in sorted(members, key=group_place)}
 
 
 def _class_means(row: Row, files: RunFiles) -> dict[str, float]:

@@ -127,7 +127,10 @@ def html_table(table: Table) -> str:
     lines = [f'<table id="{_html(table.name)}">', f"<caption>{_html(table.caption)}</caption>", "<thead>"]
     spans = list(_spans(table.columns))
     if any(over for over, _, _ in spans):
-        heads = [f'<th colspan="{end - start}" scope="colgroup">{_html(over)}</th>' for over, start, end in spans]
+        heads = [
+            f'<th colspan="{end - start}" scope="colgroup">{_html(over)}</th>' if over else "<th></th>" * (end - start)
+            for over, start, end in spans
+        ]
         lines.append(f"<tr>{''.join(heads)}</tr>")
     heads = [f'<th scope="col">{_html(column.title)}</th>' for column in table.columns]
     lines += [f"<tr>{''.join(heads)}</tr>", "</thead>", "<tbody>"]
@@ -136,6 +139,8 @@ def html_table(table: Table) -> str:
         for index, (column, cell) in enumerate(zip(table.columns, cells, strict=True)):
             text = marks[table.place(row, index)] % _html(number(column, cell))
             order = f' data-order="{cell.value!r}"' if type(cell.value) in (int, float) else ""
+            if cell.value is None and column.kind != "text":
+                order = ' data-order=""'  # without a number, at the end
             texts.append(f"<td{order}>{text}</td>")
         lines.append(f"<tr>{''.join(texts)}</tr>")
     lines += ["</tbody>", "</table>"]

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 import msgspec
 import numpy as np
@@ -267,4 +268,5 @@ def _folder_problems(folder: Path, *, whole: bool) -> Iterator[str]:
                 return
         except (OSError, UserError, msgspec.DecodeError):
             pass
-        yield f"{INDEX}: missing or not that of the folder. Write it with `cissod-bench check-results --write-index`."
+        command = f"cissod-bench check-results {quote(str(folder))} --write-index"
+        yield f"{INDEX}: missing or not that of the folder. Write it with `{command}`."

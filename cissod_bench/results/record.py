@@ -227,9 +227,10 @@ def load_results(folders: Sequence[Path]) -> tuple[list[tuple[Path, Result]], li
 
 @dataclass(frozen=True)
 class ClassScores:
-    """What the per-class arrays of a run say: AP of every class that has ground truth, and the metrics of groups."""
+    """What the per-class arrays of a run say: AP of every class that has ground truth, groups and their metrics."""
 
     ap: dict[str, float]
+    groups: dict[str, tuple[str, ...]]
     metrics: dict[str, dict[str, float | None]]
     annotations_digest: str
 
@@ -255,7 +256,7 @@ def _class_scores(path: Path, mtime_ns: int, size: int) -> ClassScores:
     evaluation = load_evaluation(path)
     pairs = zip(evaluation.class_names, evaluation.per_class()["AP"].tolist(), strict=True)
     ap = {name: value for name, value in pairs if not math.isnan(value)}
-    return ClassScores(ap, evaluation.metrics(), evaluation.annotations_digest)
+    return ClassScores(ap, evaluation.groups, evaluation.metrics(), evaluation.annotations_digest)
 
 
 def check_arrays(folder: Path, result: Result) -> None:

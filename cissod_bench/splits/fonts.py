@@ -36,15 +36,20 @@ def lacking(text: str) -> set[str]:
 
 @functools.cache
 def font_with(letters: frozenset[str]) -> str | None:
-    """File of an installed font that has all these characters; None if there is none."""
+    """File of an installed font that has all these characters; None if there is none.
+
+    It is the upright file of normal weight in its family, the one that a text in that family is drawn with.
+    """
     # "Last Resort" has every character, and draws a box with the name of its script.
-    for entry in sorted(font_manager.fontManager.ttflist, key=lambda entry: (entry.style, entry.weight, entry.fname)):
-        if entry.name.startswith("Last Resort"):
-            continue
+    names = sorted(
+        {entry.name for entry in font_manager.fontManager.ttflist if not entry.name.startswith("Last Resort")}
+    )
+    for name in names:
         try:
-            if all(_has(entry.fname, letter) for letter in letters):
-                return str(entry.fname)
-        except (OSError, RuntimeError):  # a font file that is gone or damaged
+            file = font_manager.findfont(name, fallback_to_default=False)
+            if all(_has(file, letter) for letter in letters):
+                return str(file)
+        except (OSError, RuntimeError, ValueError):  # a font file that is gone or damaged
             continue
     return None
 

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cissod_bench.io import write_bytes
 from cissod_bench.splits.fonts import literal, make_readable
@@ -24,8 +25,14 @@ GROUP_STYLES = {
     "all": ("#000000", "s"), "maj": ("#0072B2", "o"), "min": ("#D55E00", "^"),
     "f": ("#0072B2", "o"), "c": ("#009E73", "s"), "r": ("#D55E00", "^"),
 }  # fmt: skip
+UNDATED: Mapping[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+"""What a file says about itself that would change with the day or the program: nothing."""
 _ORIGINAL = "#9a9a9a"
-_LOWEST = 0.6  # classes without any box are drawn on the lower border
+_LOWEST = 0.4  # classes without any box are drawn on the lower border
 _LEGEND_SIZE = 26
 
 
@@ -60,18 +67,27 @@ def plot_figure_4(splits: Sequence[tuple[str, Mapping[str, Any]]]) -> Figure:
     return figure
 
 
-def picture(figure: Figure, kind: str) -> bytes:
-    """A figure as "png" or "svg": the same bytes for the same figure."""
+def picture(figure: Figure, kind: str, *, title: str = "", letters: bool = False) -> bytes:
+    """A figure as a file: the same bytes for the same figure.
+
+    Args:
+        figure: the figure.
+        kind: "png", "svg" or "pdf".
+        title: what the file says about itself.
+        letters: write letters into an SVG as such, for a page that shows them in a font of its own; else as outlines,
+            which look the same everywhere.
+    """
     make_readable(figure)
     content = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "cissod-bench"}):
-        metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        figure.savefig(content, format=kind, dpi=150, metadata=metadata)
+    of_svg = "none" if letters else "path"
+    # Fonts of type 42 are TrueType, as publishers ask for.
+    with mpl.rc_context({"svg.hashsalt": "cissod-bench", "svg.fonttype": of_svg, "pdf.fonttype": 42}):
+        figure.savefig(content, format=kind, dpi=150, metadata={**UNDATED[kind], **({"Title": title} if title else {})})
     return content.getvalue()
 
 
 def write_figure(figure: Figure, target: Path) -> None:
-    """Write a figure as PNG or SVG, by the suffix of the file's name."""
+    """Write a figure as PNG, SVG or PDF, by the suffix of the file's name."""
     write_bytes(target, picture(figure, target.suffix.removeprefix(".")))
 
 
@@ -108,8 +124,9 @@ def _panel(axes: Axes, statistics: Mapping[str, Any], reference: str, label: str
     labels = ["0", *(f"$10^{{{exponent}}}$" for exponent in range(len(decades)))]
     axes.set_yticks([_LOWEST, *decades], labels)
     axes.set_xlim(0.5, len(classes) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel("class index, by frequency")
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.grid(axis="y", color="#000000", alpha=0.13, linewidth=0.6)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

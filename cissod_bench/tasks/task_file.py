@@ -20,8 +20,8 @@ from cissod_bench.toml import read_toml
 
 TEMPLATE = """\
 # A task of your own for cissod-bench, over any data set in COCO form.
-#   cissod-bench make-splits --task THIS_FILE --out splits/mine
-#   cissod-bench run --task THIS_FILE --split splits/mine --method gbs
+#   cissod-bench make-splits --task THIS_FILE
+#   cissod-bench run --task THIS_FILE --method gbs
 # Paths are relative to this file. Lines that start with '#' show defaults and alternatives.
 
 name = "my-task"                  # part of the selection: another name, another split

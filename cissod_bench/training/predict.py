@@ -1,9 +1,6 @@
 """A run's teacher outside of training: detections on any images, and a bundle to publish."""
 
-import colorsys
-import functools
 import importlib
-import io
 import os
 import warnings
 from collections.abc import Iterator
@@ -21,25 +18,21 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from cissod_bench.errors import UserError
 from cissod_bench.io import decode_json, read_regular, staged_folder, write_bytes
 from cissod_bench.results.run_folder import RunFolder, parse_config
-from cissod_bench.splits.fonts import as_codes, default_font, font_with, lacking
 from cissod_bench.ssod.checkpoint_reading import load_checkpoint
 from cissod_bench.ssod.data.damaged import DamagedImage
 from cissod_bench.ssod.hooks.checkpoints import is_whole, newest_readable, read_config
 from cissod_bench.ssod.randomness import preserved_randomness
 from cissod_bench.training.config_diff import differences, show
 from cissod_bench.training.earlier_configs import in_todays_terms
+from cissod_bench.training.pictures import draw
 from cissod_bench.training.process.isolation import own_instances
 
-FONT_SIZE = 11
-"""Pixels of the names in pictures."""
-
-LONGEST_NAME = 255 - len(".png") - len("..partial")
-"""Bytes of an image's name to which a picture's name and that of its temporary file fit."""
+LONGEST_NAME = 255 - len("..partial")
+"""Bytes of an image's name with which the temporary file of its picture can have one."""
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Image files that a folder is searched for, whatever their case."""
@@ -112,17 +105,17 @@ class Predictor:
             names=tuple(str(self.categories[label]["name"]) for label in labels),
         )
 
-    def predict_folder(
+    def predict_images(
         self, images: str | Path, out: str | Path, *, min_score: float = 0.0, drawn: float | None = None
     ) -> tuple[int, int]:
-        """Detections on the images in a folder and those below it.
+        """Detections on an image, or on the images in a folder and those below it.
 
         Writes `detections.json` (COCO's results with `file_name` and `category` in addition to the ids), `images.json`
-        (the images and classes that the ids stand for) and, with `drawn`, `pictures/` with the boxes drawn in: all of
-        it or nothing.
+        (the images and classes that the ids stand for) and, with `drawn`, `pictures/`: the images with boxes drawn in,
+        under their names. All of it or nothing.
 
         Args:
-            images: folder of images.
+            images: an image, or a folder of images.
             out: folder to write to; there must be no earlier detections in it.
             min_score: detections below are left out.
             drawn: draw the detections from this score on, None for no pictures.
@@ -134,21 +127,17 @@ class Predictor:
             UserError: no images, one that cannot be read, or `out` holds something or cannot be written.
         """
         images, out = Path(images), Path(out)
-        if not images.is_dir():
-            raise UserError(f"{images}: no such folder. Give a folder of images.")
         check_free(out)
         with staged_folder(out) as folder:
-            files = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-            if not files:
-                raise UserError(f"{images} holds no images ({', '.join(SUFFIXES)}).")
+            base, files = image_files(images)
             for file in files:
-                if any("\ud800" <= letter <= "\udfff" for letter in str(file.relative_to(images))):
+                if any("\ud800" <= letter <= "\udfff" for letter in str(file.relative_to(base))):
                     raise UserError(f"{str(file)!a}: the name is not UTF-8, so no JSON can hold it. Rename the file.")
                 if drawn is not None and len(os.fsencode(file.name)) > LONGEST_NAME:
                     raise UserError(f"{file}: the name is too long for a picture. Rename the file, or draw none.")
             listed, detections = [], []
             for number, file in enumerate(files, start=1):
-                name = file.relative_to(images).as_posix()
+                name = file.relative_to(base).as_posix()
                 found = self.predict(file)
                 width, height = found.size
                 listed.append({"id": number, "file_name": name, "width": width, "height": height})
@@ -163,10 +152,30 @@ class Predictor:
                         }
                         detections.append({**entry, "file_name": name, "category": category["name"]})
                 if drawn is not None:
-                    write_bytes(folder / "pictures" / f"{name}.png", picture(file, found, self.categories, drawn))
+                    classes = [str(category["name"]) for category in self.categories]
+                    shown = found.scores >= drawn
+                    content = draw(file, found.boxes[shown], found.scores[shown], found.labels[shown], classes)
+                    write_bytes(folder / "pictures" / name, content)
             write_bytes(folder / "images.json", msgspec.json.encode({"images": listed, "categories": self.categories}))
             write_bytes(folder / "detections.json", msgspec.json.encode(detections))
         return len(files), len(detections)
+
+
+def image_files(images: Path) -> tuple[Path, list[Path]]:
+    """The folder that names are relative to, and the images: the one that was given, or all in a folder.
+
+    Raises:
+        UserError: there is no image.
+    """
+    if images.is_file() and images.suffix.lower() in SUFFIXES:
+        return images.parent, [images]
+    if not images.is_dir():
+        problem = "not an image" if images.is_file() else "no such file or folder"
+        raise UserError(f"{images}: {problem}. Give an image ({', '.join(SUFFIXES)}) or a folder of images.")
+    files = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not files:
+        raise UserError(f"{images} holds no images ({', '.join(SUFFIXES)}).")
+    return images, files
 
 
 def load_predictor(run: Path, checkpoint: Path | None = None, device: str = "cpu", *, trust: bool = False) -> Predictor:
@@ -324,32 +333,3 @@ def check_free(out: Path) -> None:
         raise UserError(f"--out {out}: is not empty. Give another folder.")
     if out.is_mount():
         raise UserError(f"--out {out}: is a mount point. Give a folder in it.")
-
-
-def picture(file: Path, found: Detections, categories: list[dict[str, Any]], min_score: float) -> bytes:
-    """PNG of an image with its detections from `min_score` on, each class in a colour of its own."""
-    pixels: Any = cv2.imread(str(file))
-    image = Image.fromarray(np.ascontiguousarray(pixels[:, :, ::-1]))
-    draw = ImageDraw.Draw(image)
-    for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True):
-        if score < min_score:
-            continue
-        red, green, blue = colorsys.hsv_to_rgb(int(label) / len(categories), 1.0, 220 / 255)
-        color = round(255 * red), round(255 * green), round(255 * blue)
-        left, top, width, height = (round(float(value)) for value in box)
-        draw.rectangle((left, top, left + width, top + height), outline=color, width=2)
-        name, font = _drawn_name(str(categories[label]["name"]))
-        draw.text((left, max(top - FONT_SIZE - 2, 0)), f"{name} {score:.2f}", fill=color, font=font)
-    content = io.BytesIO()
-    image.save(content, format="PNG")
-    return content.getvalue()
-
-
-@functools.cache
-def _drawn_name(name: str) -> tuple[str, ImageFont.FreeTypeFont]:
-    """A class's name as it is drawn, and a font that has its characters."""
-    letters = lacking(name)
-    file = font_with(frozenset(name.replace(" ", ""))) if letters else default_font()
-    if file is None:
-        name, file = as_codes(name, letters), default_font()
-    return name, ImageFont.truetype(file, FONT_SIZE)

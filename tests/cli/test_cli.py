@@ -100,6 +100,23 @@ def test_the_help_of_run_has_named_panels() -> None:
     assert options["Other"] == {"--help"}
 
 
+@pytest.mark.parametrize(
+    ("command", "panels"),
+    [
+        ([], ["Options", "Data and splits", "Training", "Results", "Help"]),
+        (
+            ["eval"],
+            ["What is scored", "Data", "What is shown", "With --out, a record of the training", "Output", "Other"],
+        ),
+        (["make-splits"], ["What is split", "Output", "Data", "Other"]),
+    ],
+    ids=["cissod-bench", "eval", "make-splits"],
+)
+def test_long_help_has_panels(command: list[str], panels: list[str]) -> None:
+    shown = runner.invoke(app, [*command, "--help"]).stdout
+    assert re.findall(r"^(\w[\w ,-]+):$", shown, flags=re.MULTILINE) == panels
+
+
 def batched(texts: list[str]) -> Iterator[tuple[str, str]]:
     return zip(texts[::2], texts[1::2], strict=True)
 

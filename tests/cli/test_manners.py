@@ -1,11 +1,16 @@
 """How the program speaks: help that is not cut, tables that fit, words that agree in number."""
 
+import contextlib
 import os
+import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from cissod_bench.cli.console import print_table
@@ -31,7 +36,28 @@ def test_the_version() -> None:
 @pytest.mark.parametrize("group", GROUPS, ids=" ".join)
 def test_the_lists_of_commands_cut_no_line(group: list[str]) -> None:
     shown = CliRunner().invoke(app, [*group, "--help"], terminal_width=80).output
-    assert "..." not in shown.split("Commands:")[1]
+    assert "..." not in shown.partition("\n\n")[2].replace("COMMAND [ARGS]...", "")
+    names = {command.name for command in commands(group).commands.values()}
+    assert {line.split()[0] for line in shown.splitlines() if re.match("  [a-z]", line)} >= names
+
+
+def commands(group: list[str]) -> Any:
+    """The commands of the program, or of a group of it."""
+    found: Any = get_command(app)
+    return found.commands[group[0]] if group else found
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["compare"], "Run folder to compare with RUN_A."),
+        (["splits", "show"], "Split folder written by `make-splits`."),
+        (["list", "methods"], "A method or a method file, to show its options."),
+    ],
+    ids=["compare", "splits show", "list methods"],
+)
+def test_arguments_have_help(command: list[str], words: str) -> None:
+    assert words in " ".join(CliRunner().invoke(app, [*command, "--help"], terminal_width=80).output.split())
 
 
 def test_a_shell_completes_commands() -> None:
@@ -128,3 +154,27 @@ import mmdet.{looked_in}
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout + done.stderr == ""
+
+
+def test_the_message_of_ctrl_c_has_a_line_of_its_own() -> None:
+    script = (
+        "import time\n"
+        "from cissod_bench.cli import main\n"
+        "@main.app.command('wait')\n"
+        "def wait() -> None:\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+        "main.main()\n"
+    )
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execv(sys.executable, [sys.executable, "-c", script, "wait"])
+    shown = b""
+    while b"ready\r\n" not in shown:
+        shown += os.read(terminal, 1000)
+    os.write(terminal, b"\x03")
+    with contextlib.suppress(OSError):  # the other end is closed
+        while part := os.read(terminal, 1000):
+            shown += part
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 130
+    assert shown.decode() == "ready\r\n^C\r\nInterrupted.\r\n"

@@ -15,7 +15,7 @@ from cissod_bench.cli.main import app
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation.calibration import BINS, Reliability, reliability
 from cissod_bench.evaluation.inputs import read_detections, read_ground_truth
-from cissod_bench.leaderboard.plots import calibration
+from cissod_bench.leaderboard.figures.of_errors import calibration
 from tests.evaluation.fuzzed import random_dataset
 
 FOLDER = "results/cocoapi_val2014_100/"
@@ -109,11 +109,11 @@ def test_a_score_of_one_is_in_the_last_bin_and_above_one_is_refused(write):
 def test_the_plot_has_the_bins_in_percent():
     count = np.array([2, 0, 0, 0, 0, 0, 0, 0, 0, 2])
     score = np.array([0.05, *[np.nan] * 8, 0.95])
-    figure = calibration({"all": Reliability(count, score, np.array([0.5, *[np.nan] * 8, 1.0]))}, "title")
+    figure = calibration({"all": Reliability(count, score, np.array([0.5, *[np.nan] * 8, 1.0]))})
     (axes,) = figure.axes
     line = axes.get_lines()[1]
     np.testing.assert_allclose(line.get_xydata(), [[5, 50], [95, 100]])
-    assert line.get_label() == "all (error 25.0)"
+    assert line.get_label() == "all classes (error 25.0)"
 
 
 def test_the_command_shows_and_draws_it(shared, tmp_path):
@@ -129,5 +129,5 @@ def test_the_command_shows_and_draws_it(shared, tmp_path):
     assert plot.read_bytes().startswith(b"<?xml")
     shown = CliRunner().invoke(app, [*given, "--calibration"])
     assert f"Expected calibration error in percent: all {100 * error:.1f}" in " ".join(shown.output.split())
-    wrong = CliRunner().invoke(app, [*given, "--calibration-plot", "x.pdf"])
-    assert "ends in .png or .svg" in str(wrong.exception)
+    wrong = CliRunner().invoke(app, [*given, "--calibration-plot", "x.jpg"])
+    assert "ends in .png, .svg or .pdf" in str(wrong.exception)

@@ -9,8 +9,8 @@ import pytest
 
 from cissod_bench.leaderboard.budgets import budget_curves
 from cissod_bench.leaderboard.comparable import RunSet, comparable_run_sets
+from cissod_bench.leaderboard.figures.by_group import budgets
 from cissod_bench.leaderboard.over_splits import over_splits
-from cissod_bench.leaderboard.plots import budgets
 from cissod_bench.leaderboard.report import make_report, write_report
 from cissod_bench.results.record import Result, write_result
 from tests.leaderboard.runs import make_record
@@ -72,9 +72,9 @@ def test_one_budget_or_other_settings_have_no_curve(given: list[Result]) -> None
 
 def test_the_plot_has_points_and_bars_in_percent() -> None:
     ((_, curves),) = budget_curves(run_sets(*records()))
-    figure = budgets(curves, "title")
+    figure = budgets(curves)
     overall, rare = figure.axes
-    assert (overall.get_ylabel(), rare.get_ylabel()) == ("AP in percent, all", "AP in percent, min")
+    assert (overall.get_title(), rare.get_title()) == ("all classes", "minority")
     assert overall.get_xscale() == "log"
     (drawn,) = overall.containers
     means = [statistics.fmean(APS[0.01, 0]), statistics.fmean(APS[0.1, 0] + APS[0.1, 1])]

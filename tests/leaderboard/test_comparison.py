@@ -171,7 +171,7 @@ def test_errors_command(make_run, tmp_path):
     assert shown.exit_code == 0, shown.output
     assert "AP50 gained" in shown.output
     names = sorted(path.name for path in (tmp_path / "plots").iterdir())
-    assert names == ["one-confusion.png", "one-confusion.svg", "one-errors.png", "one-errors.svg"]
+    assert names == [f"one-{what}.{kind}" for what in ("confusion", "errors") for kind in ("pdf", "png", "svg")]
     content = json.loads(CliRunner().invoke(app, ["errors", str(run), "--json"]).stdout)
     assert set(content["errors"]) == {"all", "maj", "min"}
     for name, total in content["errors"]["all"].items():

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from cissod_bench.cli.main import app
 from cissod_bench.errors import one_line, printable
+from cissod_bench.evaluation import METRICS
 from cissod_bench.leaderboard.report import make_report, write_report
 from cissod_bench.leaderboard.table import Cell, Column, Table
 from cissod_bench.leaderboard.writers import comma_separated, html_table, latex, markdown
@@ -140,14 +141,17 @@ def test_a_whole_report_of_hostile_names_stays_in_its_folder(tmp_path: Path, tex
     assert not victim.exists()
     tags = Tags((out / "index.html").read_text())
     scripts = [attributes for tag, attributes in tags.found if tag == "script"]
-    assert len(scripts) == 3 + len([1 for attributes in scripts if "data-chart" in attributes])
+    data = [attributes for attributes in scripts if attributes == {"type": "application/json"}]
+    assert len(data) == len(METRICS)
+    assert [attributes for attributes in scripts if attributes not in data] == [{}, {"type": "module"}]
     assert not [attributes for _, attributes in tags.found if any(name.startswith("on") for name in attributes)]
     assert not [tag for tag, _ in tags.found if tag in ("img", "b")]
     assert all(re.match(r"#|\./|data:,", attributes["href"]) for _, attributes in tags.found if "href" in attributes)
-    for name, charted in re.findall(r'data-chart="(.*?)">(.*?)</script>', (out / "index.html").read_text()):
-        assert name
-        for trace in json.loads(charted)["data"]:
-            assert "<" not in json.dumps([trace["name"], trace["x"]])
+    figures = [attributes for tag, attributes in tags.found if tag == "svg"]
+    assert len(figures) == 2  # by group, and over iterations
+    assert all("xlink:href" not in attributes for _, attributes in tags.found)
+    for texts in re.findall(r'<script type="application/json">(.*?)</script>', (out / "index.html").read_text()):
+        assert all(re.fullmatch(r"[A-Za-z0-9.+=-]+\.(csv|tex)", name) for name in json.loads(texts))
 
 
 def test_a_folder_called_like_a_protocol_is_a_folder_in_links(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from cissod_bench.leaderboard.plots import pseudo_labels
+from cissod_bench.leaderboard.figures.per_class import pseudo_labels
 from cissod_bench.leaderboard.report import make_report, write_report
 from cissod_bench.leaderboard.run_files import RunFiles
 from cissod_bench.leaderboard.series import observed_curves, pseudo_label_series
@@ -72,6 +72,7 @@ def test_series_by_group_and_frequency(runs):
     precision, recall = pseudo_label_series(run_set, RunFiles())
     assert precision.names == ("b", "c", "a")
     assert precision.values == {"gbs": (0.8, None, 0.5)}
+    assert precision.groups == ("maj", "min", "min")
     assert recall.values == {"gbs": (0.4, 0.0, 0.25)}
     lines = observed_curves(run_set, "thresholds", RunFiles())
     assert [(line.label, line.group, line.first) for line in lines] == [
@@ -90,16 +91,16 @@ def test_plots_and_page_show_them(runs, tmp_path):
     names = {path.name for path in write_report(make_report([runs]), tmp_path / "out")}
     stem = f"shapes-{'d' * 8}"
     for what in ("weights", "thresholds", "crs_coverage", "pseudo-labels"):
-        assert {f"{stem}-short-800-{what}.png", f"{stem}-short-800-{what}.svg"} <= names
+        assert {f"{stem}-short-800-{what}.{kind}" for kind in ("png", "svg", "pdf")} <= names
     assert f"{stem}-short-800-gradient_ratio.png" not in names
     page = (tmp_path / "out" / "index.html").read_text()
     assert "Thresholds over iterations" in page
-    assert "Recall of pseudo labels per class" in page
+    assert "Precision and recall of pseudo labels per class" in page
     assert "Gradient ratio over iterations" not in page
 
 
 def test_the_figure_has_precision_above_recall(runs):
-    figure = pseudo_labels(*pseudo_label_series(make_report([runs]).run_sets[0], RunFiles()), "title")
+    figure = pseudo_labels(*pseudo_label_series(make_report([runs]).run_sets[0], RunFiles()))
     upper, lower = figure.axes
     assert (upper.get_ylabel(), lower.get_ylabel()) == ("precision in percent", "recall in percent")
     heights = np.asarray(lower.collections[0].get_offsets())[:, 1]

@@ -23,7 +23,9 @@ def runs(run_folder):
 
 def test_files_and_their_stable_bytes(runs, tmp_path):
     files = [write_report(make_report([runs]), tmp_path / name) for name in ("a", "b")]
-    assert [path.name for path in files[0]] == ["report.md", "tables.tex", "results.csv", "results.json", "index.html"]
+    tables = ["report.md", "tables.tex", "results.csv", "results.json", "index.html"]
+    figures = [f"shapes-{'d' * 8}-short-800-groups.{kind}" for kind in ("png", "svg", "pdf")]
+    assert [path.name for path in files[0]] == [*tables, *figures]
     for one, two in zip(*files, strict=True):
         assert one.read_bytes() == two.read_bytes()
     text = files[0][0].read_text()
@@ -53,7 +55,7 @@ def test_the_distribution_of_the_split_is_plotted(runs, with_split, tmp_path):
     for name in ("a", "b"):
         write_report(make_report([runs]), tmp_path / name)
         assert f"({stem}.png)" in (tmp_path / name / "report.md").read_text()
-        pictures.append([(tmp_path / name / f"{stem}.{kind}").read_bytes() for kind in ("png", "svg")])
+        pictures.append([(tmp_path / name / f"{stem}.{kind}").read_bytes() for kind in ("png", "svg", "pdf")])
     assert pictures[0] == pictures[1]
     assert pictures[0][0].startswith(b"\x89PNG")
 
@@ -102,6 +104,11 @@ def test_command_line(runs, tmp_path):
     assert shown.exit_code == 0
     assert "soft-teacher" in shown.output
     assert (tmp_path / "out" / "report.md").exists()
+    count, start = re.search(
+        r"(\d+) files in \S+; start with (\S+)\.$", "".join(shown.output.split("\n")).strip()
+    ).groups()
+    assert int(count) == len(list((tmp_path / "out").iterdir()))
+    assert start == str(tmp_path / "out" / "index.html")
     printed = runner.invoke(app, ["report", str(runs), "--json"])
     rows = json.loads(printed.stdout)["rows"]
     assert [(len(row["scores"]), len(row["scores"]["all"])) for row in rows] == [(3, 7)] * 2
@@ -124,7 +131,7 @@ def test_two_tables_never_share_a_name(run_folder, tmp_path):
     settings = [{}, {"optim_wrapper.optimizer.lr": 0.02}, {"optim_wrapper.optimizer.lr": 0.005}]
     for index, overrides in enumerate(settings):
         folder = run_folder(str(index), overrides=overrides)
-        lines = [{"step": step, **{f"{group}/AP": 0.1 for group in ("all", "maj", "min")}} for step in (10, 20)]
+        lines = [{"step": step, **{f"{group}/AP": 0.01 * step for group in ("all", "maj", "min")}} for step in (10, 20)]
         (folder / "scalars.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     files = write_report(make_report([folder.parent]), tmp_path / "out")
     assert len(set(files)) == len(files)
@@ -157,14 +164,14 @@ def test_a_report_of_many_tables_and_rows_draws_the_first_of_them(run_folder, tm
         folder = run_folder(
             str(index), {"all": 0.5 - index / 100}, method=f"m{index}", split_digest=f"{index % 3}" * 64
         )
-        lines = [{"step": step, "all/AP": 0.1} for step in (10, 20)]
+        lines = [{"step": step, "all/AP": 0.01 * step} for step in (10, 20)]
         (folder / "scalars.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     report = make_report([folder.parent])
     assert [sorted({curve.label for curve in charts.iterations}) for charts in report.charts] == [
         ["m0", "m3", "m6"], ["m1", "m4", "m7"],
     ]  # fmt: skip
     files = write_report(report, tmp_path / "out")
-    assert len([path for path in files if path.suffix == ".png"]) == 2
+    assert len([path for path in files if path.suffix == ".png"]) == 4  # by group, and over iterations
     said = "Charts and plots are of the first 2 of 3 tables and of the first 3 rows of a table."
     assert said in (tmp_path / "out" / "report.md").read_text()
     assert said in (tmp_path / "out" / "index.html").read_text()

@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,10 +146,11 @@ def test_every_change_is_found(root: Path, change: Callable[[Path], None], expec
 
 def test_the_index_has_to_be_that_of_the_folder(root: Path) -> None:
     (root / "results" / "one" / "submission.toml").write_text('contact = "B"\nlicence = "MIT"\nhardware = "one"\n')
-    assert problems(root) == [
-        "index.json: missing or not that of the folder. Write it with `cissod-bench check-results --write-index`."
-    ]
-    assert api.check_results(root / "results", write_index=True).problems == []
+    command = f"cissod-bench check-results {root / 'results'} --write-index"
+    assert problems(root) == [f"index.json: missing or not that of the folder. Write it with `{command}`."]
+    done = CliRunner().invoke(app, shlex.split(command)[1:])
+    assert done.exit_code == 0, done.output
+    assert problems(root) == []
 
 
 def test_duplicates_are_found(root: Path, truth: GroundTruth, made: Path, tmp_path: Path) -> None:

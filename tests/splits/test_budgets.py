@@ -72,7 +72,7 @@ def test_the_command_names_the_folders(data: Path) -> None:
     done = CliRunner().invoke(app, [*given, "--out", str(data / "x"), "--fraction", "0.05,0.1", "--seed", "0,1"])
     assert done.exit_code == 0, done.output
     found = sorted(path.parent.relative_to(data / "x").as_posix() for path in (data / "x").rglob("split.json"))
-    assert found == ["fraction0.05/seed0", "fraction0.05/seed1", "fraction0.1/seed0", "fraction0.1/seed1"]
+    assert found == ["fraction-0.05/seed-0", "fraction-0.05/seed-1", "fraction-0.1/seed-0", "fraction-0.1/seed-1"]
     one = CliRunner().invoke(app, [*given, "--out", str(data / "y"), "--fraction", "0.2"])
     assert one.exit_code == 0, one.output
     assert api.load_split(data / "y").label_fraction == 0.2

@@ -64,7 +64,7 @@ def test_held_out_images_are_nowhere_else(task_file: Path, tmp_path: Path) -> No
 
 def test_seeds_share_the_held_out_images(task_file: Path, tmp_path: Path) -> None:
     command("make-splits", "--from-task", task_file, "--out", tmp_path / "out", "--seeds", "0,3")
-    first, second = (load_split(tmp_path / "out" / name) for name in ("seed0", "seed3"))
+    first, second = (load_split(tmp_path / "out" / name) for name in ("seed-0", "seed-3"))
     assert first.labeled_ids.tolist() != second.labeled_ids.tolist()
     assert first.validation_file is not None
     assert second.validation_file is not None
@@ -75,7 +75,7 @@ def test_every_image_is_held_out_by_one_fold(task_file: Path, tmp_path: Path) ->
     command("make-splits", "--task", task_file, "--out", tmp_path / "out", "--folds", "3")
     held_out: list[int] = []
     for fold in range(3):
-        file = load_split(tmp_path / "out" / f"fold{fold}").validation_file
+        file = load_split(tmp_path / "out" / f"fold-{fold}").validation_file
         assert file is not None
         held_out += [image["id"] for image in json.loads(file.read_text())["images"]]
     assert sorted(held_out) == list(range(1, 365))
@@ -103,14 +103,14 @@ def test_groups_by_frequency_are_the_same_in_every_fold(task_file: Path, tmp_pat
     # Platelets are in 213 or so of the 364 images: with a third held out, WBC would be below 250 too.
     task_file.write_text(TASK.format(data=BCCD).replace('minority = ["WBC", "Platelets"]', "max_images = 250"))
     command("make-splits", "--task", task_file, "--out", tmp_path / "out", "--folds", "3", "--seeds", "0,1")
-    splits = [load_split(tmp_path / "out" / f"seed{seed}" / f"fold{fold}") for seed in (0, 1) for fold in range(3)]
+    splits = [load_split(tmp_path / "out" / f"seed-{seed}" / f"fold-{fold}") for seed in (0, 1) for fold in range(3)]
     assert {split.groups["min"] for split in splits} == {("Platelets",)}
 
 
 def test_the_template_makes_a_split_once_it_is_filled_in(task_file: Path, tmp_path: Path) -> None:
     """Fill in what its comments say must be filled in, as a user would, and take each of the ways to form groups."""
     file = tmp_path / "mine.toml"
-    assert f"make-splits --task {file} --out splits/mine" in command("make-splits", "--template", file)
+    assert f"`cissod-bench make-splits --task {file}`" in command("make-splits", "--template", file)
     for old, new in (
         ('"train.json"', f'"{BCCD}/bccd_coco.json"'),
         ('train_images = "images"', f'train_images = "{BCCD}"'),
@@ -136,7 +136,7 @@ def test_the_template_makes_a_split_once_it_is_filled_in(task_file: Path, tmp_pa
 def test_random_groups_depend_on_their_own_seed_only(task_file: Path, tmp_path: Path) -> None:
     task_file.write_text(TASK.format(data=BCCD).replace('minority = ["WBC", "Platelets"]', "random = 1"))
     command("make-splits", "--task", task_file, "--out", tmp_path / "out", "--seeds", "0-4")
-    groups = [load_split(tmp_path / "out" / f"seed{seed}").groups for seed in range(5)]
+    groups = [load_split(tmp_path / "out" / f"seed-{seed}").groups for seed in range(5)]
     assert all(group == groups[0] for group in groups)
     assert len(groups[0]["min"]) == 1
 

@@ -82,7 +82,7 @@ def test_folds_and_imported_splits_are_imported_as_they_are(tmp_path: Path) -> N
     (tmp_path / "ids.txt").write_text("3 10 17 24")
     task, annotations = str(tmp_path / "toy.toml"), tmp_path / "toy.json"
     cb.import_split(task, tmp_path / "ids.txt", tmp_path / "given", annotations=annotations, plot=False)
-    for number, folder in enumerate([tmp_path / "folds" / "fold1", tmp_path / "given"]):
+    for number, folder in enumerate([tmp_path / "folds" / "fold-1", tmp_path / "given"]):
         cb.export_split(folder, tmp_path / f"lists{number}")
         assert back(tmp_path, tmp_path / f"lists{number}").digest == cb.load_split(folder).digest
 

@@ -1,5 +1,6 @@
 """Names in plots: as they are, in a font that has them, or as codes with a remark."""
 
+import re
 import warnings
 
 import pytest
@@ -37,6 +38,24 @@ def test_what_no_font_has_is_drawn_as_codes_with_a_remark(monkeypatch: pytest.Mo
         svg = picture(figure, "svg")
     assert rb"<!-- \u8eca car -->" in svg
     assert rb"<!-- $ \u8239 -->" in svg
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_a_character_that_only_another_font_has_is_drawn_in_that_one(kind: str) -> None:
+    name = "cat \U0001d4d0"  # a script letter that matplotlib's STIX font has, and its DejaVu Sans lacks
+    assert fonts.lacking(name) == {"\U0001d4d0"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of a missing glyph, which would be a box
+        found = picture(titled(name), kind)
+    if kind == "svg":
+        assert re.search(rb'href="#(?!DejaVuSans-)[A-Z]', found), "a letter's outline in another font"
+    assert found == picture(titled(name), kind)
+
+
+def test_the_font_is_the_one_that_its_family_is_drawn_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bold italic of a family may have a character that its regular font lacks."""
+    monkeypatch.setattr(fonts, "_has", lambda file, letter: file.endswith("STIXGeneralBolIta.ttf"))
+    assert fonts.font_with(frozenset("\U0001d4d1")) is None
 
 
 def test_an_installed_font_that_has_the_characters_is_found() -> None:

@@ -67,8 +67,26 @@ def test_predict_finds_what_the_evaluation_found(run: Path, tiny: Path, tmp_path
             [(one["category_id"], one["score"], *one["bbox"]) for one in expected if names[one["image_id"]] == name],
         )
     pictures = sorted((out / "pictures").iterdir())
-    assert [path.name for path in pictures] == [f"{path.name}.png" for path in sorted((tiny / "val").iterdir())]
-    assert not np.array_equal(cv2.imread(str(pictures[0])), cv2.imread(str(tiny / "val" / pictures[0].stem)))
+    assert [path.name for path in pictures] == [path.name for path in sorted((tiny / "val").iterdir())]
+    assert cv2.imread(str(pictures[0])).shape[0] > cv2.imread(str(tiny / "val" / pictures[0].name)).shape[0]
+
+
+def test_one_image_is_enough(run: Path, tiny: Path, tmp_path: Path) -> None:
+    file = sorted((tiny / "val").iterdir())[2]
+    arguments = ["predict", str(run), str(file), "--out", str(tmp_path / "one"), "--draw", "0.06", "--device", "cpu"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "on 1 image with" in " ".join(result.output.split())
+    (listed,) = json.loads((tmp_path / "one" / "images.json").read_text())["images"]
+    assert listed["file_name"] == file.name
+    assert [path.name for path in (tmp_path / "one" / "pictures").iterdir()] == [file.name]
+    load_predictor(run).predict_images(tiny / "val", tmp_path / "all")
+    boxes = {
+        name: [entry["bbox"] for entry in json.loads((tmp_path / name / "detections.json").read_text())
+               if entry["file_name"] == file.name]
+        for name in ("one", "all")
+    }  # fmt: skip
+    assert boxes["one"] == boxes["all"] != []
 
 
 def test_what_cannot_be_predicted_is_refused(run: Path, tiny: Path, tmp_path: Path) -> None:
@@ -78,14 +96,18 @@ def test_what_cannot_be_predicted_is_refused(run: Path, tiny: Path, tmp_path: Pa
         load_predictor(run, tmp_path / "nowhere.pth")
     trained = load_predictor(run)
     with pytest.raises(UserError, match="holds no images"):
-        trained.predict_folder(run / "checkpoints", tmp_path / "out")
+        trained.predict_images(run / "checkpoints", tmp_path / "out")
     with pytest.raises(UserError, match="is not empty"):
-        trained.predict_folder(tiny / "val", run)
+        trained.predict_images(tiny / "val", run)
+    with pytest.raises(UserError, match=r"val\.json: not an image\. Give an image \(.*\) or a folder of images"):
+        trained.predict_images(tiny / "val.json", tmp_path / "out")
+    with pytest.raises(UserError, match="nowhere: no such file or folder"):
+        trained.predict_images(tmp_path / "nowhere", tmp_path / "out")
     shutil.copytree(tiny / "val", tmp_path / "cut")
     file = sorted((tmp_path / "cut").iterdir())[1]
     file.write_bytes(file.read_bytes()[:50])
     with pytest.raises(UserError, match=f"{file.name}: the file is cut off"):
-        trained.predict_folder(tmp_path / "cut", tmp_path / "out", drawn=0.5)
+        trained.predict_images(tmp_path / "cut", tmp_path / "out", drawn=0.5)
     assert [path.name for path in tmp_path.iterdir()] == ["cut"], "nothing of the first image is left"
 
 
@@ -96,10 +118,10 @@ def test_whether_detections_can_be_written_is_known_before_any_is_made(
     trained = load_predictor(run)
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match="cannot be written"):
-        trained.predict_folder(tiny / "val", tmp_path / "file" / "out")
+        trained.predict_images(tiny / "val", tmp_path / "file" / "out")
     monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path / "mounted")
     with pytest.raises(UserError, match="is a mount point"):
-        trained.predict_folder(tiny / "val", tmp_path / "mounted")
+        trained.predict_images(tiny / "val", tmp_path / "mounted")
 
 
 def flip_a_byte(file: Path) -> None:
@@ -257,10 +279,10 @@ def test_a_name_that_is_too_long_for_a_picture_is_known_before_it_is_drawn(
     run: Path, tiny: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "images").mkdir()
-    shutil.copy(next((tiny / "val").iterdir()), tmp_path / "images" / f"{'x' * 240}.png")
+    shutil.copy(next((tiny / "val").iterdir()), tmp_path / "images" / f"{'x' * 243}.png")
     predictor = load_predictor(run)
     with pytest.raises(UserError, match="the name is too long for a picture"):
-        predictor.predict_folder(tmp_path / "images", tmp_path / "out", drawn=0.5)
-    assert predictor.predict_folder(tmp_path / "images", tmp_path / "out")[0] == 1
-    shutil.move(tmp_path / "images" / f"{'x' * 240}.png", tmp_path / "images" / f"{'x' * 238}.png")
-    predictor.predict_folder(tmp_path / "images", tmp_path / "drawn", drawn=0.5)
+        predictor.predict_images(tmp_path / "images", tmp_path / "out", drawn=0.5)
+    assert predictor.predict_images(tmp_path / "images", tmp_path / "out")[0] == 1
+    shutil.move(tmp_path / "images" / f"{'x' * 243}.png", tmp_path / "images" / f"{'x' * 242}.png")
+    predictor.predict_images(tmp_path / "images", tmp_path / "drawn", drawn=0.5)

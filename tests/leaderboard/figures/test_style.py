@@ -1,0 +1,62 @@
+"""The files of a figure: the same every time, and fit for a paper."""
+
+import re
+import zlib
+
+from cissod_bench.leaderboard.figures.by_group import by_group
+from cissod_bench.leaderboard.figures.style import Plot, group_style, label, render
+from cissod_bench.splits.plot import GROUP_STYLES
+from tests.leaderboard.figures.test_by_group import APS, run_set
+
+
+def test_rendering_twice_gives_the_same_bytes_without_dates() -> None:
+    first, second = (render(by_group(run_set(APS)), "AP by group") for _ in range(2))
+    assert first == second
+    assert list(first) == ["png", "svg", "pdf"]
+    assert first["png"].startswith(b"\x89PNG")
+    assert b"<dc:date>" not in first["svg"]
+    assert first["pdf"].startswith(b"%PDF")
+    assert not re.search(rb"Date|Producer|Creator", first["pdf"])
+
+
+def test_the_files_say_what_they_show() -> None:
+    found = render(by_group(run_set(APS)), "AP by group: <shapes>")
+    assert b"<title>AP by group: &lt;shapes&gt;</title>" in found["svg"]
+    assert b"(AP by group: <shapes>)" in found["pdf"]
+    assert b"AP by group: <shapes>" in found["png"]
+
+
+def test_a_pdf_has_truetype_fonts_and_no_picture() -> None:
+    content = render(by_group(run_set(APS)), "")["pdf"]
+    texts = [content, *(_inflated(part) for part in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", content, re.DOTALL))]
+    assert any(b"/CIDFontType2" in text or b"/TrueType" in text for text in texts)
+    assert not any(b"/Type3" in text or b"/Subtype /Image" in text for text in texts)
+
+
+def test_a_group_looks_the_same_everywhere() -> None:
+    assert {group: group_style(group) for group in GROUP_STYLES} == GROUP_STYLES
+    assert group_style("official-r") == group_style("r")
+
+
+def test_long_labels_lose_their_middle_and_dollars_are_no_formula() -> None:
+    found = label(f"gbs ({'x' * 500}=1)")
+    assert found.startswith("gbs (xxx")
+    assert found.endswith("x=1)")
+    assert len(found) <= 60
+    assert label("US$ 1") == r"US\$ 1"
+
+
+def test_a_legend_has_rows_of_the_same_length() -> None:
+    figure = Plot(7.0, 3.0)
+    (axes,) = figure.panels()
+    for number in range(5):
+        axes.plot([0, 1], [0, number], label=f"a method of number {number}")
+    figure.legend_below()
+    assert len(figure.legends[0]._ncols * [0]) == 3
+
+
+def _inflated(part: bytes) -> bytes:
+    try:
+        return zlib.decompress(part)
+    except zlib.error:
+        return b""
