@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cissod_bench.launch.status import SweepRun
     from cissod_bench.results.run_folder import RunFolder
     from cissod_bench.training.job import Job
-    from cissod_bench.training.predict import Predictor
+    from cissod_bench.training.trained.predict import Predictor
 
 
 @dataclass(frozen=True)
@@ -179,8 +179,8 @@ def load_detector(
         True
     """
     with quiet_imports():
-        from cissod_bench.training.predict import load_predictor
         from cissod_bench.training.process.device import pick_device
+        from cissod_bench.training.trained.predict import load_predictor
     return load_predictor(Path(run), optional(checkpoint), pick_device(device), trust=trust)
 
 
@@ -205,7 +205,7 @@ def export(run: AnyPath, out: AnyPath, *, trust: bool = False) -> tuple[Path, li
         []
     """
     with quiet_imports():
-        from cissod_bench.training.export import export_bundle
+        from cissod_bench.training.trained.export import export_bundle
     return export_bundle(Path(run), Path(out), trust=trust)
 
 

@@ -8,11 +8,11 @@ from cissod_bench.errors import UserError
 from cissod_bench.launch.nodes import Nodes
 from cissod_bench.launch.torchrun import launch
 from cissod_bench.results.record import Result
-from cissod_bench.training.fixed_ap import add_fixed_ap
 from cissod_bench.training.job import Job
 from cissod_bench.training.process.distributed import place_in_group
 from cissod_bench.training.runner import run_job
 from cissod_bench.training.spec import RunSpec
+from cissod_bench.training.trained.fixed_ap import add_fixed_ap
 
 
 def among_started(spec: RunSpec) -> tuple[RunSpec, bool]:

@@ -141,10 +141,12 @@ def test_words_agree_in_number() -> None:
     assert [counted(number, "run") for number in (0, 1, 2, 2_000)] == ["0 runs", "1 run", "2 runs", "2,000 runs"]
 
 
-@pytest.mark.parametrize("module", ["cissod_bench.training.runner", "cissod_bench.training.predict"])
+@pytest.mark.parametrize("module", ["cissod_bench.training.runner", "cissod_bench.training.trained.predict"])
 def test_what_mmdet_says_of_optional_packages_stays_out_of_runs(module: str) -> None:
     """mmengine imports these two packages of mmdet when it looks for a class by name, in the middle of a run."""
-    looked_in = {"cissod_bench.training.runner": "evaluation", "cissod_bench.training.predict": "datasets"}[module]
+    looked_in = {"cissod_bench.training.runner": "evaluation", "cissod_bench.training.trained.predict": "datasets"}[
+        module
+    ]
     script = f"""
 from importlib import import_module
 from cissod_bench.training.process.quiet import quiet_imports

@@ -20,7 +20,7 @@ from cissod_bench.ssod.data.pseudo_boxes import PromotedLabels, PseudoBoxes
 from cissod_bench.ssod.data.sampler import Segment
 from cissod_bench.ssod.hooks.checkpoints import is_whole, newest_readable, read_config
 from cissod_bench.training.build_config import PlainConfig
-from cissod_bench.training.predict import foreign_code
+from cissod_bench.training.trained.predict import foreign_code
 
 
 class Payload:

@@ -9,9 +9,9 @@ from cissod_bench.errors import UserError
 from cissod_bench.methods.registry import METHODS
 from cissod_bench.results.run_key import comparison_key
 from cissod_bench.training.build_config import build_config
-from cissod_bench.training.predict import load_predictor
 from cissod_bench.training.preflight import check_parts
 from cissod_bench.training.runner import run_job
+from cissod_bench.training.trained.predict import load_predictor
 from tests.tiny import final_state, interrupted, tiny_job
 
 SMALL = """

@@ -28,7 +28,7 @@ from cissod_bench.results.run_folder import RunFolder
 from cissod_bench.ssod.component import component
 from cissod_bench.ssod.data.damaged import LoadWholeImage
 from cissod_bench.training.build_config import PlainConfig
-from cissod_bench.training.predict import Predictor, check_free, load_predictor
+from cissod_bench.training.trained.predict import Predictor, check_free, load_predictor
 
 _STOCK = {component(LoadWholeImage)["type"]: "LoadImageFromFile"}
 """Parts of this package -> parts of mmdet that do the same on an image that is whole."""

@@ -28,8 +28,8 @@ from cissod_bench.ssod.hooks.checkpoints import is_whole, newest_readable, read_
 from cissod_bench.ssod.randomness import preserved_randomness
 from cissod_bench.training.config_diff import differences, show
 from cissod_bench.training.earlier_configs import in_todays_terms
-from cissod_bench.training.pictures import draw
 from cissod_bench.training.process.isolation import own_instances
+from cissod_bench.training.trained.pictures import draw
 
 LONGEST_NAME = 255 - len("..partial")
 """Bytes of an image's name with which the temporary file of its picture can have one."""

@@ -15,11 +15,11 @@ from cissod_bench.launch.here import run_here
 from cissod_bench.launch.nodes import Nodes
 from cissod_bench.tasks.records import TASKS
 from cissod_bench.tasks.registry import get_task
-from cissod_bench.training import fixed_ap
 from cissod_bench.training.job import resolve_job
-from cissod_bench.training.predict import load_predictor
 from cissod_bench.training.recipes import detectors
 from cissod_bench.training.spec import RunSpec
+from cissod_bench.training.trained import fixed_ap
+from cissod_bench.training.trained.predict import load_predictor
 from tests.training.test_every_task import TINY, select_split
 
 

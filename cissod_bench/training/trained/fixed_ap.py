@@ -15,7 +15,7 @@ from cissod_bench.evaluation.groups import evaluate, load_evaluation
 from cissod_bench.evaluation.inputs import Detections, GroundTruth, read_ground_truth
 from cissod_bench.io import decode_json, read_regular, write_json
 from cissod_bench.results.run_folder import RunFolder
-from cissod_bench.training.predict import Predictor, load_predictor
+from cissod_bench.training.trained.predict import Predictor, load_predictor
 
 BETWEEN = 2_000_000
 """Detections in memory at which the worst of each class are dropped: LVIS's validation set gives a hundred millions."""

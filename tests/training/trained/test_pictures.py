@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from cissod_bench.splits import fonts
-from cissod_bench.training import pictures
-from cissod_bench.training.pictures import class_color, draw, readable
+from cissod_bench.training.trained import pictures
+from cissod_bench.training.trained.pictures import class_color, draw, readable
 
 BOXES = np.array([[40, 60, 100, 50]], np.float32)
 

@@ -29,9 +29,9 @@ from cissod_bench.io import sha256_file
 from cissod_bench.methods.registry import METHODS
 from cissod_bench.results.record import load_result
 from cissod_bench.training.build_config import build_config
-from cissod_bench.training.export import export_bundle, plain_config
-from cissod_bench.training.predict import Predictor, load_predictor
 from cissod_bench.training.runner import run_job
+from cissod_bench.training.trained.export import export_bundle, plain_config
+from cissod_bench.training.trained.predict import Predictor, load_predictor
 from tests.tiny import tiny_job
 
 
@@ -114,7 +114,9 @@ def test_what_cannot_be_predicted_is_refused(run: Path, tiny: Path, tmp_path: Pa
 def test_whether_detections_can_be_written_is_known_before_any_is_made(
     run: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cissod_bench.training.predict.Predictor.predict", lambda *_: pytest.fail("work for nothing"))
+    monkeypatch.setattr(
+        "cissod_bench.training.trained.predict.Predictor.predict", lambda *_: pytest.fail("work for nothing")
+    )
     trained = load_predictor(run)
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match="cannot be written"):

@@ -1,0 +1,1 @@
+"""What a finished run is used for: detections on any images, AP Fixed, a bundle to publish."""
