@@ -144,9 +144,7 @@ def test_words_agree_in_number() -> None:
 @pytest.mark.parametrize("module", ["cissod_bench.training.runner", "cissod_bench.training.trained.predict"])
 def test_what_mmdet_says_of_optional_packages_stays_out_of_runs(module: str) -> None:
     """mmengine imports these two packages of mmdet when it looks for a class by name, in the middle of a run."""
-    looked_in = {"cissod_bench.training.runner": "evaluation", "cissod_bench.training.trained.predict": "datasets"}[
-        module
-    ]
+    looked_in = "evaluation" if module == "cissod_bench.training.runner" else "datasets"
     script = f"""
 from importlib import import_module
 from cissod_bench.training.process.quiet import quiet_imports
