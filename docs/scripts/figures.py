@@ -1,12 +1,17 @@
 """Draws the figures of the pages.
 
-python docs/scripts/figures.py
+python docs/scripts/figures.py                draw the images of `shapes`
+python docs/scripts/figures.py leaderboard    take a picture of the page of the published runs; needs Chromium
 """
 
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from cissod_bench import api
 from cissod_bench.synthetic.scenes import SIZE
 from cissod_bench.synthetic.shapes import MAJORITY, draw_image
 
@@ -33,5 +38,21 @@ def shapes(columns: int = 6, rows: int = 2, scale: int = 2, gap: int = 6) -> Ima
     return grid
 
 
+def leaderboard(width: int = 860, height: int = 1130) -> Image.Image:
+    """The top of the page of `report --published`, as a browser shows it."""
+    with tempfile.TemporaryDirectory() as folder:
+        api.report(out=folder, published=True)
+        page, picture = Path(folder, "index.html"), Path(folder, "page.png")
+        subprocess.run(
+            ["chromium", "--headless=new", "--no-sandbox", "--hide-scrollbars", f"--window-size={width},{height}",
+             f"--screenshot={picture}", page.as_uri()],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        with Image.open(picture) as shown:
+            return shown.convert("RGB")
+
+
 if __name__ == "__main__":
-    shapes().quantize(256).save(IMAGES / "shapes.png", optimize=True)
+    name = "leaderboard" if "leaderboard" in sys.argv[1:] else "shapes"
+    drawn = leaderboard() if name == "leaderboard" else shapes()
+    drawn.quantize(256).save(IMAGES / f"{name}.png", optimize=True)
