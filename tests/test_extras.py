@@ -88,7 +88,7 @@ def test_the_doctor_finds_the_original_distributions(monkeypatch: pytest.MonkeyP
         raise PackageNotFoundError(name)
 
     assert clash() is None
-    monkeypatch.setattr(doctor, "version", installed)
+    monkeypatch.setattr("importlib.metadata.version", installed)
     found = json.loads(CliRunner().invoke(main.app, ["doctor", "--json"]).output)["clash"]
     assert "Run `pip uninstall --yes mmdet mmcv-lite`" in found
     assert "then `pip install --force-reinstall --no-deps onedl-mmdetection onedl-mmengine onedl-mmcv`" in found

@@ -1,6 +1,5 @@
 """`cissod-bench doctor`: what is installed, and what each task still needs."""
 
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -59,6 +58,8 @@ def clash() -> str | None:
 
 
 def _is_installed(distribution: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         version(distribution)
     except PackageNotFoundError:
