@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from cissod_bench.training.runner import run_job
 from tests.tiny import tiny_job
 
 PROGRAM = ["-m", "cissod_bench.cli.main"]
-ITERATIONS = 6
+ITERATIONS = AGREE + 4
 OPTIONS = {"crs": "false", "threshold": "gradient"}
 METHOD = ["--method", "gbs", *(part for name, value in OPTIONS.items() for part in ("-o", f"{name}={value}"))]
 """State that both processes have to share: gradients, weights, and the thresholds made of them."""
@@ -43,6 +43,7 @@ def command(tiny: Path, out: Path, *more: str, method: Sequence[str] = METHOD) -
         "--split": tiny / "split",
         "--data-root": tiny,
         "--out": out,
+        "--schedule": "short",
         "--iterations": ITERATIONS,
         "--device": "cpu",
         "--threads": 1,
@@ -155,34 +156,36 @@ def test_a_killed_process_takes_the_others_along_and_the_run_goes_on_exactly(
     assert load_result(out / "result.json").metrics == load_result(by_torchrun / "result.json").metrics
 
 
-def test_signals_stop_all_processes_at_one_iteration_and_the_run_goes_on_exactly(tiny: Path, tmp_path: Path) -> None:
-    """To the process that watches, as a user or Slurm sends them, and to the whole group, as a terminal does."""
-    more = ["--processes", "2", "--schedule", "short", "--iterations", str(2 * AGREE + 4)]
-    whole, out = tmp_path / "whole", tmp_path / "stopped"
-    done = subprocess.run([sys.executable, *PROGRAM, *command(tiny, whole, *more)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    started = [sys.executable, *PROGRAM, *command(tiny, out, *more)]
-    sent = {signal.SIGUSR1: os.kill, signal.SIGINT: os.killpg}
-    for number, (asked, send) in enumerate(sent.items()):
-        with subprocess.Popen(started, stderr=subprocess.PIPE, text=True, start_new_session=True) as parent:
-            while not (out / "checkpoints" / f"iter_{number * AGREE + 2}.pth").exists():
-                assert parent.poll() is None, parent.stderr and parent.stderr.read()
-                time.sleep(0.02)
-            members = workers_of(parent.pid)
-            send(parent.pid, asked)
-            _, errors = parent.communicate()
-        assert parent.returncode == 128 + asked, errors
-        assert f"Stopped by {asked.name}" in errors
-        assert "Run the same command again to resume" in errors
-        assert "Traceback" not in errors
-        assert not any(Path(f"/proc/{member}").exists() for member in members)
-        assert checkpoints(out / "checkpoints")[0].name == f"iter_{(number + 1) * AGREE}.pth"
+@pytest.mark.parametrize(
+    ("asked", "send"),
+    [(signal.SIGINT, os.killpg), pytest.param(signal.SIGUSR1, os.kill, marks=pytest.mark.slow)],
+    ids=["as a terminal does", "as Slurm does"],
+)
+def test_a_signal_stops_all_processes_at_one_iteration_and_the_run_goes_on_exactly(
+    asked: signal.Signals, send: Callable[[int, int], None], by_torchrun: Path, tiny: Path, tmp_path: Path
+) -> None:
+    """Sent to the whole group, or to the process that watches alone."""
+    out = tmp_path / "stopped"
+    started = [sys.executable, *PROGRAM, *command(tiny, out, "--processes", "2")]
+    with subprocess.Popen(started, stderr=subprocess.PIPE, text=True, start_new_session=True) as parent:
+        while not (out / "checkpoints" / "iter_2.pth").exists():
+            assert parent.poll() is None, parent.stderr and parent.stderr.read()
+            time.sleep(0.02)
+        members = workers_of(parent.pid)
+        send(parent.pid, asked)
+        _, errors = parent.communicate()
+    assert parent.returncode == 128 + asked, errors
+    assert f"Stopped by {asked.name}" in errors
+    assert "Run the same command again to resume" in errors
+    assert "Traceback" not in errors
+    assert not any(Path(f"/proc/{member}").exists() for member in members)
+    assert checkpoints(out / "checkpoints")[0].name == f"iter_{AGREE}.pth"
     done = subprocess.run(started, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    expected, actual = final_state(whole), final_state(out)
+    expected, actual = final_state(by_torchrun), final_state(out)
     for name, value in expected.items():
         assert torch.equal(actual[name], value), name
-    assert load_result(out / "result.json").metrics == load_result(whole / "result.json").metrics
+    assert load_result(out / "result.json").metrics == load_result(by_torchrun / "result.json").metrics
 
 
 def workers_of(parent: int) -> list[int]:

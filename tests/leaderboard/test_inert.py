@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from cissod_bench.cli.main import app
 from cissod_bench.errors import one_line, printable
 from cissod_bench.evaluation import METRICS
+from cissod_bench.leaderboard.figures import style
 from cissod_bench.leaderboard.report import make_report, write_report
 from cissod_bench.leaderboard.table import Cell, Column, Table
 from cissod_bench.leaderboard.writers import comma_separated, html_table, latex, markdown
@@ -122,7 +123,10 @@ def test_html(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", [text for text in HOSTILE if "\0" not in text])
-def test_a_whole_report_of_hostile_names_stays_in_its_folder(tmp_path: Path, text: str) -> None:
+def test_a_whole_report_of_hostile_names_stays_in_its_folder(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(style, "KINDS", ("svg",))  # PNG and PDF hold no text that anything would read as markup
     victim = tmp_path / "x"
     runs = tmp_path / "deep" / "er" / "runs"
     for seed in (0, 1):

@@ -24,9 +24,10 @@ from tests.leaderboard.runs import make_record
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
-@pytest.fixture
-def page(tmp_path):
-    """The page of three methods with two seeds each, with arrays, curves and configurations."""
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Folder with the page of three methods with two seeds each, with arrays, curves and configurations."""
+    tmp_path = tmp_path_factory.mktemp("page")
     names = ["a", "b", "c"]
     boxes = [
         {"id": 3 * image + kind, "image_id": image, "category_id": kind, "bbox": [9 * kind, image, 40, 30]}
@@ -58,9 +59,15 @@ def page(tmp_path):
             )
             lines = [{"step": step, "all/AP": 0.001 * step, "loss": 2.0} for step in (100, 200)]
             log.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 300, "all/A')
-    out = tmp_path / "out"
-    write_report(make_report([tmp_path / "runs"]), out)
-    return out / "index.html"
+    write_report(make_report([tmp_path / "runs"]), tmp_path / "out")
+    return tmp_path
+
+
+@pytest.fixture
+def page(made, tmp_path):
+    """A copy of it for each test."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "out" / "index.html"
 
 
 class Links(HTMLParser):

@@ -116,6 +116,7 @@ def test_command_line(runs, tmp_path):
     assert isinstance(missing.exception, UserError)
 
 
+@pytest.mark.slow
 def test_a_thousand_records_take_seconds_of_computing(run_folder, tmp_path):
     for index in range(1000):
         folder = run_folder(

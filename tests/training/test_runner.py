@@ -54,7 +54,13 @@ def gbs_run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("method", METHODS)
+STATELESS = ("supervised", "full-labels", "rfs", "focal")
+"""Methods that are tried in two real steps elsewhere, and keep nothing from one iteration to the next."""
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(name, marks=pytest.mark.slow) if name in STATELESS else name for name in METHODS]
+)
 def test_every_method_trains_evaluates_records_and_resumes_exactly(
     method: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
