@@ -27,29 +27,27 @@ def scores(report: Report, task: str) -> str:
 def pseudo_labels(report: Report, task: str) -> list[list[str]]:
     """For each method precision and recall of pseudo labels by group, and the means of what gbs steers."""
     _, run_set = run_set_of(report, task)
+    groups = groups_of(run_set)
     rows = []
     for row in run_set.rows:
         cells = [f"`{row.method}`"]
-        for members in groups_of(row).values():
+        for members in groups.values():
             cells.append(_mean(row, lambda late, those=members: _shares(late, those), "{:.2f} / {:.3f}"))
         for name in ("weights", "thresholds"):
-            for members in groups_of(row).values():
+            for members in groups.values():
                 cells.append(_mean(row, lambda late, those=members, name=name: _values(late, name, those), "{:.2f}"))
         if any(cell != "–" for cell in cells[1:]):
             rows.append(cells)
     return rows
 
 
-def groups_of(row: Row) -> dict[str, NDArray[np.int64]]:
+def groups_of(run_set: RunSet) -> dict[str, NDArray[np.int64]]:
     """Group -> positions of its classes."""
-    run = row.runs[0]
+    run = run_set.rows[0].runs[0]
     arrays = load_evaluation(run.path.parent / run.result.files["per_class"])
     position = {name: index for index, name in enumerate(arrays.class_names)}
-    return {
-        name: np.array([position[member] for member in members])
-        for name, members in arrays.groups.items()
-        if name != "all"
-    }
+    names = [name for name in run_set.groups if name != "all"]
+    return {name: np.array([position[member] for member in arrays.groups[name]]) for name in names}
 
 
 def _late(row: Row) -> Iterator[Observables]:

@@ -167,7 +167,7 @@ def scores(task: str) -> str:
 
 def pseudo_labels(task: str) -> str:
     """Quality of pseudo labels, and what gbs steers, in the last part of those runs."""
-    names = list(evidence.groups_of(evidence.run_set_of(_published(), task)[1].rows[0]))
+    names = list(evidence.groups_of(evidence.run_set_of(_published(), task)[1]))
     heads = [f"{what}, {name}" for what in ("precision / recall", "weight", "threshold") for name in names]
     return table(["method", *heads], evidence.pseudo_labels(_published(), task))
 
