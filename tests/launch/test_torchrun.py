@@ -37,14 +37,16 @@ METHOD = ["--method", "gbs", *(part for name, value in OPTIONS.items() for part 
 """State that both processes have to share: gradients, weights, and the thresholds made of them."""
 
 
-def command(tiny: Path, out: Path, *more: str, method: Sequence[str] = METHOD) -> list[str]:
+def command(
+    tiny: Path, out: Path, *more: str, method: Sequence[str] = METHOD, iterations: int = ITERATIONS
+) -> list[str]:
     asked = {
         "--task": tiny / "task.toml",
         "--split": tiny / "split",
         "--data-root": tiny,
         "--out": out,
         "--schedule": "short",
-        "--iterations": ITERATIONS,
+        "--iterations": iterations,
         "--device": "cpu",
         "--threads": 1,
     }

@@ -226,7 +226,7 @@ def test_two_processes_change_the_stage_as_one_process_does(
 ) -> None:
     """Both freeze the same layers and draw the same rows, and neither waits for gradients that no longer come."""
     options = [part for name, value in HALF.items() for part in ("-o", f"{name}={value}")]
-    asked = command(tiny, tmp_path / "two", "--processes", "2", method=["--method", "defrcn", *options])
+    asked = command(tiny, tmp_path / "two", "--processes", "2", method=["--method", "defrcn", *options], iterations=6)
     done = subprocess.run([sys.executable, *PROGRAM, *asked], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     take_both_halves(monkeypatch)
