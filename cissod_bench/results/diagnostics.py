@@ -79,15 +79,22 @@ def group_curve(observed: Observables, name: str, members: Sequence[int]) -> Cur
     return observed.steps[kept].tolist(), means.tolist()
 
 
+def last_part(observed: Observables) -> Observables:
+    """The intervals of the last third of a run."""
+    late = observed.steps > (1 - LATE) * observed.steps[-1]
+    values = {name: each[late] for name, each in observed.values.items()}
+    return Observables(observed.steps[late], values, None if observed.counts is None else observed.counts[late])
+
+
 def pseudo_label_quality(observed: Observables) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Precision and recall of pseudo labels per class over the last third of the run, (C,) each, NaN without any.
 
     None where the counts were not logged.
     """
-    if observed.counts is None:
+    late = last_part(observed)
+    if late.counts is None:
         return None
-    late = observed.steps > (1 - LATE) * observed.steps[-1]
-    right, given, annotated = observed.counts[late].sum(axis=0)
+    right, given, annotated = late.counts.sum(axis=0)
     with np.errstate(invalid="ignore"):
         return right / given, right / annotated
 

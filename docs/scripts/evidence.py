@@ -9,7 +9,7 @@ from cissod_bench.evaluation import load_evaluation
 from cissod_bench.leaderboard.comparable import Row, RunSet
 from cissod_bench.leaderboard.report import Report
 from cissod_bench.leaderboard.writers import markdown
-from cissod_bench.results.diagnostics import LATE, Observables, read_observables
+from cissod_bench.results.diagnostics import Observables, last_part, read_observables
 
 
 def run_set_of(report: Report, task: str) -> tuple[int, RunSet]:
@@ -56,9 +56,7 @@ def _late(row: Row) -> Iterator[Observables]:
         arrays = load_evaluation(run.path.parent / run.result.files["per_class"])
         found = read_observables(run.path.parent, len(arrays.class_names))
         if found is not None:
-            late = found.steps > (1 - LATE) * found.steps[-1]
-            values = {name: each[late] for name, each in found.values.items()}
-            yield Observables(found.steps[late], values, None if found.counts is None else found.counts[late])
+            yield last_part(found)
 
 
 def _mean(row: Row, measure: Callable[[Observables], list[float] | None], form: str) -> str:

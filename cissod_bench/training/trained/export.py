@@ -28,7 +28,7 @@ from cissod_bench.results.run_folder import RunFolder
 from cissod_bench.ssod.component import component
 from cissod_bench.ssod.data.damaged import LoadWholeImage
 from cissod_bench.training.build_config import PlainConfig
-from cissod_bench.training.trained.predict import Predictor, check_free, load_predictor
+from cissod_bench.training.trained.predict import Predictor, check_free, dictionaries_in, load_predictor
 
 _STOCK = {component(LoadWholeImage)["type"]: "LoadImageFromFile"}
 """Parts of this package -> parts of mmdet that do the same on an image that is whole."""
@@ -165,13 +165,7 @@ def plain_config(predictor: Predictor) -> tuple[dict[str, Any], list[str]]:
 
 def _typed(value: Any) -> Iterator[dict[str, Any]]:
     """All dictionaries with a `type` below."""
-    if isinstance(value, dict):
-        if isinstance(value.get("type"), str):
-            yield value
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        for inner in value:
-            yield from _typed(inner)
+    return (part for part in dictionaries_in(value) if isinstance(part.get("type"), str))
 
 
 def _is_own(name: str) -> bool:

@@ -74,8 +74,8 @@ def best_detections(parts: Iterable[Detections], number: int, between: int = BET
 
 
 def _joined(parts: list[Detections]) -> Detections:
-    columns = {name.name: np.concatenate([getattr(part, name.name) for part in parts]) for name in fields(Detections)}
-    return Detections(**columns)
+    names = [field.name for field in fields(Detections)]
+    return Detections(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
 def _detections(predictor: Predictor, images: Iterable[_Image], truth: GroundTruth) -> Iterator[Detections]:

@@ -262,7 +262,7 @@ def foreign_code(settings: dict[str, Any]) -> list[str]:
     found = [f"module {name}" for name in imports if not name.startswith("cissod_bench.")]
     if settings["model"].get("method_file"):
         found.append("its own method.py")
-    for part in _parts((settings["model"], settings["test_dataloader"]["dataset"]["pipeline"])):
+    for part in dictionaries_in((settings["model"], settings["test_dataloader"]["dataset"]["pipeline"])):
         kind = part.get("type")
         if "_scope_" in part:
             found.append(f"scope {part['_scope_']}")
@@ -271,14 +271,14 @@ def foreign_code(settings: dict[str, Any]) -> list[str]:
     return found
 
 
-def _parts(value: Any) -> Iterator[dict[str, Any]]:
+def dictionaries_in(value: Any) -> Iterator[dict[str, Any]]:
     """All dictionaries below."""
     if isinstance(value, dict):
         yield value
         value = list(value.values())
     if isinstance(value, list | tuple):
         for inner in value:
-            yield from _parts(inner)
+            yield from dictionaries_in(inner)
 
 
 def _own_class(path: str) -> bool:
