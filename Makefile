@@ -8,7 +8,7 @@ DEMO ?= demo
 EXTRAS ?= train,slurm,dev
 # An index with other builds of PyTorch; pytorch.org names one without CUDA, which is smaller.
 TORCH_INDEX ?=
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 # Where the user has no home folder, caches of pip and of libraries go into the virtual environment.
 HOME ?= $(abspath $(VENV))
 export HOME
@@ -35,6 +35,8 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[$(EXTRAS)]'
 	@# Two distributions of OpenCV share a folder; the headless one, put there last, needs no libGL.
 	$(PIP_INSTALL) --no-deps --force-reinstall opencv-python-headless
+	@# All cores compile at once, where pip takes one; templates in torch are no Python, which pip does not mind either.
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $@
 
 # Neither PyTorch nor mmdet: pages and tables are made from sources and records.

@@ -27,6 +27,7 @@ from cissod_bench.tasks.records import TASKS, VOC_CLASSES, Task
 from cissod_bench.tasks.registry import get_task
 from cissod_bench.training.build_config import build_config
 from cissod_bench.training.job import Job, resolve_job
+from cissod_bench.training.process.isolation import own_instances
 from cissod_bench.training.recipes import detectors
 from cissod_bench.training.runner import QuietRunner, start_folder
 from cissod_bench.training.spec import RunSpec
@@ -153,8 +154,10 @@ TINY = dataclasses.replace(
 
 
 @pytest.fixture
-def tiny_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+def tiny_detector(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(detectors.DETECTORS, "tiny", TINY)
+    with own_instances():  # no visualizer of this test stays behind for a run that starts in the same second
+        yield
 
 
 def job_of(method: str, task_data: tuple[str, Path, Path], out: Path) -> Job:

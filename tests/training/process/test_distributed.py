@@ -1,5 +1,6 @@
 """Whole runs of two processes, for every method of the registry: one model, one state, on both of them."""
 
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ State = dict[str, torch.Tensor]
 def _process(rank: int, tiny: str, folder: str) -> None:
     """One of two processes: all methods after each other, each with an iteration of either kind."""
     torch.set_num_threads(1)
+    gc.freeze()  # as in conftest.py
     os.environ["LOCAL_RANK"] = str(rank)  # mmengine reads it, whoever made the group
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     original = run.QuietRunner.train
