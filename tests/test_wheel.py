@@ -1,4 +1,4 @@
-"""What is published: the wheel has every file, and its base works where PyTorch is not installed."""
+"""What is published: the wheel has every file, its base works without PyTorch, and with the extra it trains."""
 
 import os
 import subprocess
@@ -45,11 +45,20 @@ def test_the_wheel_has_every_file_of_the_package(built: Path) -> None:
     assert packed - published == set(tracked_files())
 
 
+def installed(wheel: str, folder: Path) -> tuple[Path, Path]:
+    """Python and the program of a new environment with a wheel, whose name may end in an extra."""
+    venv.create(folder / "env", with_pip=True)
+    python = folder / "env" / "bin" / "python"
+    pip = [python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt"]
+    output(*pip, wheel, folder=folder)
+    if wheel.endswith("[train]"):  # docs/install.md
+        output(*pip, "--force-reinstall", "--no-deps", "opencv-python-headless", folder=folder)
+    return python, folder / "env" / "bin" / "cissod-bench"
+
+
 def test_splits_scores_and_reports_without_pytorch(built: Path, tmp_path: Path) -> None:
-    venv.create(tmp_path / "env", with_pip=True)
-    python, program = tmp_path / "env" / "bin" / "python", tmp_path / "env" / "bin" / "cissod-bench"
     (wheel,) = built.glob("*.whl")
-    output(python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", wheel, folder=tmp_path)
+    python, program = installed(str(wheel), tmp_path)
     assert output(python, "-c", NOT_IN_BASE, folder=tmp_path) == "[]\n"
     packages = tmp_path / "env" / "lib"
     assert sum(path.stat().st_size for path in packages.rglob("*") if path.is_file()) < 400 * 2**20
@@ -66,3 +75,16 @@ def test_splits_scores_and_reports_without_pytorch(built: Path, tmp_path: Path) 
     refused = output(program, "run", "--task", "shapes", "--method", "gbs", "--split", "split", folder=tmp_path, code=2)
     assert "This needs torch" in refused
     assert "Run `pip install 'cissod-bench[train]'`." in refused
+
+
+@pytest.mark.slow
+def test_training_from_the_wheel(built: Path, tmp_path: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    _, program = installed(f"{wheel}[train]", tmp_path)
+    output(program, "make-splits", "--task", "shapes", folder=tmp_path)
+    told = output(
+        program, "run", "--task", "shapes", "--method", "gbs", "--schedule", "smoke", "--threads", "1", folder=tmp_path
+    )
+    assert "Results are in" in told
+    assert "gbs" in output(program, "report", "runs", "--out", "report", folder=tmp_path)
+    assert "torchvision (no compiled mmcv)" in output(program, "doctor", folder=tmp_path)

@@ -160,7 +160,7 @@ def state_training(
         batch: labelled and unlabelled images in a step, as "8+32".
         backbone: file with the backbone's first weights, its SHA-256, or "none" for training from scratch.
         precision: "fp32", "tf32", "bf16" or "fp16".
-        padding: sides of padded images are multiples of so many pixels.
+        padding: sides of padded images are multiples of this number of pixels.
         compile: whether the backbone was compiled.
 
     Raises:

@@ -29,9 +29,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Options of C2AM."""
 
     scale: Positive = 30.0
-    """Scale s of the cosine logits."""
+    """Scale s of the cosine logits (C2AM: 30)."""
     alpha: NotNegative = 0.5
-    """Strength of the margins; 0 is a plain cosine classifier."""
+    """Strength of the margins; 0 is a plain cosine classifier (C2AM: 0.5)."""
     background_margin: bool = True
     """Whether the background takes part in the margins."""
     theta: UnitInterval | None = None

@@ -40,17 +40,17 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Options of DASO."""
 
     queue: Count | None = None
-    """Features kept for each class; by default 256, fewer where there are more than 300 classes."""
+    """Features kept for each class; by default 256 as in DASO, fewer where there are more than 300 classes."""
     temperature: Positive = 0.05
-    """Temperature T_proto of the semantic scores."""
+    """Temperature T_proto of the semantic scores (DASO: 0.05)."""
     distribution_temperature: Positive = 0.3
     """Temperature T_dist of the blend: the original's value for unlabelled data of another distribution (1.5: same)."""
     window: Count = 100
-    """Iterations whose pseudo labels make one estimate of the class distribution."""
+    """Iterations whose pseudo labels make one estimate of the class distribution (DASO: 100)."""
     warmup: UnitInterval = 0.02
     """Part of the run before labels are blended and features aligned (original: 5,000 of 250,000)."""
     alignment: NotNegative = 1.0
-    """Weight of the semantic alignment loss."""
+    """Weight of the semantic alignment loss (DASO: 1)."""
     theta: UnitInterval | None = None
     """Threshold of pseudo labels for the RoI classifier; the detector preset's by default (paper: 0.9)."""
     threshold: NotNegative | None = None

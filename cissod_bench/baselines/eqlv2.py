@@ -32,11 +32,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Options of EQLv2."""
 
     gamma: NotNegative = 12.0
-    """Steepness of the mapping from gradient ratios to weights."""
+    """Steepness of the mapping from gradient ratios to weights (EQLv2: 12)."""
     mu: NotNegative = 0.8
-    """Gradient ratio at which negatives count half."""
+    """Gradient ratio at which negatives count half (EQLv2: 0.8)."""
     alpha: NotNegative = 4.0
-    """Largest extra weight of positives."""
+    """Largest extra weight of positives (EQLv2: 4)."""
     unsup_factor: NotNegative = 1.0
     """Factor of the pseudo-labelled branch in the accumulated gradients (4 would be its weight in the total loss)."""
     theta: UnitInterval | None = None

@@ -15,13 +15,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Options of the rank-based thresholds."""
 
     fraction: UnitInterval = 0.2
-    """Part of the expected boxes that are to count as pseudo labels."""
+    """Part of the expected boxes that are to count as pseudo labels (LabelMatch: 0.2)."""
     window: Count = 12_800
-    """Number K of most recent unlabelled images whose scores are ranked."""
+    """Number K of most recent unlabelled images whose scores are ranked (LabelMatch's online variant)."""
     warmup: UnitInterval = 12_000 / 180_000
     """Part of the run whose detections are only collected, unless the window is full before."""
     interval: Count = 100
-    """Iterations between two updates of the thresholds."""
+    """Iterations between two updates of the thresholds (ours: often enough for so long a window)."""
     theta: UnitInterval | None = None
     """Threshold of pseudo labels for the RoI classifier until then; the detector preset's by default (paper: 0.9)."""
     threshold: NotNegative | None = None

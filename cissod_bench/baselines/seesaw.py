@@ -29,9 +29,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Options of the Seesaw loss."""
 
     p: NotNegative = 0.8
-    """Exponent of the mitigation factor; 0 turns it off."""
+    """Exponent of the mitigation factor; 0 turns it off (Seesaw: 0.8)."""
     q: NotNegative = 2.0
-    """Exponent of the compensation factor; 0 turns it off."""
+    """Exponent of the compensation factor; 0 turns it off (Seesaw: 2)."""
     normalized: bool = True
     """Normalise features and weights in the classifier (temperature 20)."""
     theta: UnitInterval | None = None

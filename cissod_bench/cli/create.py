@@ -8,11 +8,9 @@ from typing import Annotated
 import typer
 
 from cissod_bench.cli.console import say
-from cissod_bench.cli.layout.panels import PanelGroup
+from cissod_bench.cli.layout.panels import PanelApp
 
-app = typer.Typer(
-    cls=PanelGroup, help="Write a file to start your own method from.", no_args_is_help=True, rich_markup_mode=None
-)
+app = PanelApp(help="Write a file to start your own method from.")
 
 
 @app.callback()

@@ -7,16 +7,11 @@ from typing import Annotated
 import typer
 
 from cissod_bench.cli.console import print_json, say
-from cissod_bench.cli.layout.panels import PanelGroup
+from cissod_bench.cli.layout.panels import PanelApp
 from cissod_bench.cli.options import DataRoot, Json
 from cissod_bench.errors import UserError
 
-app = typer.Typer(
-    cls=PanelGroup,
-    help="List, check and fetch data sets and backbone weights.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+app = PanelApp(help="List, check and fetch data sets and backbone weights.")
 
 Names = Annotated[
     list[str] | None,

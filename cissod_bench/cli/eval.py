@@ -123,7 +123,7 @@ def evaluate_predictions(
     precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16 or fp16.", rich_help_panel=RECORD)] = None,
     padding: Annotated[
         int | None,
-        typer.Option(min=1, help="Sides of padded images are multiples of so many pixels.", rich_help_panel=RECORD),
+        typer.Option(min=1, help="Sides of padded images are multiples of this number.", rich_help_panel=RECORD),
     ] = None,
     compile: Annotated[
         bool, typer.Option("--compile", help="The backbone was compiled.", rich_help_panel=RECORD)

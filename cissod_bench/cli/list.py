@@ -9,15 +9,10 @@ import typer
 
 from cissod_bench.cli.console import print_json, say
 from cissod_bench.cli.layout.columns import arrange, narrowest_width, natural_width, terminal_width
-from cissod_bench.cli.layout.panels import PanelGroup
+from cissod_bench.cli.layout.panels import PanelApp
 from cissod_bench.cli.options import Json
 
-app = typer.Typer(
-    cls=PanelGroup,
-    help="List methods, tasks, schedules, detectors or ablations.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+app = PanelApp(help="List methods, tasks, schedules, detectors or ablations.")
 
 
 @app.command("methods")

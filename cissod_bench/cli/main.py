@@ -19,7 +19,7 @@ from cissod_bench.cli.doctor import doctor
 from cissod_bench.cli.errors import errors
 from cissod_bench.cli.eval import evaluate_predictions
 from cissod_bench.cli.export import export
-from cissod_bench.cli.layout.panels import PanelCommand, PanelGroup
+from cissod_bench.cli.layout.panels import PanelApp
 from cissod_bench.cli.make_splits import make_splits
 from cissod_bench.cli.predict import predict
 from cissod_bench.cli.publishing import check_results, submit
@@ -34,13 +34,7 @@ from cissod_bench.version import __version__
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C."""
 
-app = typer.Typer(
-    name="cissod-bench",
-    cls=PanelGroup,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help starts in half the time
-)
+app = PanelApp(name="cissod-bench", pretty_exceptions_enable=False)
 
 
 def _print_version(wanted: bool) -> None:
@@ -61,13 +55,13 @@ def options(
 DATA, TRAINING, RESULTS, HELP = "Data and splits", "Training", "Results", "Help"
 
 app.add_typer(data_app, name="data", rich_help_panel=DATA)
-app.command("make-splits", cls=PanelCommand, rich_help_panel=DATA)(make_splits)
+app.command("make-splits", rich_help_panel=DATA)(make_splits)
 app.add_typer(splits_app, name="splits", rich_help_panel=DATA)
-app.command("run", cls=PanelCommand, rich_help_panel=TRAINING)(run)
+app.command("run", rich_help_panel=TRAINING)(run)
 app.command("sweep", context_settings={"ignore_unknown_options": True}, rich_help_panel=TRAINING)(sweep)
 app.command("predict", rich_help_panel=TRAINING)(predict)
 app.command("export", rich_help_panel=TRAINING)(export)
-app.command("eval", cls=PanelCommand, rich_help_panel=RESULTS)(evaluate_predictions)
+app.command("eval", rich_help_panel=RESULTS)(evaluate_predictions)
 app.command("report", rich_help_panel=RESULTS)(report)
 app.command("compare", rich_help_panel=RESULTS)(compare)
 app.command("errors", rich_help_panel=RESULTS)(errors)

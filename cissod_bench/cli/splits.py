@@ -6,15 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from cissod_bench.cli.console import say
-from cissod_bench.cli.layout.panels import PanelGroup
+from cissod_bench.cli.layout.panels import PanelApp
 from cissod_bench.cli.make_splits import print_made
 
-app = typer.Typer(
-    cls=PanelGroup,
-    help="Show, verify, compare, export and import splits.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+app = PanelApp(help="Show, verify, compare, export and import splits.")
 
 Folder = Annotated[Path, typer.Argument(help="Split folder written by `make-splits`.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]

@@ -120,7 +120,7 @@ def evaluate(
         evaluator: "hotcoco", "pycocotools" or "lvis".
         max_detections: see `backends.precision_recall`.
         lvis: LVIS's federated rules instead of COCO's.
-        per_class: AP Fixed: so many detections of each class count over all images, and all of them in an image,
+        per_class: AP Fixed: the number of detections of each class that count over all images, with no cap in an image,
             instead of `max_detections` (`fixed.py`).
 
     Raises:

@@ -278,7 +278,8 @@ def _caption(run_set: RunSet, metric: str, *, subtract: bool) -> str:
     seeds = max(len(row.runs) for row in run_set.rows)
     spread = "Mean ± standard deviation over training seeds. " if seeds > 1 else ""
     fields = run_set.fields
-    delta = " Gain: minus the supervised run with the same training seed." if gain_groups(run_set) else ""
+    gain = "Gain: difference to the supervised run with the same training seed, before rounding."
+    delta = f" {gain}" if gain_groups(run_set) else ""
     delta += " Δ: measured minus the paper's." if subtract else ""
     return (
         f"{metric} in percent ({'; '.join(parts)}). {spread}Split {fields['split_digest'][:12]}, "

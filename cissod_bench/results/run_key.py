@@ -46,7 +46,7 @@ class RunKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         backbone: SHA-256 of the file with the backbone's first weights, None for training from scratch, `NOT_STATED`
             where it is not known.
         precision: of the training (`ssod/precision.py`); None where it is not known. Version 0.1 noted `amp` alone.
-        padding: sides of padded images are multiples of so many pixels; None where it is not known.
+        padding: sides of padded images are multiples of this number of pixels; None where it is not known.
         compile: whether the detector's backbone was compiled.
         overrides: settings of the resolved configuration that were set otherwise, by dotted name.
         evaluator: backend of the evaluation; `rules` whose matching rules it followed.

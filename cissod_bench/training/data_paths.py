@@ -12,10 +12,10 @@ import msgspec
 from cissod_bench.coco.names import clean_name
 from cissod_bench.errors import Remark, UserError, unknown_name
 from cissod_bench.io import decode_json
-from cissod_bench.splits.folder import Split, load_split
+from cissod_bench.splits.folder import MANIFEST, Split, load_split
 from cissod_bench.splits.images import check_sizes, refuse_missing, refuse_shared
 from cissod_bench.tasks.registry import Task
-from cissod_bench.training.spec import validation_file
+from cissod_bench.training.spec import RunSpec, split_folder, validation_file
 
 
 @dataclass(frozen=True)
@@ -36,25 +36,35 @@ class DataPaths:
     hidden_annotations: Path | None = None
 
 
-def read_split(folder: Path, task: Task) -> Split:
-    """Load and verify a split, and check that it fits the task.
+def read_split(spec: RunSpec, task: Task) -> Split:
+    """Load and verify the split of a run, and check that it fits the task.
 
     Raises:
         UserError: no split, a damaged one, or one of another task or protocol version.
     """
+    folder = split_folder(spec, task)
+    if not (folder / MANIFEST).exists():
+        raise UserError(f"{folder} holds no split. Make one with `{making_command(spec)}`.")
     split = load_split(folder)
     if split.task != task.name:
         raise UserError(f"{folder}: a split of task {split.task!r}, not of {task.name!r}. Give the right --split.")
     if split.protocol != task.version:
         raise UserError(
             f"{folder}: made by protocol version {split.protocol} of task {task.name!r}, which is now at version "
-            f"{task.version}. Make the split again with `cissod-bench make-splits --task {task.name} --force --out "
-            f"{quote(str(folder))}`."
+            f"{task.version}. Make the split again with `{making_command(spec, split.seed)} --force`."
         )
     if len(split.unlabeled_ids) == 0:
         raise UserError(f"{folder}: the split has no unlabelled image. Label a smaller fraction.")
     check_selection(split, task)
     return split
+
+
+def making_command(spec: RunSpec, split_seed: int = 0) -> str:
+    """How the split of a run is made, for a shell."""
+    root = "" if spec.data_root == Path("data") else f" --data-root {quote(str(spec.data_root))}"
+    out = "" if spec.split is None else f" --out {quote(str(spec.split))}"
+    seed = f" --seed {split_seed}" if split_seed else ""
+    return f"cissod-bench make-splits --task {quote(spec.task)}{root}{seed}{out}"
 
 
 def check_selection(split: Split, task: Task) -> None:

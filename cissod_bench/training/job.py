@@ -36,7 +36,6 @@ from cissod_bench.training.spec import (
     per_process,
     reference_images,
     run_key,
-    split_folder,
 )
 from cissod_bench.training.validation import read_validation
 
@@ -176,7 +175,7 @@ def resolve_job(spec: RunSpec, *, look_for_images: bool = True, device: str | No
     out = spec.out or Path("runs") / default_out(spec)
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file. Give the folder for the run.")
-    split = read_split(split_folder(spec, task), task)
+    split = read_split(spec, task)
     if spec.hidden is not None and not spec.hidden.is_file():
         raise UserError(f"--hidden {spec.hidden}: no such file. Give the full training annotations, or leave it out.")
     places = find_data(task, split, spec.data_root, spec.hidden)

@@ -278,6 +278,8 @@ def spec_of(run: Run) -> RunSpec:
         file = str((example if example.is_file() else run.path.with_name("detector.py")).relative_to(ROOT))
     detector = get_detector(str(ROOT / file) if key.detector_digest else file)
     assert key.batch is not None
+    costs = run.result.costs
+    threads = re.search(r", (\d+) threads?$", costs.device) if costs else None  # decides a CPU's last digits
     own_weights = key.backbone is None or detector.weights is not None
     spec = RunSpec(
         task=_task_file(key.task),
@@ -292,6 +294,7 @@ def spec_of(run: Run) -> RunSpec:
         compile=key.compile,
         overrides=key.overrides,
         accumulate=key.accumulate,
+        threads=int(threads[1]) if threads else None,
     )
     batch = tuple(images // key.accumulate for images in key.batch)
     changes: dict[str, object] = {}

@@ -13,7 +13,7 @@ LOGGED = {
     "copies": "mean occurrences of the unlabelled images with a class in one pass over D_u",
     "crest_boxes": "boxes that the teacher's inference pass picked for the generation",
     "crest_images": "unlabelled images that joined D_l in the generation",
-    "crs_coverage": "part of D_u that is in the pool of pseudo labels",
+    "crs_coverage": "part of D_u whose latest pseudo labels CrS has kept (the pool)",
     "crs_repeated": "part of D_u that comes up more than once in a pass",
     "gradient_ratio": "positive over negative gradients of each class, under its weight; 1 is balanced",
     "loss_alignment": "semantic alignment loss, as it is added",

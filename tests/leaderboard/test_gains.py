@@ -50,7 +50,7 @@ def test_the_gain_is_the_mean_of_the_differences_of_equal_seeds() -> None:
     table = run_set_table(found)
     assert column(table, "all_gain") == [pytest.approx(0.16), None, None]
     assert [each.over for each in table.columns if each.name.endswith("_gain")] == ["gain over supervised"] * 2
-    assert "Gain: minus the supervised run with the same training seed." in table.caption
+    assert "Gain: difference to the supervised run with the same training seed, before rounding." in table.caption
 
 
 def test_only_seeds_that_both_have_count() -> None:

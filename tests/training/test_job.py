@@ -1,6 +1,7 @@
 """Everything that can be wrong with a run is said before anything is written."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import pytest
 from mmcv.image.geometric import rescale_size
 from PIL import Image
+from typer.testing import CliRunner
 
+from cissod_bench.cli.main import app
 from cissod_bench.errors import Remark, UserError
 from cissod_bench.tasks.registry import TASKS
 from cissod_bench.training.build_config import build_config
@@ -94,8 +97,27 @@ def test_an_altered_split_is_refused(copy: Path, tmp_path: Path) -> None:
 def test_another_protocol_version_is_refused(copy: Path, tmp_path: Path) -> None:
     task = copy / "task.toml"
     task.write_text(task.read_text().replace("version = 1", "version = 2"))
-    with pytest.raises(UserError, match="protocol version 1 of task 'tiny', which is now at version 2"):
+    with pytest.raises(UserError, match="protocol version 1 of task 'tiny', which is now at version 2") as refused:
         tiny_job(copy, tmp_path / "run")
+    made_as_printed(refused)
+    assert tiny_job(copy, tmp_path / "run").split.protocol == 2
+
+
+def test_without_a_split_the_command_that_makes_one_is_printed(copy: Path, tmp_path: Path) -> None:
+    shutil.rmtree(copy / "split")
+    with pytest.raises(UserError, match="holds no split") as refused:
+        tiny_job(copy, tmp_path / "run")
+    made_as_printed(refused)
+    assert tiny_job(copy, tmp_path / "run").split.protocol == 1
+
+
+def made_as_printed(refused: pytest.ExceptionInfo[UserError]) -> None:
+    """Run the command of a message."""
+    _, command, _ = str(refused.value).split("`")
+    program, *arguments = shlex.split(command)
+    assert program == "cissod-bench"
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
 
 
 def test_missing_images_are_counted_and_named(copy: Path, tmp_path: Path) -> None:

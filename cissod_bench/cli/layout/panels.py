@@ -3,23 +3,35 @@
 import inspect
 from typing import Any, get_type_hints
 
+import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 from typer.models import ArgumentInfo
 
 
 class PanelCommand(TyperCommand):
-    """A command whose help groups options by their `rich_help_panel`."""
+    """A command whose help groups options by their `rich_help_panel`; arguments come first."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the options panel by panel, in order of first appearance."""
-        panels: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
+        """Write arguments and options, panel by panel in order of first appearance."""
+        parameters = self.get_params(ctx)
+        unnamed = sum(
+            _panel(parameter) is None and not isinstance(parameter, TyperArgument) for parameter in parameters
+        )
+        others = "Options" if unnamed > 1 else "Other"  # --help alone
+        panels: dict[str, list[tuple[str, str]]] = {"Arguments": []}
+        for parameter in parameters:
             row = parameter.get_help_record(ctx)
             if row is not None:
-                panels.setdefault(getattr(parameter, "rich_help_panel", None) or "Other", []).append(row)
+                title = "Arguments" if isinstance(parameter, TyperArgument) else _panel(parameter) or others
+                panels.setdefault(title, []).append(row)
         for title, rows in panels.items():
+            if not rows:
+                continue
             with formatter.section(title):
                 formatter.write_dl(rows)
+
+    def format_arguments(self, ctx: Any, formatter: Any) -> None:
+        """Write nothing: click 8.5 asks for a section of arguments besides `format_options`."""
 
 
 class PanelGroup(TyperGroup):
@@ -42,6 +54,22 @@ class PanelGroup(TyperGroup):
         for title, rows in panels.items():
             with formatter.section(title):
                 formatter.write_dl(rows)
+
+
+class PanelApp(typer.Typer):
+    """A program, or a part of one, of such groups and commands. Plain help starts in half the time of rich's."""
+
+    def __init__(self, **settings: Any) -> None:
+        """Take what `typer.Typer` takes."""
+        super().__init__(cls=PanelGroup, no_args_is_help=True, rich_markup_mode=None, **settings)
+
+    def command(self, name: str | None = None, **settings: Any) -> Any:
+        """Register a function as a command."""
+        return super().command(name, cls=PanelCommand, **settings)
+
+
+def _panel(parameter: Any) -> str | None:
+    return getattr(parameter, "rich_help_panel", None)
 
 
 def _restore_help(command: Any) -> None:

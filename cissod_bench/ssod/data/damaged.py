@@ -107,7 +107,7 @@ class DamagedImagesHook(Hook):
     """Counts replaced samples and images skipped by inference passes; stops a run with too many damaged images.
 
     Args:
-        damaged_limit: damaged images from which on nobody should train on the data; so many are still accepted.
+        damaged_limit: damaged images from which on nobody should train on the data; this number is still accepted.
     """
 
     def __init__(self, damaged_limit: int) -> None:

@@ -65,7 +65,7 @@ class Detector:
     file: "DetectorFile | None" = None
 
     def burn_in_batches(self, batches: int) -> int:
-        """First batches of a run of so many that have labelled images alone."""
+        """First batches, of the given number of all, that have labelled images alone."""
         return round(self.burn_in * batches)
 
 
