@@ -9,12 +9,14 @@ from pathlib import Path
 
 from cissod_bench.extras import remedy_of_import
 
-_CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROLS = re.compile(
+    "[\0-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
+)
 
 
 def printable(text: str) -> str:
     """A text that may come from a file, safe to print: control characters, which could move the cursor or change the
-    direction of writing, and halves of characters are shown as escapes. Tabs and line ends stay.
+    direction of writing, halves of characters, and what is none are shown as escapes. Tabs and line ends stay.
     """
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
 

@@ -119,6 +119,9 @@ def plot_calibration(scored: "Scored", file: AnyPath) -> None:
         scored: what `score` returned.
         file: .png, .svg or .pdf.
 
+    Raises:
+        UserError: the file exists.
+
     Examples:
         >>> import cissod_bench as cb
         >>> scored = cb.score("runs/soft-teacher/detections.json", split="splits/shapes")
@@ -127,6 +130,8 @@ def plot_calibration(scored: "Scored", file: AnyPath) -> None:
     from cissod_bench.leaderboard.figures.of_errors import calibration
     from cissod_bench.splits.plot import write_figure
 
+    if Path(file).exists():
+        raise UserError(f"{file} exists already. Choose another name.")
     write_figure(calibration(scored.reliability()), Path(file))
 
 

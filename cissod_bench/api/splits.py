@@ -98,15 +98,18 @@ def _usual_folder(data_root: Path, task: str, variants: "Sequence[Variant]") -> 
     """Where `run` looks for the splits of a task.
 
     Raises:
-        UserError: the split labels another fraction than the task's, so that `run` must be told to use it.
+        UserError: the name of a folder would not say which fraction is labelled, or which seed folds are of.
     """
     from cissod_bench.training.spec import default_split
 
     folder = default_split(data_root, task)
+    fractions, seeds = {variant.fraction for variant in variants}, {variant.seed for variant in variants}
+    if len(fractions) == 1 and None not in fractions:
+        raise UserError(f"--fraction: give --out as well; {folder} is for the split with the task's own fraction.")
+    if variants[0].folds and seeds != {0}:
+        raise UserError(f"--folds with --seed: give --out as well; {folder.parent} is for the folds of seed 0.")
     if len(variants) > 1 or variants[0].folds:
         return folder.parent
-    if variants[0].fraction is not None:
-        raise UserError(f"--fraction: give --out as well; {folder} is for the split with the task's own fraction.")
     return folder.with_name(f"seed-{variants[0].seed}")
 
 
@@ -136,7 +139,7 @@ def _variants(
     found = []
     for fraction, seed, fold in itertools.product(fractions, seeds, range(folds) if folds else (None,)):
         parts = [
-            *([f"fraction-{fraction:g}"] if len(fractions) > 1 else []),
+            *([f"fraction-{fraction:.15g}"] if len(fractions) > 1 else []),
             *([f"seed-{seed}"] if len(seeds) > 1 else []),
             *([f"fold-{fold}"] if fold is not None else []),
         ]

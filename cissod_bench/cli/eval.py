@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cissod_bench.cli.console import print_json, print_table
+from cissod_bench.cli.layout.panels import given_in
 from cissod_bench.cli.options import DataRoot, Json
 from cissod_bench.errors import UserError
 
@@ -20,6 +21,7 @@ SCORED, SHOWN, RECORD = "What is scored", "What is shown", "With --out, a record
 
 
 def evaluate_predictions(
+    context: typer.Context,
     predictions: Annotated[
         Path,
         typer.Option(
@@ -143,6 +145,8 @@ def evaluate_predictions(
     training = None
     if calibration_plot is not None and calibration_plot.suffix not in (".png", ".svg", ".pdf"):
         raise UserError(f"--calibration-plot {calibration_plot}: give a name that ends in .png, .svg or .pdf.")
+    if out is None and (stated := given_in(RECORD, context)):
+        raise UserError(f"{', '.join(stated)}: part of the record that --out writes. Give --out, or leave it out.")
     if out is not None and fixed_ap:
         raise UserError("A record for the leaderboard has the task's own rules: leave out --out or --fixed-ap.")
     if out is not None:

@@ -11,8 +11,8 @@ from urllib.parse import unquote
 
 
 def clean_name(name: str) -> str:
-    """A class name as it is compared: without white space around it, in Unicode's composed form."""
-    return unicodedata.normalize("NFC", name).strip()
+    """A class name as it is compared: in Unicode's composed form, without white space or a byte order mark around."""
+    return unicodedata.normalize("NFC", name).strip().strip("\ufeff").strip()
 
 
 def file_name_hint(name: str, there: Collection[str]) -> str:

@@ -111,7 +111,12 @@ def group_confusion(
     Returns:
         group of the object -> {"correct": right class, "within": another class of the group, each other group's name,
         "background": not found} -> number of objects.
+
+    Raises:
+        ValueError: a class is in two groups, so that its objects would count twice.
     """
+    if sum(map(len, groups.values())) > len({name for names in groups.values() for name in names}):
+        raise ValueError(f"groups that overlap: {', '.join(groups)}")
     if lvis:
         truth, detections = only_what_counts(truth, detections, max_detections)
     evaluation = hotcoco_eval(truth, detections, max_detections, lvis=False)

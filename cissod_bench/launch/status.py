@@ -130,7 +130,7 @@ def state_of(member: Member) -> RunState:
         return RunState("failed", str(error))
     if found:
         return RunState("another run", f"holds another run: {found}")
-    if member.folder.finished:
+    if member.folder.finished and (member.folder.fixed_ap.exists() or not member.spec.fixed_ap):
         return RunState("done")
     if member.folder.in_use:
         return RunState("running")

@@ -10,6 +10,7 @@ from cissod_bench.evaluation.inputs import read_detections
 from cissod_bench.evaluation.tide import ERROR_TYPES, group_confusion, tide_errors
 from cissod_bench.io import write_bytes
 from cissod_bench.leaderboard.intervals import ground_truth
+from cissod_bench.leaderboard.run_files import is_part
 from cissod_bench.leaderboard.table import Cell, Column, Table
 from cissod_bench.results.run_folder import RunFolder
 
@@ -60,7 +61,7 @@ def errors_of(run: Path, *, annotations: Path | None = None, min_score: float = 
     confusion = group_confusion(
         truth,
         detections,
-        {group: names for group, names in groups.items() if group != "all"},
+        {group: names for group, names in groups.items() if is_part(group)},
         min_score=min_score,
         max_detections=record.key.max_detections,
         lvis=lvis,
@@ -82,7 +83,7 @@ def write_plots(found: RunErrors, out: Path, *, overwrite: bool = False) -> None
     from cissod_bench.leaderboard.figures.of_errors import confusion, error_types
     from cissod_bench.leaderboard.figures.style import render
 
-    name = found.run.name
+    name = found.run.resolve().name  # of `.` as well
     figures = {
         "errors": (error_types(found.counts), "error types by class group"),
         "confusion": (confusion(found.confusion), "what objects are mistaken for, by class group"),

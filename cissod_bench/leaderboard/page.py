@@ -96,7 +96,7 @@ def _tables(by_metric: Mapping[str, Table]) -> list[dict[str, str]]:
     for metric, table in by_metric.items():
         name = file_name("-".join(filter(None, (table.name, metric))))
         texts = {f"{name}.csv": comma_separated(table), f"{name}.tex": latex(table)}
-        found.append({"metric": metric, "html": html_table(table), "texts": _json(texts)})
+        found.append({"metric": metric, "html": html_table(table, name), "texts": _json(texts)})
     return found
 
 

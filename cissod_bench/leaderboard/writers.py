@@ -121,10 +121,15 @@ def latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def html_table(table: Table) -> str:
-    """A `<table>` without style: best in `<strong>`, second in `<u>`, notes in a list below."""
+def html_table(table: Table, identifier: str | None = None) -> str:
+    """A `<table>` without style: best in `<strong>`, second in `<u>`, notes in a list below.
+
+    Args:
+        table: the table.
+        identifier: its id on the page; default: its name.
+    """
     marks = {1: "<strong>%s</strong>", 2: "<u>%s</u>", None: "%s"}
-    lines = [f'<table id="{_html(table.name)}">', f"<caption>{_html(table.caption)}</caption>", "<thead>"]
+    lines = [f'<table id="{_html(identifier or table.name)}">', f"<caption>{_html(table.caption)}</caption>", "<thead>"]
     spans = list(_spans(table.columns))
     if any(over for over, _, _ in spans):
         heads = [

@@ -1,7 +1,6 @@
 """Scalars over iterations, as a run logs them: one JSON object a line."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ SCALARS = "scalars.jsonl"
 """Log of the scalars in a run folder: names and values, with the number of iterations done as `step`."""
 LARGEST_LOG = 2**28
 """Bytes of a log that is read."""
+LARGEST_VALUE = 1e100
+"""Magnitude of a value that can be averaged and drawn; nothing that a run logs comes near."""
 
 Curve = tuple[list[int], list[float]]
 
@@ -19,7 +20,7 @@ Curve = tuple[list[int], list[float]]
 def read_curves(folder: Path) -> dict[str, Curve]:
     """Name -> (iterations, values) of everything that a run logged; where a step comes twice, the later one counts.
 
-    Values that are not finite have no place in a curve and are left out.
+    Values that are not finite, or above `LARGEST_VALUE`, have no place in a curve and are left out.
 
     Args:
         folder: run folder; its log is `scalars.jsonl`, or `<timestamp>/vis_data/scalars.json` as mmengine writes it.
@@ -31,7 +32,7 @@ def read_curves(folder: Path) -> dict[str, Curve]:
     for log in [*sorted(folder.glob("*/vis_data/scalars.json")), *folder.glob(SCALARS)]:
         for row in log_lines(log):
             for name, value in row.items():
-                if name != "step" and isinstance(value, int | float) and math.isfinite(value):
+                if name != "step" and isinstance(value, int | float) and abs(value) <= LARGEST_VALUE:
                     points.setdefault(name, {})[row["step"]] = float(value)
     return {name: _sorted(values) for name, values in points.items()}
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cissod_bench.errors import UserError
-from cissod_bench.results.curves import Curve, log_lines
+from cissod_bench.results.curves import LARGEST_VALUE, Curve, log_lines
 
 OBSERVABLES = "observables.jsonl"
 PER_CLASS = ("weights", "thresholds", "gradient_ratio", "class_factors", "copies")
@@ -124,4 +124,4 @@ def _checked(path: Path, row: dict[str, Any]) -> _Line:
 def _is_number(value: Any, least: float, may_lack: bool) -> bool:
     if value is None:
         return may_lack
-    return type(value) in (int, float) and abs(value) < 1e300 and value >= least
+    return type(value) in (int, float) and abs(value) <= LARGEST_VALUE and value >= least

@@ -203,6 +203,8 @@ def resolve_job(spec: RunSpec, *, look_for_images: bool = True, device: str | No
     )
     options = chosen.method.options(chosen.options)
     config = chosen.method.configure(context, options)
+    if spec.fixed_ap and any(hook.get("pcb") for hook in config.hooks):
+        raise UserError("--fixed-ap: scores cannot be calibrated (pcb) once the run is over. Leave out one of them.")
     if config.all_labels:
         find_labels(task, places.hidden_annotations, spec.data_root)
     if look_for_images:

@@ -122,6 +122,7 @@ def run_job(job: Job, *, progress: bool = True) -> Result:
                 runner.visualizer.close()
                 end_loader_workers(runner)
         if is_main_process():
+            job.folder.fixed_ap.unlink(missing_ok=True)  # it would be of other weights
             write_result(job.folder.record, record(job, runner))
         barrier()
         return job.folder.result()

@@ -120,3 +120,5 @@ def test_an_object_is_not_mistaken_for_a_class_that_nobody_looked_for(write) -> 
     assert taken_for[False] == {"correct": 0, "within": 0, "r": 1, "background": 1}
     assert taken_for[True] == {"correct": 1, "within": 0, "r": 0, "background": 1}
     assert json.dumps(taken_for[True])
+    with pytest.raises(ValueError, match="overlap"):
+        group_confusion(truth, detections, groups | {"official-f": ["a"]}, lvis=True)

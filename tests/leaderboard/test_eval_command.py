@@ -164,6 +164,21 @@ def test_what_is_stated_wrongly_is_refused_before_scoring(files, split, argument
     assert message in str(result.exception)
 
 
+def test_parts_of_a_record_need_a_record(files):
+    arguments = ["--task", "coco-split1", "--annotations", files / "gt.json", "--seed", 0, "--compile", "-o", "a=1"]
+    result = run("--predictions", files / "dt.json", *arguments)
+    assert isinstance(result.exception, UserError)
+    assert str(result.exception).startswith("--seed, --option, --compile: part of the record that --out writes.")
+
+
+def test_a_plot_takes_no_files_place(files):
+    (files / "mine.svg").write_text("mine")
+    arguments = ["--task", "coco-split1", "--annotations", files / "gt.json", "--calibration-plot", files / "mine.svg"]
+    result = run("--predictions", files / "dt.json", *arguments)
+    assert "exists already" in str(result.exception)
+    assert (files / "mine.svg").read_text() == "mine"
+
+
 def test_other_data_than_the_official_is_named(files):
     result = run("--predictions", files / "dt.json", "--task", "coco-split1", "--annotations", files / "gt.json")
     assert "2 validation images instead of 5,000" in " ".join(result.output.split())

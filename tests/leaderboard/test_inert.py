@@ -45,6 +45,8 @@ HOSTILE = [
     "../../x",
     "/etc/x",
     "..",
+    "\ufeffmine",
+    "m\ufffe\uffffe",
     "x" * 5_000,
 ]
 
@@ -156,6 +158,13 @@ def test_a_whole_report_of_hostile_names_stays_in_its_folder(
     assert all("xlink:href" not in attributes for _, attributes in tags.found)
     for texts in re.findall(r'<script type="application/json">(.*?)</script>', (out / "index.html").read_text()):
         assert all(re.fullmatch(r"[A-Za-z0-9.+=-]+\.(csv|tex)", name) for name in json.loads(texts))
+
+
+@pytest.mark.parametrize("text", ["\ufeffmine", "m\ufffee", "\uffff", "\u202e"])
+def test_no_letter_stops_the_figures(tmp_path: Path, text: str) -> None:
+    write_result(tmp_path / "runs" / "0" / "result.json", make_record(ap={"all": 0.2, text: 0.3}))
+    files = write_report(make_report([tmp_path / "runs"]), tmp_path / "out")
+    assert {path.suffix for path in files} >= {".pdf", ".png", ".svg", ".html"}
 
 
 def test_a_folder_called_like_a_protocol_is_a_folder_in_links(tmp_path: Path) -> None:

@@ -92,6 +92,8 @@ def test_the_page_needs_no_network_and_links_configurations(page):
     assert len(configs) == 6
     assert all((page.parent / address).is_file() for address in configs)
     assert links.figures == 3
+    identifiers = re.findall(r'<table id="([^"]*)"', page.read_text())
+    assert len(identifiers) == len(set(identifiers)) > 1, "one for each metric"
     assert len(page.read_bytes()) < 1_000_000
 
 

@@ -209,12 +209,20 @@ def test_a_damaged_line_costs_the_curves_of_its_run(runs: Path, tmp_path: Path, 
     assert "line 2 is damaged" in reasons
 
 
+def test_values_that_nothing_could_draw_are_no_part_of_a_curve(runs: Path, tmp_path: Path) -> None:
+    lines = [b'{"step": %d, "all/AP": %s}\n' % (step, value) for step, value in enumerate([b"1e307", b"-1e307", b"0.5"])]
+    (runs / "bad" / "scalars.jsonl").write_bytes(b"".join(lines))
+    assert read_curves(runs / "bad") == {"all/AP": ([2], [0.5])}
+    assert left_out(runs, tmp_path / "out")[0] == ["gbs", "rfs"]
+
+
 @pytest.mark.parametrize(
     "line",
     [
         {"step": 1, "weights": [1.0, "2"]},
         {"step": 1, "weights": 3},
         {"step": 1, "weights": [True, 1.0]},
+        {"step": 1, "weights": [1e300, 1.0]},
         {"step": 1, "pseudo_labels": [1]},
         {"step": 1, "pseudo_labels": {"right": [-1, 0], "given": [1, 1], "annotated": [1, 1]}},
         {"step": 1, "pseudo_labels": {"wrong": [1, 0]}},

@@ -51,6 +51,28 @@ def test_another_fraction_does_not_take_its_place(folders: list[Path], tmp_path:
     assert folders == [tmp_path / "few"]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fractions": 0.05, "seeds": [0, 1]}, "--fraction: give --out"),
+        ({"fractions": [0.05], "folds": 2}, "--fraction: give --out"),
+        ({"folds": 2, "seeds": 3}, "--folds with --seed: give --out"),
+        ({"folds": 2, "seeds": [0, 1]}, "--folds with --seed: give --out"),
+    ],
+)
+def test_a_name_says_which_split_it_is(
+    folders: list[Path], tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        api.make_splits("shapes", data_root=tmp_path, **options)  # type: ignore[arg-type]
+    assert folders == []
+
+
+def test_two_fractions_have_two_names(folders: list[Path], tmp_path: Path) -> None:
+    api.make_splits("shapes", tmp_path, fractions=[0.1234561, 0.1234562])
+    assert [folder.name for folder in folders] == ["fraction-0.1234561", "fraction-0.1234562"]
+
+
 def test_the_doctors_command_makes_it(tmp_path: Path) -> None:
     root = tmp_path / "with space"
     shown = CliRunner().invoke(app, ["doctor", "--data-root", str(root)], terminal_width=400).output

@@ -68,6 +68,15 @@ class PanelApp(typer.Typer):
         return super().command(name, cls=PanelCommand, **settings)
 
 
+def given_in(panel: str, context: Any) -> list[str]:
+    """Options of a panel that stand on the command line."""
+    return [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if _panel(parameter) == panel and context.get_parameter_source(parameter.name).name == "COMMANDLINE"
+    ]
+
+
 def _panel(parameter: Any) -> str | None:
     return getattr(parameter, "rich_help_panel", None)
 

@@ -28,7 +28,7 @@ from cissod_bench.results.run_folder import RunFolder
 from cissod_bench.ssod.component import component
 from cissod_bench.ssod.data.damaged import LoadWholeImage
 from cissod_bench.training.build_config import PlainConfig
-from cissod_bench.training.trained.predict import Predictor, check_free, dictionaries_in, load_predictor
+from cissod_bench.training.trained.predict import Predictor, check_free, dictionaries_in, load_scored
 
 _STOCK = {component(LoadWholeImage)["type"]: "LoadImageFromFile"}
 """Parts of this package -> parts of mmdet that do the same on an image that is whole."""
@@ -129,14 +129,7 @@ def scored(run: Path, *, trust: bool = False) -> tuple[Result, Predictor]:
     if not folder.finished:
         raise UserError(f"{run}: not finished, so there are no scores to publish. Run it to its end.")
     record = folder.result()
-    last = folder.checkpoints / f"iter_{record.key.batches}.pth"
-    predictor = load_predictor(run, trust=trust)
-    if predictor.checkpoint != last:
-        raise UserError(
-            f"{last} is missing or damaged, but the scores are of that checkpoint. Move {folder.record} away and run "
-            f"the same command again: it resumes from {predictor.checkpoint.name} and makes both anew."
-        )
-    return record, predictor
+    return record, load_scored(folder, record, trust=trust)
 
 
 def plain_config(predictor: Predictor) -> tuple[dict[str, Any], list[str]]:

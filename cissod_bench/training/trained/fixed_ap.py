@@ -15,7 +15,7 @@ from cissod_bench.evaluation.groups import evaluate, load_evaluation
 from cissod_bench.evaluation.inputs import Detections, GroundTruth, read_ground_truth
 from cissod_bench.io import decode_json, read_regular, write_json
 from cissod_bench.results.run_folder import RunFolder
-from cissod_bench.training.trained.predict import Predictor, load_predictor
+from cissod_bench.training.trained.predict import Predictor, load_scored
 
 BETWEEN = 2_000_000
 """Detections in memory at which the worst of each class are dropped: LVIS's validation set gives a hundred millions."""
@@ -42,14 +42,14 @@ def add_fixed_ap(run: RunFolder, device: str, *, progress: bool = False) -> dict
         group -> metric -> value in [0, 1], None where the group has no ground truth of that size.
 
     Raises:
-        UserError: no ground truth or no checkpoint any more, or an image that cannot be read.
+        UserError: no ground truth any more, no checkpoint of the record's scores, or an image that cannot be read.
     """
     known = run.fixed_ap_metrics()
     if known is not None:
         return known
     record = run.result()
     truth = read_ground_truth(Path(str(record.annotations)), lvis=True)
-    predictor = load_predictor(run.path, device=device, trust=True)  # the user's own run, which this process trained
+    predictor = load_scored(run, record, device=device, trust=True)  # the user's own run, which this process trained
     predictor.detector.roi_head.test_cfg.max_per_img = -1
     images = decode_json(read_regular(run.validation_images), _Images, name=run.validation_images).images
     shown = track(images, "AP Fixed", console=Console(stderr=True), disable=not progress)
@@ -64,12 +64,19 @@ def add_fixed_ap(run: RunFolder, device: str, *, progress: bool = False) -> dict
 
 
 def best_detections(parts: Iterable[Detections], number: int, between: int = BETWEEN) -> Detections:
-    """`best_of_each_class` of all parts together, with no more than about `between` detections in memory."""
+    """`best_of_each_class` of all parts together.
+
+    Detections are sorted out whenever `between` new ones are there, or as many as were kept the last time: so the time
+    does not grow with the square of their number, and no more than twice the kept ones or `between` are in memory.
+    """
     kept: list[Detections] = []
+    new, least = 0, between
     for part in parts:
         kept.append(part)
-        if sum(len(each.scores) for each in kept) > between:
+        new += len(part.scores)
+        if new > least:
             kept = [best_of_each_class(_joined(kept), number)]
+            new, least = 0, max(between, len(kept[0].scores))
     return best_of_each_class(_joined(kept), number)
 
 

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import mmcv
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torchvision.utils import draw_bounding_boxes
 
+from cissod_bench.errors import UserError
 from cissod_bench.splits.fonts import as_codes, default_font, font_with, lacking
 
 SMALL = 320
@@ -39,8 +41,11 @@ def draw(
         scores: (N,), descending.
         labels: (N,), positions in `classes`.
         classes: names of all classes of the detector.
+
+    Raises:
+        UserError: the format of the image's name cannot hold the picture.
     """
-    pixels: Any = cv2.imread(str(file))
+    pixels: Any = mmcv.imfrombytes(file.read_bytes(), flag="color")  # as it was read for the detector
     if len(boxes):
         shorter, longer = sorted(pixels.shape[:2])
         times = max(1, min(-(-SMALL // shorter), 4 * SMALL // longer))
@@ -62,7 +67,11 @@ def draw(
             fill_labels=True,
         )
         pixels = np.ascontiguousarray(drawn.numpy().transpose(1, 2, 0)[:, :, ::-1])
-    return cv2.imencode(file.suffix.lower(), pixels)[1].tobytes()
+    written, content = cv2.imencode(file.suffix.lower(), pixels)
+    if not written:
+        height, width = pixels.shape[:2]
+        raise UserError(f"{file}: a picture of {width} x {height} pixels cannot be written as {file.suffix}.")
+    return content.tobytes()
 
 
 def class_color(label: int, count: int) -> tuple[int, int, int]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from cissod_bench.errors import UserError
 from cissod_bench.io import decode_json, read_regular, staged_folder, write_bytes
+from cissod_bench.results.record import Result
 from cissod_bench.results.run_folder import RunFolder, parse_config
 from cissod_bench.ssod.checkpoint_reading import load_checkpoint
 from cissod_bench.ssod.data.damaged import DamagedImage
@@ -176,6 +177,27 @@ def image_files(images: Path) -> tuple[Path, list[Path]]:
     if not files:
         raise UserError(f"{images} holds no images ({', '.join(SUFFIXES)}).")
     return images, files
+
+
+def load_scored(run: RunFolder, record: Result, device: str = "cpu", *, trust: bool = False) -> Predictor:
+    """The teacher that the scores of a finished run are of.
+
+    Args:
+        run: its folder.
+        record: its record.
+        device, trust: as of `load_predictor`.
+
+    Raises:
+        UserError: the last checkpoint is missing or damaged, or as of `load_predictor`.
+    """
+    last = run.checkpoints / f"iter_{record.key.batches}.pth"
+    predictor = load_predictor(run.path, device=device, trust=trust)
+    if predictor.checkpoint != last:
+        raise UserError(
+            f"{last} is missing or damaged, but the scores are of that checkpoint. Move {run.record} away and run "
+            f"the same command again: it resumes from {predictor.checkpoint.name} and makes both anew."
+        )
+    return predictor
 
 
 def load_predictor(run: Path, checkpoint: Path | None = None, device: str = "cpu", *, trust: bool = False) -> Predictor:

@@ -13,6 +13,8 @@ from cissod_bench.evaluation.groups import evaluate, load_evaluation
 from cissod_bench.evaluation.inputs import Detections
 from cissod_bench.launch.here import run_here
 from cissod_bench.launch.nodes import Nodes
+from cissod_bench.launch.status import Member, RunState, state_of
+from cissod_bench.leaderboard.errors import errors_of
 from cissod_bench.tasks.records import TASKS
 from cissod_bench.tasks.registry import get_task
 from cissod_bench.training.job import resolve_job
@@ -52,6 +54,17 @@ def test_dropping_on_the_way_changes_nothing(between: int) -> None:
     assert rows == sorted(expected)
 
 
+def test_the_time_is_that_of_sorting_each_detection_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where as many are kept as fit, one more image does not sort all of them again."""
+    sorted_out = []
+    monkeypatch.setattr(
+        fixed_ap, "best_of_each_class", lambda found, number: sorted_out.append(len(found.scores)) or found
+    )
+    part = Detections(np.zeros(10, np.int64), np.zeros(10, np.int64), np.zeros((10, 4)), np.ones(10))
+    fixed_ap.best_detections([part] * 1000, 10**9, 100)  # everything is kept
+    assert sum(sorted_out) < 4 * 10_000
+
+
 @pytest.fixture
 def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunSpec:
     """A run of two steps on data in LVIS's form, with a detector that finds something everywhere."""
@@ -66,7 +79,7 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunSpec:
     )  # fmt: skip
 
 
-def test_a_run_measures_it_on_request(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_measures_it_on_request(spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fixed_ap, "PER_CLASS", 5)
     job = resolve_job(spec)
     run_here(job, Nodes(1), progress=False)
@@ -96,8 +109,28 @@ def test_a_run_measures_it_on_request(spec: RunSpec, monkeypatch: pytest.MonkeyP
     assert found == official.metrics()
     assert len(entries) >= len(capped)
 
+    confusion = errors_of(folder.path).confusion
+    assert confusion.keys() <= {"f", "c", "r"}, "an object is in one group, not in LVIS's own as well"
+    assert any(group.startswith("official-") for group in arrays.groups)
+
     written = folder.fixed_ap.read_bytes()
     run_here(job, Nodes(1), progress=False)  # finished: shows what is there
+    assert folder.fixed_ap.read_bytes() == written
+
+    member = Member("run", folder.path.parent, spec)
+    assert state_of(member) == RunState("done")
+    folder.fixed_ap.unlink()
+    assert state_of(member).state == "waiting", "a sweep measures what is missing"
+    last = folder.checkpoints / "iter_2.pth"
+    last.rename(tmp_path / "away.pth")
+    with pytest.raises(UserError, match=r"no checkpoint|the scores are of that checkpoint"):
+        run_here(job, Nodes(1), progress=False)
+    assert not folder.fixed_ap.exists()
+    (tmp_path / "away.pth").rename(last)
+
+    folder.fixed_ap.write_text("of other weights")
+    folder.record.unlink()
+    run_here(job, Nodes(1), progress=False)  # evaluates again, and so measures again
     assert folder.fixed_ap.read_bytes() == written
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cissod_bench.errors import UserError
 from cissod_bench.splits import fonts
+from cissod_bench.ssod.data.damaged import LoadWholeImage
 from cissod_bench.training.trained import pictures
 from cissod_bench.training.trained.pictures import class_color, draw, readable
 
@@ -90,3 +92,19 @@ def test_lines_and_letters_grow_with_the_image(tmp_path: Path) -> None:
     row = (after[1300] == class_color(1, 2)).all(axis=1)
     assert row[500:508].all()
     assert not row[508:1400].any()
+
+
+def test_a_turned_tiff_is_drawn_as_it_was_read(tmp_path: Path) -> None:
+    """OpenCV's `imread` gives nothing for it, its decoder does."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: turn it by a quarter
+    Image.fromarray(np.full((200, 100, 3), 110, np.uint8)).save(tmp_path / "turned.tif", exif=exif)
+    read = LoadWholeImage()({"img_path": str(tmp_path / "turned.tif")})["img"]
+    np.testing.assert_array_equal(drawn(tmp_path / "turned.tif", np.zeros((0, 4), np.float32)), read[:, :, ::-1])
+
+
+def test_a_format_that_cannot_hold_the_picture_is_named(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((10, 16_400, 3), np.uint8)).save(tmp_path / "wide.jpg")
+    (tmp_path / "wide.jpg").rename(tmp_path / "wide.webp")
+    with pytest.raises(UserError, match=r"wide\.webp: a picture of 16400 x 10 pixels cannot be written as \.webp"):
+        drawn(tmp_path / "wide.webp", np.zeros((0, 4), np.float32))
