@@ -39,9 +39,19 @@ def only_what_counts(truth: GroundTruth, detections: Detections, number: int) ->
         areas=truth.areas[objects],
         crowd=np.zeros(int(objects.sum()), dtype=np.bool_),
     )
-    looked_for = set(zip(left.box_image.tolist(), left.box_class.tolist(), strict=True))
-    for image, absent in zip(truth.image_ids.tolist(), truth.negative, strict=True):
-        looked_for.update((image, kind) for kind in absent)
-    pairs = zip(detections.box_image.tolist(), detections.box_class.tolist(), strict=True)
-    annotated = np.fromiter((pair in looked_for for pair in pairs), dtype=np.bool_, count=len(detections.scores))
+    absent = [
+        (image, kind) for image, kinds in zip(truth.image_ids.tolist(), truth.negative, strict=True) for kind in kinds
+    ]
+    listed = np.array(absent, dtype=np.int64).reshape(-1, 2)
+    listed = listed[np.isin(listed[:, 1], truth.class_ids)]
+    looked_for = np.concatenate(
+        [_pairs(truth, left.box_image, left.box_class), _pairs(truth, listed[:, 0], listed[:, 1])]
+    )
+    annotated = np.isin(_pairs(truth, detections.box_image, detections.box_class), looked_for)
     return left, detections.chosen(best_of_each_image(detections, number) & annotated)
+
+
+def _pairs(truth: GroundTruth, images: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A number for each pair of an image and a class."""
+    positions = np.searchsorted(np.sort(truth.image_ids), images)
+    return positions * len(truth.class_ids) + np.searchsorted(np.sort(truth.class_ids), classes)
