@@ -4,6 +4,7 @@ import contextlib
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -173,6 +174,7 @@ def test_the_message_of_ctrl_c_has_a_line_of_its_own() -> None:
     except OSError:
         pytest.skip("this machine has no pseudo-terminals")
     if process == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background of a shell inherits that it is ignored
         os.execv(sys.executable, [sys.executable, "-c", script, "wait"])
     shown = b""
     while b"ready\r\n" not in shown:
