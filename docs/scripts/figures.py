@@ -38,7 +38,7 @@ def shapes(columns: int = 6, rows: int = 2, scale: int = 2, gap: int = 6) -> Ima
     return grid
 
 
-def leaderboard(width: int = 860, height: int = 1150) -> Image.Image:
+def leaderboard(width: int = 980, height: int = 1190) -> Image.Image:
     """The top of the page of `report --published`, as a browser shows it."""
     with tempfile.TemporaryDirectory() as folder:
         api.report(out=folder, published=True)
