@@ -42,8 +42,8 @@ def only_what_counts(truth: GroundTruth, detections: Detections, number: int) ->
     absent = [
         (image, kind) for image, kinds in zip(truth.image_ids.tolist(), truth.negative, strict=True) for kind in kinds
     ]
-    listed = np.array(absent, dtype=np.int64).reshape(-1, 2)
-    listed = listed[np.isin(listed[:, 1], truth.class_ids)]
+    every = np.array(absent, dtype=np.int64).reshape(-1, 2)
+    listed = every[np.isin(every[:, 1], truth.class_ids)]
     looked_for = np.concatenate(
         [_pairs(truth, left.box_image, left.box_class), _pairs(truth, listed[:, 0], listed[:, 1])]
     )
