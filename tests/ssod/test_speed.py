@@ -101,6 +101,7 @@ def test_losses_are_those_that_mmengine_reads_in_every_iteration() -> None:
     assert len(actual["train/loss"]) == 7
 
 
+@pytest.mark.slow
 def test_compiled_features_train_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the compiler's front end alone: graphs are cut and differentiated as for code, which needs a minute."""
     plain, compiled = teacher_student(), teacher_student()

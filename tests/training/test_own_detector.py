@@ -50,7 +50,13 @@ def write(folder: Path, backbone: str = "MobileNetV2", head: str = "") -> Path:
     return file
 
 
-@pytest.mark.parametrize("head", ["", 'type="Shared4Conv1FCBBoxHead", conv_out_channels=16, '], ids=["fc", "conv-fc"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param("", id="fc", marks=pytest.mark.slow),
+        pytest.param('type="Shared4Conv1FCBBoxHead", conv_out_channels=16, ', id="conv-fc"),
+    ],
+)
 def test_a_run_of_a_file_resumes_and_predicts(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str
 ) -> None:
