@@ -48,10 +48,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, help="a bare root with Python 3.11 and make")
     parser.add_argument("command", nargs="+", help="what the container is to run")
-    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="a variable more, for pip")
     asked = parser.parse_args()
     folder, user = "/", "0"
-    variables = {"PATH": "/usr/local/bin:/usr/bin:/bin"} | dict(pair.split("=", 1) for pair in asked.env)
+    variables = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
     for name, rest in steps_of((SOURCE / "Dockerfile").read_text()):
         if name == "WORKDIR":
             folder = rest

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cissod_bench.api.paths import AnyPath, optional
+from cissod_bench.api.paths import AnyPath, new_picture, optional
 from cissod_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def plot_calibration(scored: "Scored", file: AnyPath) -> None:
         file: .png, .svg or .pdf.
 
     Raises:
-        UserError: the file exists.
+        UserError: the file exists, or has another ending.
 
     Examples:
         >>> import cissod_bench as cb
@@ -130,9 +130,8 @@ def plot_calibration(scored: "Scored", file: AnyPath) -> None:
     from cissod_bench.leaderboard.figures.of_errors import calibration
     from cissod_bench.splits.plot import write_figure
 
-    if Path(file).exists():
-        raise UserError(f"{file} exists already. Choose another name.")
-    write_figure(calibration(scored.reliability()), Path(file))
+    target = new_picture(file)
+    write_figure(calibration(scored.reliability()), target)
 
 
 def state_training(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cissod_bench.api.paths import AnyPath, optional, paths
+from cissod_bench.api.paths import AnyPath, new_picture, optional, paths
 from cissod_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -312,10 +312,6 @@ def plot_splits(folders: AnyPath | Sequence[AnyPath], out: AnyPath) -> None:
     from cissod_bench.splits.folder import statistics_of
     from cissod_bench.splits.plot import plot_figure_4, write_figure
 
-    file = Path(out)
-    if file.suffix not in (".png", ".svg", ".pdf"):
-        raise UserError(f"{file}: the name must end in .png, .svg or .pdf.")
-    if file.exists():
-        raise UserError(f"{file} exists already. Choose another name.")
+    file = new_picture(out)
     splits = [load_split(folder, verify=False) for folder in paths(folders)]
     write_figure(plot_figure_4([(split.task, statistics_of(split.folder)) for split in splits]), file)

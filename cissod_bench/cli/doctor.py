@@ -1,7 +1,6 @@
 """`cissod-bench doctor`: what is installed, and what each task still needs."""
 
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import typer
@@ -101,9 +100,8 @@ def _holds_something(path: Path) -> bool:
 def task_data(data_root: Path) -> dict[str, list[dict[str, Any]]]:
     """The files that each built-in task needs, and whether they exist."""
     from cissod_bench.tasks.registry import TASKS
-    from cissod_bench.training.spec import default_split
+    from cissod_bench.training.spec import RunSpec, default_split, making_command
 
-    elsewhere = "" if data_root == Path("data") else f" --data-root {quote(str(data_root))}"
     report = {}
     for task in TASKS.values():
         split = default_split(data_root, task.name)
@@ -124,7 +122,7 @@ def task_data(data_root: Path) -> dict[str, list[dict[str, Any]]]:
                 "what": "split (seed 0)",
                 "path": str(split),
                 "found": (split / "split.json").is_file(),
-                "remedy": f"cissod-bench make-splits --task {task.name}{elsewhere}",
+                "remedy": making_command(RunSpec(task=task.name, data_root=data_root)),
             }
         )
         report[task.name] = entries

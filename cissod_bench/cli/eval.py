@@ -141,10 +141,11 @@ def evaluate_predictions(
     Example: cissod-bench eval --predictions results.json --task coco-split1 --annotations instances_val2017.json
     """
     from cissod_bench import api
+    from cissod_bench.api.paths import new_picture
 
     training = None
-    if calibration_plot is not None and calibration_plot.suffix not in (".png", ".svg", ".pdf"):
-        raise UserError(f"--calibration-plot {calibration_plot}: give a name that ends in .png, .svg or .pdf.")
+    if calibration_plot is not None:
+        new_picture(calibration_plot)  # before minutes of scoring
     if out is None and (stated := given_in(RECORD, context)):
         raise UserError(f"{', '.join(stated)}: part of the record that --out writes. Give --out, or leave it out.")
     if out is not None and fixed_ap:

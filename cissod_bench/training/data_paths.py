@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import msgspec
@@ -15,7 +14,7 @@ from cissod_bench.io import decode_json
 from cissod_bench.splits.folder import MANIFEST, Split, load_split
 from cissod_bench.splits.images import check_sizes, refuse_missing, refuse_shared
 from cissod_bench.tasks.registry import Task
-from cissod_bench.training.spec import RunSpec, split_folder, validation_file
+from cissod_bench.training.spec import RunSpec, making_command, split_folder, validation_file
 
 
 @dataclass(frozen=True)
@@ -57,14 +56,6 @@ def read_split(spec: RunSpec, task: Task) -> Split:
         raise UserError(f"{folder}: the split has no unlabelled image. Label a smaller fraction.")
     check_selection(split, task)
     return split
-
-
-def making_command(spec: RunSpec, split_seed: int = 0) -> str:
-    """How the split of a run is made, for a shell."""
-    root = "" if spec.data_root == Path("data") else f" --data-root {quote(str(spec.data_root))}"
-    out = "" if spec.split is None else f" --out {quote(str(spec.split))}"
-    seed = f" --seed {split_seed}" if split_seed else ""
-    return f"cissod-bench make-splits --task {quote(spec.task)}{root}{seed}{out}"
 
 
 def check_selection(split: Split, task: Task) -> None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import msgspec
@@ -313,6 +314,14 @@ def per_process(spec: RunSpec, detector: Detector) -> tuple[int, int]:
 def split_folder(spec: RunSpec, task: Task) -> Path:
     """Where the split of a run lies."""
     return spec.split or default_split(spec.data_root, task.name)
+
+
+def making_command(spec: RunSpec, split_seed: int = 0) -> str:
+    """How the split of a run is made, for a shell."""
+    root = "" if spec.data_root == Path("data") else f" --data-root {quote(str(spec.data_root))}"
+    out = "" if spec.split is None else f" --out {quote(str(spec.split))}"
+    seed = f" --seed {split_seed}" if split_seed else ""
+    return f"cissod-bench make-splits --task {quote(spec.task)}{root}{seed}{out}"
 
 
 def default_split(data_root: Path, task: str) -> Path:
