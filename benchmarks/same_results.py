@@ -139,7 +139,7 @@ def main() -> None:
             numbers = "{pseudo_labels:6,} pseudo labels, loss {loss:.6f}, AP {AP:.6f}".format(**found)
             print(f"{run:14} {time.perf_counter() - started:5.1f} s  {numbers}  {verdict}", flush=True)
     if stored is not None:
-        print(f"{len(options.only)} runs, {differing} differ")
+        print(f"{differing} of {len(options.only)} differ")
     if differing or changed:
         print("Meant to move results? " + WHAT_TO_DO)
     sys.exit(1 if differing or changed else 0)

@@ -148,7 +148,9 @@ def counting() -> Iterator[Counts]:
     known = instance_data.IndexType
     instance_data.IndexType = known | FakeTensor  # mmengine knows indices by the type of their tensor
     try:
-        with Counts() as counts:
+        # Backward passes in this thread: one of the device's own may still hold Python objects when the process ends,
+        # and a thread that asks for the interpreter then is unwound through C++, which aborts the process.
+        with torch.autograd.set_multithreading_enabled(False), Counts() as counts:
             yield counts
     finally:
         instance_data.IndexType = known

@@ -95,6 +95,7 @@ def submit_run(tiny: Path, out: Path, iterations: int) -> str:
     return printed.read_text()
 
 
+@pytest.mark.slow
 def test_a_job_that_loses_its_place_goes_on_by_itself(tiny: Path, tmp_path: Path) -> None:
     """submitit's local executor: the signal that Slurm sends before it takes a machine away, then a second start."""
     out = tmp_path / "run"

@@ -158,9 +158,10 @@ def test_a_killed_process_takes_the_others_along_and_the_run_goes_on_exactly(
     assert load_result(out / "result.json").metrics == load_result(by_torchrun / "result.json").metrics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "send"),
-    [(signal.SIGINT, os.killpg), pytest.param(signal.SIGUSR1, os.kill, marks=pytest.mark.slow)],
+    [(signal.SIGINT, os.killpg), (signal.SIGUSR1, os.kill)],
     ids=["as a terminal does", "as Slurm does"],
 )
 def test_a_signal_stops_all_processes_at_one_iteration_and_the_run_goes_on_exactly(

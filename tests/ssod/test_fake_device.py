@@ -7,6 +7,21 @@ from pathlib import Path
 
 import cissod_bench.methods
 
+ENDS_AFTER_BACKWARD = """
+import sys
+import torch
+from cissod_bench.ssod import fake_device
+sys.setswitchinterval(100)  # seconds: no other thread comes to its turn before the end
+with fake_device.counting():
+    weight = fake_device.FakeTensor(torch.randn(8, 8), requires_grad=True)
+    values = weight
+    for _ in range(300):
+        values = (values @ weight).tanh()
+    loss = values.sum()
+    del values
+    loss.backward()
+    del loss
+"""
 OWN = Path(cissod_bench.methods.__file__).parents[1]
 
 
@@ -35,3 +50,8 @@ def test_the_framework_and_every_method_keep_their_data_on_the_device_and_do_not
             *(["baselines/daso.py"] if name == "daso" else []),  # which labelled boxes enter the queues
         }, name
         assert sum(own.values()) <= 25, (name, own)
+
+
+def test_a_process_that_ends_right_after_a_backward_pass_ends_well() -> None:
+    run = subprocess.run([sys.executable, "-c", ENDS_AFTER_BACKWARD], capture_output=True, text=True, cwd=OWN.parent)
+    assert run.returncode == 0, run.stderr[-2000:]
