@@ -1,6 +1,7 @@
 """What is published: the wheel has every file, its base works without PyTorch, and with the extra it trains."""
 
 import os
+import re
 import subprocess
 import venv
 import zipfile
@@ -43,6 +44,20 @@ def test_the_wheel_has_every_file_of_the_package(built: Path) -> None:
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("cissod_bench/")}
     published = {name for name in packed if name.startswith("cissod_bench/published/")}  # see `test_published.py`
     assert packed - published == set(tracked_files())
+
+
+def test_a_package_index_shows_the_readme_without_a_dead_link(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    packed = zipfile.ZipFile(wheel)
+    (metadata,) = (name for name in packed.namelist() if name.endswith(".dist-info/METADATA"))
+    shown = packed.read(metadata).decode().partition("\n\n")[2]
+    written = (ROOT / "README.md").read_text()
+    web = re.compile(r"\]\((https://[^)]*)\)")
+    assert re.findall(r"\]\(([^)]*)\)", shown) == web.findall(shown) == web.findall(written) != []
+    words = re.compile(r"\[([^]]*)\]\((?!https:)(?!docs/images/)[^)]*\)").findall(written)
+    assert [word for word in words if word not in shown] == []
+    assert "![" in written
+    assert "![" not in shown
 
 
 def installed(wheel: str, folder: Path) -> tuple[Path, Path]:
