@@ -118,9 +118,10 @@ def shared_options(arguments: Sequence[str]) -> dict[str, Any]:
     with usage_errors("sweep"):
         context = command.make_context("run", ["--task", "any", *arguments])
     given = _given(context)
-    for name in given:
-        if name in NOT_OURS:
-            raise UserError(f"sweep: {name} cannot be the same for all runs. Leave it out.")
+    for parameter in command.params:
+        if parameter.name in NOT_OURS and parameter.name in given:
+            instead = "; --dry-run plans all of them" if parameter.name == "plan_only" else ""
+            raise UserError(f"sweep: {parameter.opts[0]} is for a single run. Leave it out{instead}.")
     return {name: value for name, value in given.items() if name != "task"}
 
 

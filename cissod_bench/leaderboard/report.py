@@ -1,6 +1,7 @@
 """From run folders to a report: reading the records, making the tables, writing the files."""
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from cissod_bench.evaluation import METRICS
 from cissod_bench.io import write_bytes
 from cissod_bench.leaderboard.comparable import RunSet, comparable_run_sets
 from cissod_bench.leaderboard.figures.of_report import Picture, pictures_of_budgets, pictures_of_sets
-from cissod_bench.leaderboard.figures.style import render
+from cissod_bench.leaderboard.figures.style import KINDS, render
 from cissod_bench.leaderboard.intervals import Progress, image_intervals, intervals_table
 from cissod_bench.leaderboard.over_splits import over_splits
 from cissod_bench.leaderboard.page import html_page
@@ -149,6 +150,8 @@ def make_report(
 def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[Path]:
     """Write `index.html`, `report.md`, `tables.tex`, `results.csv`, `results.json` and figures (PNG, SVG, PDF).
 
+    Figures of an earlier report that this one has no more are removed.
+
     Returns:
         the files, each written atomically.
 
@@ -180,9 +183,18 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
     existing = [str(path) for path in changed if path.exists()]
     if existing and not overwrite:
         raise UserError(f"{', '.join(existing)}: exists with other content. Give --overwrite, or another --out.")
+    for figure in _figures_shown(out / "report.md") - files.keys():
+        figure.unlink(missing_ok=True)
     for path, data in changed.items():
         write_bytes(path, data)
     return list(files)
+
+
+def _figures_shown(page: Path) -> set[Path]:
+    """The files of the figures that a report of earlier shows, as `_page` names them."""
+    text = page.read_text(errors="replace") if page.exists() else ""
+    names = re.findall(r"^!\[.*\]\(([^/()]+)\.png\)$", text, flags=re.MULTILINE)
+    return {page.with_name(f"{name}.{kind}") for name in names for kind in KINDS}
 
 
 def _page(report: Report, plots: Mapping[str, str]) -> str:

@@ -123,9 +123,9 @@ def test_mistakes_on_the_command_line_are_named(file: Path, tmp_path: Path) -> N
         read([str(file)], {"seed": [1]})
     with pytest.raises(UserError, match=r"sweep: No such option.*--thraeds.*--threads"):
         read(["--thraeds", "1"], {"method": ["gbs"]})
-    with pytest.raises(UserError, match="plan_only cannot be the same for all runs"):
+    with pytest.raises(UserError, match="--plan is for a single run. Leave it out; --dry-run"):
         read(["--plan"], {"method": ["gbs"]})
-    with pytest.raises(UserError, match="exported cannot be the same for all runs"):
+    with pytest.raises(UserError, match="--export-config is for a single run"):
         read(["--export-config", "config.py"], {"method": ["gbs"]})
     with pytest.raises(UserError, match=r"^--method gbs: the task is missing. Give --task"):
         members(read([], {"method": ["gbs"]}), tmp_path)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import time
 
 import pytest
@@ -79,6 +80,15 @@ def test_nothing_is_overwritten_unasked(runs, run_folder, tmp_path):
     assert {path: path.read_bytes() for path in out.iterdir()} == before
     write_report(make_report([runs]), out, overwrite=True)
     assert "gbs" in (out / "report.md").read_text()
+
+
+def test_figures_of_an_earlier_report_go_with_it(runs, run_folder, tmp_path):
+    other = run_folder("rfs-2", method="rfs", iterations=900)
+    write_report(make_report([runs]), tmp_path / "out")
+    (tmp_path / "out" / "mine.png").write_bytes(b"mine")
+    shutil.rmtree(other)
+    written = write_report(make_report([runs]), tmp_path / "out", overwrite=True)
+    assert {*(tmp_path / "out").iterdir()} == {*written, tmp_path / "out" / "mine.png"}
 
 
 def test_damaged_records_are_named_in_the_report(runs, tmp_path):
