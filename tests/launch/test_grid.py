@@ -123,7 +123,7 @@ def test_mistakes_on_the_command_line_are_named(file: Path, tmp_path: Path) -> N
         read([str(file)], {"seed": [1]})
     with pytest.raises(UserError, match=r"sweep: No such option.*--thraeds.*--threads"):
         read(["--thraeds", "1"], {"method": ["gbs"]})
-    with pytest.raises(UserError, match="--plan is for a single run. Leave it out; --dry-run"):
+    with pytest.raises(UserError, match=r"--plan is for a single run\. Leave it out; --dry-run"):
         read(["--plan"], {"method": ["gbs"]})
     with pytest.raises(UserError, match="--export-config is for a single run"):
         read(["--export-config", "config.py"], {"method": ["gbs"]})
