@@ -22,6 +22,7 @@ from typing import Any
 
 from cissod_bench.io import canonical_json
 from cissod_bench.leaderboard.names import DEFAULT, distinguish, flat_texts, unique_names
+from cissod_bench.leaderboard.paper import comparison_table
 from cissod_bench.leaderboard.provenance import provenance_notes
 from cissod_bench.results.record import Result
 from cissod_bench.results.run_key import RunKey, comparison_fields, replicate_key
@@ -148,13 +149,19 @@ class RunSet:
         return bool(self.fields["shortened"])
 
     @property
+    def length(self) -> str:
+        """Schedule and iterations. The full schedule goes without a word: of many tasks it is not the paper's."""
+        length = f"{self.fields['iterations']:,} iterations"
+        full = self.fields["schedule"] == "paper" and comparison_table(self.task) is None
+        return length if full else f"{self.fields['schedule']} schedule, {length}"
+
+    @property
     def title(self) -> str:
-        """One line: task, protocol, schedule, and what tells the set from the others of the task."""
-        length = f"{self.fields['schedule']} schedule, {self.fields['iterations']:,} iterations"
+        """One line: task, protocol, length, and what tells the set from the others of the task."""
         mark = ", shortened" if self.shortened else ""
         known = ("protocol", "schedule", "iterations", "shortened")
         more = "".join(f", {name} {text}" for name, text in self.distinction.items() if name not in known)
-        return f"{self.task} (protocol {self.fields['protocol']}), {length}{mark}{more}"
+        return f"{self.task} (protocol {self.fields['protocol']}), {self.length}{mark}{more}"
 
 
 def spread(values: Sequence[float]) -> Spread:

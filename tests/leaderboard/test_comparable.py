@@ -70,6 +70,19 @@ def test_what_is_not_comparable_stands_apart_and_says_why(change, named):
     assert any(named in difference for difference in differences(one, other))
 
 
+@pytest.mark.parametrize(
+    ("task", "schedule", "title"),
+    [
+        ("coco-split1", "paper", "coco-split1 (protocol 1), paper schedule, 800 iterations"),
+        ("shapes", "paper", "shapes (protocol 1), 800 iterations"),
+        ("shapes", "short", "shapes (protocol 1), short schedule, 800 iterations"),
+    ],
+)
+def test_only_a_task_of_the_paper_has_its_schedule(task, schedule, title):
+    (found,) = sections_of(make_record(task=task, schedule=schedule))
+    assert found.title == title
+
+
 def test_other_class_groups_or_ground_truth_stand_apart():
     record = make_record()
     regrouped = msgspec.structs.replace(record, groups=record.groups | {"min": Group(9, 0)})

@@ -48,7 +48,7 @@ def pictures_of_budgets(run_sets: Sequence[RunSet]) -> list[Picture]:
     """AP over the labelled fraction, for sets that differ in it alone."""
     found = []
     for first, curves in budget_curves(run_sets):
-        title = f"AP over the labelled fraction: {first.task}, {first.fields['schedule']} schedule"
+        title = f"AP over the labelled fraction: {first.task}, {first.length}"
         found.append(Picture(f"{first.name}-budgets", title, title, budgets(curves)))
     return found
 
