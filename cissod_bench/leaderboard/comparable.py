@@ -254,6 +254,7 @@ def _run_set(runs: Sequence[Run]) -> RunSet:
     beside = len({run.published for run in runs}) == 2
     regular: list[Row] = []
     apart: list[Row] = []
+    problems: dict[str, list[str]] = {}
     notes: list[str] = []
     distinctions = _distinctions([members[0].result.key for members in replicates.values()])
     for published, key in sorted(replicates):
@@ -267,10 +268,15 @@ def _run_set(runs: Sequence[Run]) -> RunSet:
         row = Row(method, options, tuple(members), distinction=", ".join(words), beside=beside and published)
         if problem:
             apart += [replace(row, runs=(run,), problem=problem) for run in members]
-            notes.append(f"{row.label}: {problem}; its runs are not averaged and not ranked.")
+            problems.setdefault(problem, []).append(row.label)
         else:
             regular.append(row)
         notes += provenance_notes(row.label, [run.result for run in members])
+    reasons = []
+    for problem, labels in problems.items():
+        whose = "its" if len(labels) == 1 else "their"
+        reasons.append(f"{', '.join(labels)}: {problem}; {whose} runs are not averaged and not ranked.")
+    notes = [*reasons, *notes]
     if any(row.method == REFERENCE for row in (*regular, *apart)):
         notes.append(f"{REFERENCE} is trained on all training labels: a reference, not semi-supervised, so not ranked.")
     if beside:
@@ -322,7 +328,8 @@ def _problem(members: Sequence[Run], expected: set[int]) -> str:
         return f"training seeds {equal[0]} and {equal[1]} have the same numbers to the last bit, as a copy would"
     missing = sorted(expected.difference(seeds))
     if missing:
-        return f"training seed {', '.join(map(str, missing))} is missing, which other rows of this table have"
+        what = "seed {} is" if len(missing) == 1 else "seeds {} are"
+        return f"training {what.format(', '.join(map(str, missing)))} missing, which other rows of this table have"
     return ""
 
 

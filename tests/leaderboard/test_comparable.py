@@ -116,6 +116,16 @@ def test_a_missing_seed_is_never_averaged_over():
     assert "training seed 1 is missing" in found[0].notes[0]
 
 
+def test_rows_with_one_reason_share_a_note():
+    seeds = [("soft-teacher", seed) for seed in range(3)] + [("daso", 0), ("crest", 0), ("rfs", 0), ("rfs", 1)]
+    (found,) = sections_of(*(make_record(method=method, train_seed=seed) for method, seed in seeds))
+    missing = "missing, which other rows of this table have"
+    assert found.notes == (
+        f"crest, daso: training seeds 1, 2 are {missing}; their runs are not averaged and not ranked.",
+        f"rfs: training seed 2 is {missing}; its runs are not averaged and not ranked.",
+    )
+
+
 def test_an_unknown_seed_is_not_averaged():
     found = sections_of(make_record(train_seed=None), make_record(train_seed=None, method="rfs"))
     assert all("not known" in row.problem and len(row.runs) == 1 for row in found[0].rows)
