@@ -1,15 +1,27 @@
 """Tables of the pages on results: the published runs of a task at its greatest length."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cissod_bench.api.results import paper_variants
 from cissod_bench.evaluation import load_evaluation
-from cissod_bench.leaderboard.comparable import Row, RunSet
+from cissod_bench.io import canonical_json
+from cissod_bench.leaderboard.comparable import Row, Run, RunSet, comparable_run_sets, spread
+from cissod_bench.leaderboard.paper import PaperTable
 from cissod_bench.leaderboard.report import Report
+from cissod_bench.leaderboard.tables import run_set_table
 from cissod_bench.leaderboard.writers import markdown
 from cissod_bench.results.diagnostics import Observables, last_part, read_observables
+
+
+def methods_alone(report: Report) -> Report:
+    """A report without the rows of changed options: ablations have tables of their own."""
+    rows = [row for each in report.run_sets for row in each.rows if not row.options]
+    run_sets = comparable_run_sets([], [(run.path, run.result) for row in rows for run in row.runs])
+    return replace(report, run_sets=tuple(run_sets), tables=tuple(run_set_table(each, run_sets) for each in run_sets))
 
 
 def run_set_of(report: Report, task: str) -> tuple[int, RunSet]:
@@ -76,3 +88,48 @@ def _values(late: Observables, name: str, members: NDArray[np.int64]) -> list[fl
     if name not in late.values or np.isnan(late.values[name][:, members]).all():
         return None
     return [float(np.nanmean(late.values[name][:, members]))]
+
+
+def ablations(report: Report, task: str, part: PaperTable, against: str) -> tuple[list[int], list[list[str]]]:
+    """The rows of Table 4 or 5, the paper's numbers beside those of a task, over the seeds that all its rows have.
+
+    Returns:
+        the seeds; for each row its label, the paper's AP, AP here, and the minority's distance from row `against`.
+    """
+    _, run_set = run_set_of(report, task)
+    found: dict[tuple[str, str], dict[int | None, Run]] = {}
+    for row in run_set.rows:
+        runs = {run.result.key.train_seed: run for run in row.runs}
+        found.setdefault((row.method, canonical_json(row.options)), {}).update(runs)
+    variants = paper_variants()
+    measured = {}
+    for row in part.rows:
+        method, options = variants[part.number, row.label]
+        measured[row.label] = found.get((method, canonical_json(options)), {})
+    seeds = sorted(seed for seed in set.intersection(*map(set, filter(None, measured.values()))) if seed is not None)
+    rows = []
+    for row in part.rows:
+        cells = [row.label, _slashed(row.ap)]
+        if measured[row.label]:
+            runs = [measured[row.label][seed] for seed in seeds]
+            cells.append(" / ".join(_mean_and_std(_ap(runs, group)) for group in row.ap))
+            others = [measured[against][seed] for seed in seeds] if measured[against] else []
+            gains = [one - other for one, other in zip(_ap(runs, "min"), _ap(others, "min"), strict=False)]
+            rows.append([*cells, _mean_and_std(gains, sign="+") if gains and row.label != against else "–"])
+        else:
+            rows.append([*cells, "not run yet", "–"])
+    return seeds, rows
+
+
+def _ap(runs: Sequence[Run], group: str) -> list[float]:
+    """AP in percent, by run."""
+    return [100 * (run.result.metrics[group]["AP"] or 0.0) for run in runs]
+
+
+def _mean_and_std(values: Sequence[float], sign: str = "") -> str:
+    found = spread(values)
+    return f"{found.mean:{sign}.1f}" + ("" if found.std is None else f" ± {found.std:.1f}")
+
+
+def _slashed(ap: Mapping[str, float]) -> str:
+    return " / ".join(f"{value:.1f}" for value in ap.values())

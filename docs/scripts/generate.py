@@ -153,27 +153,54 @@ def _published() -> Report:
     return api.report(published=True)
 
 
+@cache
+def _methods_alone() -> Report:
+    return evidence.methods_alone(_published())
+
+
 def leaderboard() -> str:
-    """The tables of all published runs, a level lower than in a report."""
-    report = _published()
+    """The tables of all published runs of methods with their defaults, a level lower than in a report."""
+    report = _methods_alone()
     tables = [markdown(each).replace("## ", "### ", 1) for each in (*report.tables, *report.splits, *report.paper)]
     return "\n".join(tables).replace(", published", "")
 
 
 def scores(task: str) -> str:
     """The leaderboard of a task's longest published runs."""
-    return evidence.scores(_published(), task)
+    return evidence.scores(_methods_alone(), task)
 
 
 def pseudo_labels(task: str) -> str:
     """Quality of pseudo labels, and what gbs steers, in the last part of those runs."""
-    names = list(evidence.groups_of(evidence.run_set_of(_published(), task)[1]))
+    names = list(evidence.groups_of(evidence.run_set_of(_methods_alone(), task)[1]))
     heads = [f"{what}, {name}" for what in ("precision / recall", "weight", "threshold") for name in names]
-    return table(["method", *heads], evidence.pseudo_labels(_published(), task))
+    return table(["method", *heads], evidence.pseudo_labels(_methods_alone(), task))
+
+
+def parts(task: str) -> str:
+    """Table 4 on a task."""
+    return _ablations_on(task, 4, against="none")
+
+
+def thresholds(task: str) -> str:
+    """Table 5 on a task."""
+    return _ablations_on(task, 5, against="0.9")
+
+
+def _ablations_on(task: str, number: int, against: str) -> str:
+    (part,) = (part for part in TABLES if part.number == number)
+    seeds, rows = evidence.ablations(_published(), task, part, against)
+    heads = [
+        "row",
+        "paper, COCO split 1: AP all / maj / min",
+        f"`{task}`: AP all / maj / min",
+        f"min, against {against}",
+    ]
+    return f"{table(heads, rows)}\n\nTraining seeds here: {', '.join(map(str, seeds))}."
 
 
 def _rows_of(name: str) -> Iterator[tuple[RunSet, Row]]:
-    for run_set in _published().run_sets:
+    for run_set in _methods_alone().run_sets:
         for row in run_set.rows:
             if row.method == name:
                 yield run_set, row
@@ -351,8 +378,8 @@ def versions() -> str:
 MAKERS: dict[str, Callable[..., str]] = {
     each.__name__.replace("_", "-"): each
     for each in (
-        methods, about, options, logged, citation, ablations, presets, leaderboard, scores, pseudo_labels, results,
-        commands, tasks, schedules, detectors, scalars, versions,
+        methods, about, options, logged, citation, ablations, presets, leaderboard, scores, pseudo_labels, parts,
+        thresholds, results, commands, tasks, schedules, detectors, scalars, versions,
     )
 }  # fmt: skip
 
