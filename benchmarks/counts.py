@@ -1,4 +1,4 @@
-"""Launches, copies and waits of one training step, counted on a device that is not there.
+"""Launches, copies and waits of one training step, and of detection, counted on a device that is not there.
 
     python benchmarks/counts.py [--detector r50-fpn] [--size 1344 800] [--json counts.json]
 
@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.registry import init_default_scope
-from steps import Variant, batch, first_weights
+from steps import Variant, batch, build, first_weights
 
 from cissod_bench.ssod import fake_device
+
+BATCHES = (1, 4)
+"""Images in a batch of detection; the paper's presets take four of one size."""
 
 
 def count(detector: str, width: int, height: int) -> dict[str, dict[str, Any]]:
@@ -39,6 +43,26 @@ def count(detector: str, width: int, height: int) -> dict[str, dict[str, Any]]:
     return found
 
 
+def count_detection(detector: str, width: int, height: int) -> dict[int, dict[str, float]]:
+    """Launches and waits of an image in the framework, by the number of images in a batch."""
+    shape = (height, width)
+    about = {"img_shape": shape, "ori_shape": shape, "batch_input_shape": shape, "scale_factor": (1.0, 1.0)}
+    found = {}
+    with fake_device.counting() as counted, torch.no_grad():
+        model = build("TeacherStudent", detector, {"rpn_pseudo_thr": 0.9}).teacher.eval()
+        fake_device.move(model)
+        for images in BATCHES:
+            inputs = torch.randn(images, 3, height, width).to(fake_device.NAME)
+            samples = [DetDataSample(metainfo=about) for _ in range(images)]
+            for _ in range(2):  # the first one fills caches
+                counted.launches.clear()
+                counted.waits.clear()
+                model.predict(inputs, samples)
+            totals = {"launches": counted.launches.total(), "waits": counted.waits.total()}
+            found[images] = {name: total / images for name, total in totals.items()}
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--detector", default="r50-fpn")
@@ -53,6 +77,8 @@ def main() -> None:
         print(f"{title}: {counts['launches']} launches, {counts['copies']} copies, {counts['waits']} waits")
         for place, times in counts["waits by place"].items():
             print(f"    {times:4d}  {place}")
+    for images, each in count_detection(options.detector, *options.size).items():
+        print(f"detection, {images} at a time: {each['launches']:.0f} launches and {each['waits']:.0f} waits an image")
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
 

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.dist import all_gather_object, get_dist_info
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from cissod_bench.ssod.data.damaged import DamagedImage
+from cissod_bench.ssod.data.one_size import batches_of_one_size, image_sizes
 from cissod_bench.ssod.data.pseudo_boxes import PseudoBoxes
 from cissod_bench.ssod.hooks.iteration import model_of
 from cissod_bench.ssod.randomness import preserved_randomness
@@ -38,8 +38,9 @@ def detect_unlabeled(runner: Any, lowest: float) -> PseudoBoxes:
     Returns:
         Boxes by position in D_u, best first within each image.
     """
-    images = _TestImages(runner.train_dataloader.dataset.datasets[1], runner.cfg.val_dataloader.dataset.pipeline)
-    batches = batches_of_one_size(images.sizes(), runner.cfg.val_dataloader.batch_size)
+    unlabeled, validation = runner.train_dataloader.dataset.datasets[1], runner.cfg.val_dataloader
+    images = _TestImages(unlabeled, validation.dataset.pipeline)
+    batches = batches_of_one_size(image_sizes(unlabeled, np.arange(len(images))), validation.batch_size)
     rank, world_size = get_dist_info()
     mine = batches[rank::world_size]
     with preserved_randomness(), torch.no_grad():
@@ -54,23 +55,6 @@ def detect_unlabeled(runner: Any, lowest: float) -> PseudoBoxes:
         found = PseudoBoxes.joined(list(_detections(runner, loader, mine, lowest)))
         runner.call_hook("after_inference")
         return PseudoBoxes.joined(all_gather_object(found))
-
-
-def batches_of_one_size(sizes: NDArray[np.integer], batch_size: int) -> list[list[int]]:
-    """Positions of all images in batches of equal size, since padding would change the detections.
-
-    Args:
-        sizes: (N, 2) width and height of each image.
-        batch_size: largest number of images in a batch.
-    """
-    _, size_number = np.unique(sizes, axis=0, return_inverse=True)
-    order = np.argsort(size_number.ravel(), kind="stable")
-    ends = np.flatnonzero(np.diff(size_number.ravel()[order])) + 1
-    return [
-        group[start : start + batch_size].tolist()
-        for group in np.split(order, ends)
-        for start in range(0, len(group), batch_size)
-    ]
 
 
 def whole_images(items: list[Any]) -> tuple[list[bool], Any, list[str]]:
@@ -113,8 +97,3 @@ class _TestImages(Dataset[Any]):
             return self._pipeline({**self._source.get_data_info(index), "instances": []})
         except DamagedImage as error:
             return str(error)
-
-    def sizes(self) -> NDArray[np.int64]:
-        """(N, 2) width and height."""
-        infos = (self._source.get_data_info(index) for index in range(len(self)))
-        return np.array([(info["width"], info["height"]) for info in infos], dtype=np.int64)

@@ -32,7 +32,6 @@ from cissod_bench.training.loggers import backends
 from cissod_bench.training.overrides import apply_overrides
 from cissod_bench.training.recipes.scaling import scaled_length, scaled_momentum
 from cissod_bench.training.spec import first_weights
-from cissod_bench.training.validation import one_size
 
 
 class PlainConfig(Config):
@@ -138,7 +137,7 @@ def resolved(job: Job) -> dict[str, Any]:
         labeled_repeat=job.method_config.labeled_repeat,
         pin_memory=job.device == "cuda",
         damaged_limit=job.spec.damaged_images,
-        test_batch=job.detector.test_batch if one_size(job.validation_images) else 1,
+        test_batch=job.detector.test_batch,
     )
     evaluator = component(
         GroupAP,

@@ -6,6 +6,7 @@ from typing import Any
 from cissod_bench.ssod.component import component
 from cissod_bench.ssod.data.damaged import LoadWholeImage
 from cissod_bench.ssod.data.dataset import SeededConcatDataset
+from cissod_bench.ssod.data.one_size import OneSizeBatches
 from cissod_bench.ssod.data.sampler import SemiSampler
 from cissod_bench.ssod.stopping import deaf_worker
 from cissod_bench.training.recipes.detector import Detector
@@ -129,6 +130,7 @@ def loaders(labeled: Config, unlabeled: Config | None, validation: Config, **opt
         "batch_size": options["test_batch"],
         "drop_last": False,
         "sampler": {"type": "DefaultSampler", "shuffle": False},
+        "batch_sampler": component(OneSizeBatches),
         "dataset": validation,
     }
     return {

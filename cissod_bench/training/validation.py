@@ -31,8 +31,3 @@ def read_validation(task: Task, annotations: Path, folder: Path) -> tuple[list[d
         for image, name, width, height in zip(columns.image_ids, names, columns.widths, columns.heights, strict=True)
     ]
     return images, [clean_name(category.name) for category in columns.categories]
-
-
-def one_size(images: list[dict[str, Any]]) -> bool:
-    """Whether all images have the same size, so that batches need no padding."""
-    return len({(image["width"], image["height"]) for image in images}) == 1

@@ -22,7 +22,7 @@ from cissod_bench.splits.folder import load_split
 from cissod_bench.ssod.data.pseudo_boxes import PseudoBoxes
 from cissod_bench.ssod.hooks.checkpoints import checkpoints
 from cissod_bench.ssod.hooks.progress import ProgressHook
-from cissod_bench.ssod.teacher_inference import _TestImages, batches_of_one_size, detect_unlabeled
+from cissod_bench.ssod.teacher_inference import _TestImages, detect_unlabeled
 from cissod_bench.training import build_config as config
 from cissod_bench.training import data_config as data
 from cissod_bench.training.recipes.detectors import get_detector
@@ -158,12 +158,6 @@ def test_a_signal_stops_within_a_look_and_the_run_goes_on_exactly(
     expected, actual = final_state(whole.out, 8), final_state(stopped.out, 8)
     assert all(torch.equal(actual[name], value) for name, value in expected.items())
     assert (stopped.out / "observables.jsonl").read_text() == (whole.out / "observables.jsonl").read_text()
-
-
-def test_batches_hold_images_of_one_size_and_each_image_once() -> None:
-    sizes = np.array([[4, 3], [3, 4], [4, 3], [4, 3], [3, 4], [5, 5]])
-    assert batches_of_one_size(sizes, 2) == [[1, 4], [0, 2], [3], [5]]
-    assert batches_of_one_size(np.full((5, 2), 7), 3) == [[0, 1, 2], [3, 4]]
 
 
 def test_tables_join_by_image_and_keep_the_order_within() -> None:

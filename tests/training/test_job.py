@@ -8,13 +8,11 @@ from typing import Any
 
 import pytest
 from mmcv.image.geometric import rescale_size
-from PIL import Image
 from typer.testing import CliRunner
 
 from cissod_bench.cli.main import app
 from cissod_bench.errors import Remark, UserError
 from cissod_bench.tasks.registry import TASKS
-from cissod_bench.training.build_config import build_config
 from cissod_bench.training.data_paths import _check_shape, _NamedImage
 from cissod_bench.training.run_plan import plan, plan_lines
 from cissod_bench.training.validation import read_validation
@@ -74,17 +72,6 @@ def test_hidden_annotations_that_are_none_are_refused(tiny: Path, tmp_path: Path
         tiny_job(tiny, tmp_path / "run", hidden=tmp_path / "nowhere.json")
     with pytest.raises(UserError, match=r"task.toml"):
         tiny_job(tiny, tmp_path / "run", hidden=tiny / "task.toml")
-
-
-def test_images_of_several_sizes_are_evaluated_one_by_one(copy: Path, tmp_path: Path) -> None:
-    assert build_config(tiny_job(copy, tmp_path / "run")).val_dataloader.batch_size == 20
-    file = copy / "val.json"
-    content = json.loads(file.read_text())
-    content["images"][0]["width"] = 96
-    image = copy / "val" / content["images"][0]["file_name"]
-    Image.new("RGB", (96, content["images"][0]["height"])).save(image)
-    file.write_text(json.dumps(content))
-    assert build_config(tiny_job(copy, tmp_path / "run")).val_dataloader.batch_size == 1
 
 
 def test_an_altered_split_is_refused(copy: Path, tmp_path: Path) -> None:

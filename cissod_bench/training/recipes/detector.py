@@ -24,8 +24,8 @@ class Detector:
             each convolution and shape of its input, 0.4 s for a step of R50-FPN, and of multiples of 32 there are about
             1,270 shapes, more than its cache holds plans for; of multiples of 128 there are a few dozen.
         per_gpu: labelled and unlabelled images in a batch on one GPU.
-        test_batch: images in a batch at test time; more than one only where all images have one size, since padding
-            would change the result.
+        test_batch: largest number of images in a batch at test time. All have one size, since padding would change the
+            result.
         reference_gpus: number of GPUs for which `optimizer`'s learning rate is meant.
         optimizer: mmengine's optimizer configuration.
         clip: largest gradient norm, None for no clipping.

@@ -24,6 +24,9 @@ from cissod_bench.training.recipes.faster_rcnn import (
     small_resnet,
 )
 
+_PAPER: Config = {**PAPER, "test_batch": 4}
+"""The host of a GPU launches a quarter as much for an image of four (`benchmarks/counts.py`)."""
+
 # Tuned by measurement on `shapes`.
 _SMALL: Config = {
     "model": small_resnet,
@@ -51,35 +54,35 @@ DETECTORS: dict[str, Detector] = {
             title="Faster R-CNN R50-FPN as in the paper and Soft Teacher (caffe-style backbone weights, BGR)",
             model=pretrained(resnet(50, "caffe"), RESNET_CHANNELS, BGR),
             backbone_file="a caffe-style ResNet-50 (detectron2's resnet50_caffe in mmdet's names)",
-            **PAPER,
+            **_PAPER,
         ),
         Detector(
             name="r50-fpn-torchvision",
             title="the same for torchvision's ResNet-50 weights (RGB)",
             model=pretrained(resnet(50, "pytorch"), RESNET_CHANNELS, RGB),
             backbone_file="torchvision's ResNet-50",
-            **PAPER,
+            **_PAPER,
         ),
         Detector(
             name="r101-fpn",
             title="the same with torchvision's ResNet-101",
             model=pretrained(resnet(101, "pytorch"), RESNET_CHANNELS, RGB),
             backbone_file="torchvision's ResNet-101",
-            **{**PAPER, "step_seconds": {}},
+            **{**_PAPER, "step_seconds": {}},
         ),
         Detector(
             name="swin-t-fpn",
             title="the same with Swin-T, trained by AdamW as in mmdet's configurations of Swin",
             model=pretrained(SWIN_T, SWIN_T_CHANNELS, RGB),
             backbone_file="Swin-T as in a checkpoint of mmdet, whose names begin with backbone.",
-            **{**PAPER, "optimizer": {"type": "AdamW", "lr": 1e-4, "weight_decay": 0.05}, "step_seconds": {}},
+            **{**_PAPER, "optimizer": {"type": "AdamW", "lr": 1e-4, "weight_decay": 0.05}, "step_seconds": {}},
         ),
         Detector(
             name="mobilenet-v2-fpn",
             title="the same with MobileNetV2",
             model=pretrained(MOBILENET_V2, MOBILENET_V2_CHANNELS, RGB),
             backbone_file="MobileNetV2 in mmdet's names (for RGB)",
-            **{**PAPER, "step_seconds": {}},
+            **{**_PAPER, "step_seconds": {}},
         ),
         Detector(
             name="r18-small",
