@@ -6,16 +6,17 @@
 Each part is a process of its own with a limit, and writes every figure into `report.json` as soon as it has it; the
 file is always whole. What a part prints is in `PART.log`. On a CPU everything runs in small, as a rehearsal.
 
-    env       versions; rates of products, convolutions and copies; microseconds of a launch and of a wait
-    correct   every method on the device against the CPU; mixed precision; waits by place; DDP
-    resume    a run that is stopped and resumed against two that ran through
-    gbs       what gbs adds to a step at 80, 365 and 1,203 classes
-    speed     stock mmdet `SoftTeacher` and the framework at each precision, and where the time goes
-    stream    steps on a stream of image shapes, padded to 32, 64 and 128 pixels
-    methods   a step of every method against Soft Teacher's
-    loader    whether reading and augmenting images keeps up, and real runs
-    share     how many small runs one device carries
-    train     the sweep in the file $GPU_SWEEP, $GPU_JOBS runs at a time; only where it is asked for
+    env        versions; rates of products, convolutions and copies; microseconds of a launch and of a wait
+    correct    every method on the device against the CPU; mixed precision; waits by place; DDP
+    resume     a run that is stopped and resumed against two that ran through
+    gbs        what gbs adds to a step at 80, 365 and 1,203 classes
+    speed      stock mmdet `SoftTeacher` and the framework at each precision, and where the time goes
+    stream     steps on a stream of image shapes, padded to 32, 64 and 128 pixels
+    methods    a step of every method against Soft Teacher's
+    detection  milliseconds an image by the number of images in a batch
+    loader     whether reading and augmenting images keeps up, and real runs
+    share      how many small runs one device carries
+    train      the sweep in the file $GPU_SWEEP, $GPU_JOBS runs at a time; only where it is asked for
 """
 
 import argparse
@@ -27,8 +28,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-PARTS = {"env": 30, "correct": 110, "resume": 120, "gbs": 30, "speed": 95, "stream": 80, "methods": 80, "loader": 65,
-         "share": 60, "train": 3600}  # fmt: skip
+PARTS = {"env": 30, "correct": 110, "resume": 120, "gbs": 30, "speed": 95, "stream": 80, "methods": 80,
+         "detection": 20, "loader": 65, "share": 60, "train": 3600}  # fmt: skip
 """Seconds that each part may take."""
 
 
