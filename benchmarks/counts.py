@@ -1,4 +1,4 @@
-"""Launches, copies and waits of one training step, and of detection, counted on a device that is not there.
+"""Launches, copies and waits of a training step, and what detection launches, counted on a device that is not there.
 
     python benchmarks/counts.py [--detector r50-fpn] [--size 1344 800] [--json counts.json]
 
@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmdet.structures import DetDataSample
 from mmengine.registry import init_default_scope
-from steps import Variant, batch, build, first_weights
+from steps import Variant, batch, build, detection_batch, first_weights
 
 from cissod_bench.ssod import fake_device
 
@@ -45,19 +44,19 @@ def count(detector: str, width: int, height: int) -> dict[str, dict[str, Any]]:
 
 def count_detection(detector: str, width: int, height: int) -> dict[int, dict[str, float]]:
     """Launches and waits of an image in the framework, by the number of images in a batch."""
-    shape = (height, width)
-    about = {"img_shape": shape, "ori_shape": shape, "batch_input_shape": shape, "scale_factor": (1.0, 1.0)}
+    example = batch(0, width, height)
+    weights, thresholds = first_weights(detector, example, "cpu")
+    model = build("TeacherStudent", detector, thresholds)
+    model.load_state_dict(weights)
     found = {}
     with fake_device.counting() as counted, torch.no_grad():
-        model = build("TeacherStudent", detector, {"rpn_pseudo_thr": 0.9}).teacher.eval()
         fake_device.move(model)
         for images in BATCHES:
-            inputs = torch.randn(images, 3, height, width).to(fake_device.NAME)
-            samples = [DetDataSample(metainfo=about) for _ in range(images)]
+            inputs, samples = detection_batch(model, example, images)
             for _ in range(2):  # the first one fills caches
                 counted.launches.clear()
                 counted.waits.clear()
-                model.predict(inputs, samples)
+                model.teacher.eval().predict(inputs, samples)
             totals = {"launches": counted.launches.total(), "waits": counted.waits.total()}
             found[images] = {name: total / images for name, total in totals.items()}
     return found

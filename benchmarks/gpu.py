@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 PARTS = {"env": 30, "correct": 110, "resume": 120, "gbs": 30, "speed": 95, "stream": 80, "methods": 80,
-         "detection": 20, "loader": 65, "share": 60, "train": 3600}  # fmt: skip
+         "detection": 30, "loader": 65, "share": 60, "train": 3600}  # fmt: skip
 """Seconds that each part may take."""
 
 

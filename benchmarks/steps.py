@@ -104,6 +104,14 @@ def first_weights(detector: str, example: dict[str, Any], device: str) -> tuple[
     return {name: value.cpu() for name, value in model.state_dict().items()}, threshold
 
 
+def detection_batch(model: Any, example: dict[str, Any], images: int) -> tuple[torch.Tensor, list[DetDataSample]]:
+    """(B, 3, H, W) images of a loader batch as the teacher gets them, taken again if there are too few, and samples."""
+    data = model.data_preprocessor(example, True)
+    inputs, samples = (data[name]["unsup_teacher"] for name in ("inputs", "data_samples"))
+    chosen = [index % len(samples) for index in range(images)]
+    return inputs[chosen], [samples[index] for index in chosen]
+
+
 class Variant:
     """One way to train: a model with its optimiser, and a step of it.
 

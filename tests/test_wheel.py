@@ -24,8 +24,8 @@ def output(*command: str | Path, folder: Path, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def tracked_files() -> Sequence[str]:
-    return output("git", "ls-files", "cissod_bench", folder=ROOT).splitlines()
+def tracked_files(folder: str) -> Sequence[str]:
+    return output("git", "ls-files", folder, folder=ROOT).splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +42,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_has_every_file_of_the_package(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("cissod_bench/")}
-    published = {name for name in packed if name.startswith("cissod_bench/published/")}  # see `test_published.py`
-    assert packed - published == set(tracked_files())
+    results = {f"cissod_bench/published/{Path(name).relative_to('results')}" for name in tracked_files("results")}
+    published = {name for name in results if not name.endswith("/detections.json.xz")}
+    assert packed == {*tracked_files("cissod_bench"), *published}
+    assert "cissod_bench/published/index.json" in published < results
 
 
 def test_a_package_index_shows_the_readme_without_a_dead_link(built: Path) -> None:

@@ -275,7 +275,7 @@ def _run_set(runs: Sequence[Run]) -> RunSet:
     reasons = []
     for problem, labels in problems.items():
         whose = "its" if len(labels) == 1 else "their"
-        reasons.append(f"{', '.join(labels)}: {problem}; {whose} runs are not averaged and not ranked.")
+        reasons.append(f"{'; '.join(labels)}: {problem}; {whose} runs are not averaged and not ranked.")
     notes = [*reasons, *notes]
     if any(row.method == REFERENCE for row in (*regular, *apart)):
         notes.append(f"{REFERENCE} is trained on all training labels: a reference, not semi-supervised, so not ranked.")

@@ -183,18 +183,19 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
     existing = [str(path) for path in changed if path.exists()]
     if existing and not overwrite:
         raise UserError(f"{', '.join(existing)}: exists with other content. Give --overwrite, or another --out.")
-    for figure in _figures_shown(out / "report.md") - files.keys():
-        figure.unlink(missing_ok=True)
+    no_more = _figures_shown(out / "report.md") - files.keys()
     for path, data in changed.items():
         write_bytes(path, data)
+    for figure in no_more:
+        figure.unlink(missing_ok=True)
     return list(files)
 
 
 def _figures_shown(page: Path) -> set[Path]:
-    """The files of the figures that a report of earlier shows, as `_page` names them."""
+    """The files of the figures that an earlier report shows, each with its title below, as `_page` writes them."""
     text = page.read_text(errors="replace") if page.exists() else ""
-    names = re.findall(r"^!\[.*\]\(([^/()]+)\.png\)$", text, flags=re.MULTILINE)
-    return {page.with_name(f"{name}.{kind}") for name in names for kind in KINDS}
+    found = re.findall(r"^!\[(.*)\]\(([^/()]+)\.png\)\n\n\1$", text, flags=re.MULTILINE)
+    return {page.with_name(f"{name}.{kind}") for _, name in found for kind in KINDS}
 
 
 def _page(report: Report, plots: Mapping[str, str]) -> str:

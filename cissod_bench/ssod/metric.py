@@ -1,12 +1,12 @@
 """Group AP inside mmengine's evaluation loops: the same code as `cissod-bench eval`, fed by the model."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-from mmengine.dist import get_world_size
 from mmengine.evaluator import BaseMetric
 
 from cissod_bench.coco.names import clean_name
@@ -60,12 +60,13 @@ class GroupAP(BaseMetric):
             self.results.append((sample["img_id"], (labels, scores, boxes)))
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Score what all processes found. mmengine would cut off the last of `size` results, as if they were in order.
+        """Score what all processes found.
 
         Args:
-            size: number of images; as many as some processes lack are given to them twice.
+            size: not used. Some images are given out twice, so that all processes have equally many, and mmengine
+                would cut off what comes after `size` results, as if those were the last.
         """
-        metrics: dict[str, float] = super().evaluate(len(self.results) * get_world_size())
+        metrics: dict[str, float] = super().evaluate(sys.maxsize)
         return metrics
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:

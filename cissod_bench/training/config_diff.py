@@ -24,8 +24,10 @@ _INDIFFERENT = ("num_workers", "persistent_workers", "prefetch_factor", "pin_mem
 _APART = (
     *("run", "method_digest", "custom_imports", "optim_wrapper.amp", "optim_wrapper.precision"),
     *("visualizer", "log_level", "load_from", "resume", "launcher", "model_wrapper_cfg"),
+    *(f"{loader}_dataloader.{name}" for loader in ("val", "test") for name in ("batch_size", "batch_sampler")),
 )
-"""Settings compared through the run key, and settings that only start or log a run; processes show in the batch."""
+"""Settings compared through the run key, and settings that only start, evaluate or log a run; processes show in the
+batch."""
 SHOWN = 4
 """Number of differences in a message."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,18 +11,22 @@ from cissod_bench.api.results import paper_variants
 from cissod_bench.evaluation import load_evaluation
 from cissod_bench.io import canonical_json
 from cissod_bench.leaderboard.comparable import Row, Run, RunSet, comparable_run_sets, spread
+from cissod_bench.leaderboard.over_splits import over_splits
 from cissod_bench.leaderboard.paper import PaperTable
 from cissod_bench.leaderboard.report import Report
 from cissod_bench.leaderboard.tables import run_set_table
 from cissod_bench.leaderboard.writers import markdown
+from cissod_bench.methods.registry import METHODS
 from cissod_bench.results.diagnostics import Observables, last_part, read_observables
+from cissod_bench.training.recipes.detectors import get_detector
 
 
 def methods_alone(report: Report) -> Report:
     """A report without the rows of changed options: ablations have tables of their own."""
     rows = [row for each in report.run_sets for row in each.rows if not row.options]
     run_sets = comparable_run_sets([], [(run.path, run.result) for row in rows for run in row.runs])
-    return replace(report, run_sets=tuple(run_sets), tables=tuple(run_set_table(each, run_sets) for each in run_sets))
+    tables = tuple(run_set_table(each, run_sets) for each in run_sets)
+    return replace(report, run_sets=tuple(run_sets), tables=tables, splits=tuple(over_splits(run_sets)))
 
 
 def run_set_of(report: Report, task: str) -> tuple[int, RunSet]:
@@ -97,28 +102,30 @@ def ablations(report: Report, task: str, part: PaperTable, against: str) -> tupl
         the seeds; for each row its label, the paper's AP, AP here, and the minority's distance from row `against`.
     """
     _, run_set = run_set_of(report, task)
-    found: dict[tuple[str, str], dict[int | None, Run]] = {}
+    theta = get_detector(run_set.fields["detector"]).theta
+    found: dict[str, dict[int, Run]] = {}
     for row in run_set.rows:
-        runs = {run.result.key.train_seed: run for run in row.runs}
-        found.setdefault((row.method, canonical_json(row.options)), {}).update(runs)
+        if row.version == METHODS[row.method].version:
+            runs = {run.result.key.train_seed: run for run in row.runs if run.result.key.train_seed is not None}
+            found.setdefault(_variant(row.method, row.options, theta), {}).update(runs)
     variants = paper_variants()
-    measured = {}
-    for row in part.rows:
-        method, options = variants[part.number, row.label]
-        measured[row.label] = found.get((method, canonical_json(options)), {})
-    seeds = sorted(seed for seed in set.intersection(*map(set, filter(None, measured.values()))) if seed is not None)
+    measured = {row.label: found.get(_variant(*variants[part.number, row.label], theta), {}) for row in part.rows}
+    of_rows = [set(runs) for runs in measured.values() if runs]
+    seeds = sorted(set.intersection(*of_rows)) if of_rows else []
     rows = []
     for row in part.rows:
         cells = [row.label, _slashed(row.ap)]
-        if measured[row.label]:
-            runs = [measured[row.label][seed] for seed in seeds]
-            cells.append(" / ".join(_mean_and_std(_ap(runs, group)) for group in row.ap))
-            others = [measured[against][seed] for seed in seeds] if measured[against] else []
-            gains = [one - other for one, other in zip(_ap(runs, "min"), _ap(others, "min"), strict=False)]
-            rows.append([*cells, _mean_and_std(gains, sign="+") if gains and row.label != against else "–"])
-        else:
-            rows.append([*cells, "not run yet", "–"])
+        runs, others = ([measured[label][seed] for seed in seeds if measured[label]] for label in (row.label, against))
+        cells.append(" / ".join(_mean_and_std(_ap(runs, group)) for group in row.ap) if runs else "not run yet")
+        gains = [one - other for one, other in zip(_ap(runs, "min"), _ap(others, "min"), strict=False)]
+        rows.append([*cells, _mean_and_std(gains, sign="+") if gains and row.label != against else "–"])
     return seeds, rows
+
+
+def _variant(method: str, options: Mapping[str, Any], theta: float) -> str:
+    """A method with changed options; a threshold that is the detector's own is no change."""
+    changed = {name: value for name, value in options.items() if (name, value) != ("theta", theta)}
+    return canonical_json([method, changed])
 
 
 def _ap(runs: Sequence[Run], group: str) -> list[float]:

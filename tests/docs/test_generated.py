@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cissod_bench.leaderboard.paper import TABLES
+from cissod_bench.leaderboard.report import make_report
+from cissod_bench.methods.registry import METHODS
 from cissod_bench.results.published import published_folder
-from cissod_bench.results.record import load_results
+from cissod_bench.results.record import load_results, write_result
 from cissod_bench.results.run_key import RunKey, facts_of, key_differences
 from cissod_bench.tasks.registry import TASKS
 from cissod_bench.training import spec
 from tests.docs.pages import DOCS, script
+from tests.leaderboard.runs import make_record
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.relative_to(DOCS).as_posix())
@@ -104,3 +108,35 @@ def test_the_start_page_has_every_published_method() -> None:
     for _, result in found:
         assert re.search(rf"^\| \d* ?\| {result.key.method}\W", text, flags=re.MULTILINE), result.key.method
     assert {result.key.task for _, result in found} >= {"shapes"} <= set(TASKS)
+
+
+ABLATIONS = [
+    ("soft-teacher", {}, (0, 1, 2), 0.10),
+    ("gbs", {}, (0, 1, 2), 0.30),
+    ("gbs", {"threshold": "fixed"}, (0, 1), 0.20),  # CrS + GbR, and 0.9, which is the detector's theta
+    ("gbs", {"threshold": "fixed", "theta": 0.5}, (0, 1), 0.25),
+]
+
+
+def test_ablations_are_compared_over_the_seeds_that_all_have(tmp_path: Path) -> None:
+    evidence, tables = script("evidence"), {part.number: part for part in TABLES}
+    for method, options, seeds, ap in ABLATIONS:
+        for seed in seeds:
+            values = {"all": ap + seed / 100, "maj": 0.5, "min": ap + seed * seed / 100}
+            record = make_record(
+                values, method=method, method_options=options, train_seed=seed, schedule="paper",
+                detector="r18-small-pretrained", method_version=METHODS[method].version,
+            )  # fmt: skip
+            write_result(tmp_path / f"{method}-{'-'.join(options)}-{options.get('theta')}-{seed}/result.json", record)
+    report = make_report([tmp_path])
+    seeds, rows = evidence.ablations(report, "shapes", tables[5], "0.9")
+    assert seeds == [0, 1]
+    measured = {row[0]: row[2:] for row in rows if row[2] != "not run yet"}
+    assert measured == {
+        "0.5": ["25.5 ± 0.7 / 50.0 ± 0.0 / 25.5 ± 0.7", "+5.0 ± 0.0"],
+        "0.9": ["20.5 ± 0.7 / 50.0 ± 0.0 / 20.5 ± 0.7", "–"],
+        "GbT": ["30.5 ± 0.7 / 50.0 ± 0.0 / 30.5 ± 0.7", "+10.0 ± 0.0"],
+    }
+    seeds, rows = evidence.ablations(report, "shapes", tables[4], "none")
+    assert [row[0] for row in rows if row[2] != "not run yet"] == ["none", "CrS + GbR", "CrS + GbT + GbR"]
+    assert [row.method for row in evidence.methods_alone(report).run_sets[0].rows] == ["gbs", "soft-teacher"]

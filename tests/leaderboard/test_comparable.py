@@ -121,7 +121,7 @@ def test_rows_with_one_reason_share_a_note():
     (found,) = sections_of(*(make_record(method=method, train_seed=seed) for method, seed in seeds))
     missing = "missing, which other rows of this table have"
     assert found.notes == (
-        f"crest, daso: training seeds 1, 2 are {missing}; their runs are not averaged and not ranked.",
+        f"crest; daso: training seeds 1, 2 are {missing}; their runs are not averaged and not ranked.",
         f"rfs: training seed 2 is {missing}; its runs are not averaged and not ranked.",
     )
 

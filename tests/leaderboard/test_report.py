@@ -86,6 +86,8 @@ def test_figures_of_an_earlier_report_go_with_it(runs, run_folder, tmp_path):
     other = run_folder("rfs-2", method="rfs", iterations=900)
     write_report(make_report([runs]), tmp_path / "out")
     (tmp_path / "out" / "mine.png").write_bytes(b"mine")
+    with (tmp_path / "out" / "report.md").open("a") as page:
+        page.write("![my detector](mine.png)\n")
     shutil.rmtree(other)
     written = write_report(make_report([runs]), tmp_path / "out", overwrite=True)
     assert {*(tmp_path / "out").iterdir()} == {*written, tmp_path / "out" / "mine.png"}

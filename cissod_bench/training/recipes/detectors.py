@@ -25,7 +25,7 @@ from cissod_bench.training.recipes.faster_rcnn import (
 )
 
 _PAPER: Config = {**PAPER, "test_batch": 4}
-"""The host of a GPU launches a quarter as much for an image of four (`benchmarks/counts.py`)."""
+"""Four images of one size in a batch of detection take as many launches as one (`benchmarks/counts.py`)."""
 
 # Tuned by measurement on `shapes`.
 _SMALL: Config = {

@@ -1,11 +1,13 @@
 """What a run changes process-wide, and takes back."""
 
 import gc
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from cissod_bench.training.process.isolation import imports_apart
+from cissod_bench.training.process.isolation import OWN_FROZEN, imports_apart
 
 
 @pytest.fixture
@@ -30,4 +32,9 @@ def test_what_others_have_frozen_stays_frozen() -> None:
     frozen = gc.get_freeze_count()
     with imports_apart():
         pass
-    assert gc.get_freeze_count() == frozen > 0
+    assert gc.get_freeze_count() == frozen > OWN_FROZEN
+
+
+def test_an_interpreter_freezes_less_by_itself() -> None:
+    found = subprocess.run([sys.executable, "-c", "import gc; print(gc.get_freeze_count())"], capture_output=True)
+    assert int(found.stdout) < OWN_FROZEN
