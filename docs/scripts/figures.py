@@ -9,9 +9,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+import evidence
 from PIL import Image, ImageDraw
 
 from cissod_bench import api
+from cissod_bench.leaderboard.report import write_report
 from cissod_bench.synthetic.scenes import SIZE
 from cissod_bench.synthetic.shapes import MAJORITY, draw_image
 
@@ -39,9 +41,9 @@ def shapes(columns: int = 6, rows: int = 2, scale: int = 2, gap: int = 6) -> Ima
 
 
 def leaderboard(width: int = 980, height: int = 1190) -> Image.Image:
-    """The top of the page of `report --published`, as a browser shows it."""
+    """The top of the page of `report --published` without ablations, as a browser shows it."""
     with tempfile.TemporaryDirectory() as folder:
-        api.report(out=folder, published=True)
+        write_report(evidence.methods_alone(api.report(published=True)), Path(folder))
         page, picture = Path(folder, "index.html"), Path(folder, "page.png")
         subprocess.run(
             ["chromium", "--headless=new", "--no-sandbox", "--hide-scrollbars", f"--window-size={width},{height}",
