@@ -23,10 +23,8 @@ BATCHES = (1, 4)
 """Images in a batch of detection; the paper's presets take four of one size."""
 
 
-def count(detector: str, width: int, height: int) -> dict[str, dict[str, Any]]:
+def count(detector: str, example: Any, weights: Any, thresholds: Any) -> dict[str, dict[str, Any]]:
     """For stock and the framework: launches, copies, waits, and waits by place."""
-    example = batch(0, width, height)
-    weights, thresholds = first_weights(detector, example, "cpu")
     found: dict[str, dict[str, Any]] = {}
     for title, kind in (("stock", "SoftTeacher"), ("framework", "TeacherStudent")):
         with fake_device.counting() as counted:
@@ -42,10 +40,8 @@ def count(detector: str, width: int, height: int) -> dict[str, dict[str, Any]]:
     return found
 
 
-def count_detection(detector: str, width: int, height: int) -> dict[int, dict[str, float]]:
+def count_detection(detector: str, example: Any, weights: Any, thresholds: Any) -> dict[int, dict[str, float]]:
     """Launches and waits of an image in the framework, by the number of images in a batch."""
-    example = batch(0, width, height)
-    weights, thresholds = first_weights(detector, example, "cpu")
     model = build("TeacherStudent", detector, thresholds)
     model.load_state_dict(weights)
     found = {}
@@ -71,12 +67,14 @@ def main() -> None:
     logging.disable(logging.INFO)
     init_default_scope("mmdet")
     torch.set_num_threads(1)
-    found = count(options.detector, *options.size)
+    example = batch(0, *options.size)
+    start = example, *first_weights(options.detector, example, "cpu")
+    found = count(options.detector, *start)
     for title, counts in found.items():
         print(f"{title}: {counts['launches']} launches, {counts['copies']} copies, {counts['waits']} waits")
         for place, times in counts["waits by place"].items():
             print(f"    {times:4d}  {place}")
-    for images, each in count_detection(options.detector, *options.size).items():
+    for images, each in count_detection(options.detector, *start).items():
         print(f"detection, {images} at a time: {each['launches']:.0f} launches and {each['waits']:.0f} waits an image")
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))

@@ -1,6 +1,6 @@
 """Tables of the pages on results: the published runs of a task at its greatest length."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cissod_bench.api.results import paper_variants
 from cissod_bench.evaluation import load_evaluation
 from cissod_bench.io import canonical_json
-from cissod_bench.leaderboard.comparable import Row, Run, RunSet, comparable_run_sets, spread
+from cissod_bench.leaderboard.comparable import Row, Run, RunSet, Spread, comparable_run_sets, spread
 from cissod_bench.leaderboard.over_splits import over_splits
 from cissod_bench.leaderboard.paper import PaperTable
 from cissod_bench.leaderboard.report import Report
@@ -114,11 +114,11 @@ def ablations(report: Report, task: str, part: PaperTable, against: str) -> tupl
     seeds = sorted(set.intersection(*of_rows)) if of_rows else []
     rows = []
     for row in part.rows:
-        cells = [row.label, _slashed(row.ap)]
+        cells = [row.label, slashed(row.ap.values())]
         runs, others = ([measured[label][seed] for seed in seeds if measured[label]] for label in (row.label, against))
-        cells.append(" / ".join(_mean_and_std(_ap(runs, group)) for group in row.ap) if runs else "not run yet")
+        cells.append(" / ".join(percent(spread(_ap(runs, group))) for group in row.ap) if runs else "not run yet")
         gains = [one - other for one, other in zip(_ap(runs, "min"), _ap(others, "min"), strict=False)]
-        rows.append([*cells, _mean_and_std(gains, sign="+") if gains and row.label != against else "–"])
+        rows.append([*cells, percent(spread(gains), sign="+") if gains and row.label != against else "–"])
     return seeds, rows
 
 
@@ -129,14 +129,15 @@ def _variant(method: str, options: Mapping[str, Any], theta: float) -> str:
 
 
 def _ap(runs: Sequence[Run], group: str) -> list[float]:
-    """AP in percent, by run."""
-    return [100 * (run.result.metrics[group]["AP"] or 0.0) for run in runs]
+    """AP by run."""
+    return [run.result.metrics[group]["AP"] or 0.0 for run in runs]
 
 
-def _mean_and_std(values: Sequence[float], sign: str = "") -> str:
-    found = spread(values)
-    return f"{found.mean:{sign}.1f}" + ("" if found.std is None else f" ± {found.std:.1f}")
+def percent(found: Spread, sign: str = "") -> str:
+    """Mean and standard deviation of fractions, in percent."""
+    return f"{100 * found.mean:{sign}.1f}" + ("" if found.std is None else f" ± {100 * found.std:.1f}")
 
 
-def _slashed(ap: Mapping[str, float]) -> str:
-    return " / ".join(f"{value:.1f}" for value in ap.values())
+def slashed(values: Iterable[float]) -> str:
+    """Numbers of one row of the paper in one cell."""
+    return " / ".join(f"{value:.1f}" for value in values)

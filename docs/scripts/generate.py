@@ -10,7 +10,7 @@ torch nor mkdocs is needed.
 import ast
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -121,7 +121,7 @@ def ablations() -> str:
         given = " ".join(f"{key}={_text(value)}" for key, value in ablation.options.items())
         made_of = f"{ablation.method} {given}".strip()
         ap = printed[ablation.table, ablation.title]
-        rows.append([str(ablation.table), ablation.title, code(name), code(made_of), _slashed(ap.values())])
+        rows.append([str(ablation.table), ablation.title, code(name), code(made_of), evidence.slashed(ap.values())])
     return table(["table", "row", "`--ablation`", "method and options", "paper: AP all / maj / min"], rows)
 
 
@@ -217,7 +217,7 @@ def results(name: str) -> str:
         ]
         measured = here[0] if here else ["not run yet", ""]
         where = f"`{part.task}` (Table {part.number})"
-        lines.append([where, " / ".join(row.ap), _slashed(row.ap.values()), *measured])
+        lines.append([where, " / ".join(row.ap), evidence.slashed(row.ap.values()), *measured])
     for run_set, row in _rows_of(name):
         if run_set.task in TASKS and TASKS[run_set.task].dataset != "shapes" and not departures(run_set):
             continue
@@ -245,16 +245,8 @@ def _measured(run_set: RunSet, row: Row) -> list[str]:
     cells = []
     for group in run_set.groups:
         found = row.spread(group, "AP")
-        cells.append("–" if found is None else _percent(found.mean, found.std))
+        cells.append("–" if found is None else evidence.percent(found))
     return [" / ".join(cells), str(len(row.runs))]
-
-
-def _percent(mean: float, std: float | None) -> str:
-    return f"{100 * mean:.1f}" if std is None else f"{100 * mean:.1f} ± {100 * std:.1f}"
-
-
-def _slashed(values: Iterable[float]) -> str:
-    return " / ".join(f"{value:.1f}" for value in values)
 
 
 def commands(name: str) -> str:
