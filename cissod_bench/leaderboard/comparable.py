@@ -14,6 +14,7 @@ Rules:
    ranked rows, without a rank.
 """
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -174,6 +175,7 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(mean, std, t_quantile(count - 1) * std / math.sqrt(count), count)
 
 
+@functools.cache
 def t_quantile(degrees: int) -> float:
     """The 97.5 % quantile of Student's t distribution with a whole number of degrees of freedom.
 

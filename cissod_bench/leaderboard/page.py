@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def html_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    bundle = files("itables") / "html"
+    bundle = _bundle()
     of_sets, of_several = pictures
     parts = []
     for number, (run_set, table, drawn) in enumerate(zip_longest(run_sets, tables, of_sets)):
@@ -88,6 +89,14 @@ def html_page(
         datatables_js=base64.b64encode(gzip.compress((bundle / "dt_bundle.js").read_bytes(), mtime=0)).decode(),
         datatables_css=(bundle / "dt_bundle.css").read_text("utf-8"),
     )
+
+
+def _bundle() -> Path:
+    """Folder of the DataTables that `itables` ships; importing it would import pandas and more."""
+    package = find_spec("itables")
+    if package is None or package.origin is None:
+        raise ImportError("The page needs the package itables.")
+    return Path(package.origin).with_name("html")
 
 
 def _tables(by_metric: Mapping[str, Table]) -> list[dict[str, str]]:

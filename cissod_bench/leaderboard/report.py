@@ -23,8 +23,9 @@ from cissod_bench.leaderboard.tables import Variants, every_number, paper_table,
 from cissod_bench.leaderboard.writers import comma_separated, json_rows, latex, markdown, markdown_text
 from cissod_bench.results.record import Rejected, find_results, load_results
 
-MOST_SETS = 10
-"""Sets of runs that have charts and plots, the first ones: hundreds of pictures would take minutes."""
+MOST_SETS = 6
+"""Sets of runs that have charts and plots, the first ones, as many as there are tasks of the paper and embedded ones.
+Real runs have five figures a set, of which each takes half a second: all sets of a large report would take minutes."""
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@ One rule for units: AP and its like are percentages in what people read (termina
 fractions in what programs read (CSV, JSON, records).
 """
 
+import csv
 import functools
 import html
+import io
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,16 +69,28 @@ def markdown_text(text: str) -> str:
 def comma_separated(table: Table) -> str:
     """CSV with column names in the first line and unrounded fractions; a missing value is an empty field.
 
-    Booleans are `true` and `false`; a list or an object is its JSON.
+    Booleans are `true` and `false`; a list or an object is its JSON; `NAME_std` stands after a column with spreads.
     """
-    import pandas as pd
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    spreads = [any(row[index].std is not None for row in table.rows) for index in range(len(table.columns))]
+    heads = zip(table.columns, spreads, strict=True)
+    writer.writerow([name for column, spread in heads for name in (column.name, f"{column.name}_std")[: 1 + spread]])
+    for row in table.rows:
+        cells = zip(row, spreads, strict=True)
+        writer.writerow([each for cell, spread in cells for each in (_field(cell.value), cell.std)[: 1 + spread]])
+    return text.getvalue()
 
-    frame = table.to_frame()
-    for name in frame.columns[[str(kind) in ("object", "str") for kind in frame.dtypes]]:
-        values = [canonical_json(value) if isinstance(value, bool | list | dict) else value for value in frame[name]]
-        values = [_no_formula(value) if isinstance(value, str) else value for value in values]
-        frame[name] = pd.Series(values, dtype="object")  # otherwise whole numbers beside missing ones become floats
-    return frame.to_csv(index=False, lineterminator="\n")
+
+def _field(value: Value) -> str | float | int | None:
+    """A value as a field of CSV."""
+    match value:
+        case str():
+            return _no_formula(value)
+        case bool() | list() | dict():
+            return canonical_json(value)
+        case other:
+            return other
 
 
 def _no_formula(text: str) -> str:

@@ -25,7 +25,8 @@ def by_group(run_set: RunSet, metric: str = "AP") -> Plot:
     groups = drawn_groups(run_set.groups)
     names = [label(row.label, 40) for row in rows]
     figure = Plot(1.9 * len(groups) + 0.075 * max(map(len, names)) + 0.3, 0.9 + 0.27 * len(rows))
-    for axes, group in zip(figure.panels(1, len(groups), sharey=True), groups, strict=True):
+    places = range(len(rows))
+    for axes, group in zip(figure.panels(1, len(groups)), groups, strict=True):
         color, marker = group_style(group)
         axes.margins(x=0.12)
         found = [(place, row.spread(group, metric)) for place, row in enumerate(rows)]
@@ -41,17 +42,19 @@ def by_group(run_set: RunSet, metric: str = "AP") -> Plot:
                 for (place, _), value, bar in zip(known, values, bars, strict=True)
             ]
             figure.hint(drawn.lines[0], words)
-        axes.set_title(group_title(group), color=color, fontsize="medium")
+        axes.set_title(group_title(group), color=color, fontsize="medium", y=1.0)
         axes.set_xlabel(f"{metric} in percent")
-        axes.set_yticks(range(len(rows)), names)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
         low, high = axes.get_xlim()
         if high - low < NARROW:
             low, high = (low + high - NARROW) / 2, (low + high + NARROW) / 2
         axes.set_xlim(max(0.0, low), min(100.0, high))  # the interval of two seeds may be wider than AP can be
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        axes.tick_params(axis="y", length=0)
-        axes.grid(**GRID)
+        # One panel has the ticks, and the lines of all rows are one artist: ticks take most of the time of a drawing.
+        axes.set_yticks(places if group == groups[0] else [], names if group == groups[0] else [])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.tick_params(axis="y", left=False)
+        axes.hlines(places, 0, 1, transform=axes.get_yaxis_transform(), zorder=0.5, **GRID)
+        axes.grid(axis="x", **GRID)
         axes.set_axisbelow(True)
     return figure
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -62,10 +63,13 @@ class Plot(Figure):
 
 def settle(figure: Figure) -> None:
     """Choose fonts and places once, instead of again for every kind of file."""
-    if figure.get_layout_engine() is not None:
+    engine = figure.get_layout_engine()
+    if engine is not None:
         make_readable(figure)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        engine.execute(figure)
+        # "none" would leave an engine that does nothing, for which savefig draws every figure twice.
+        with mpl.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+            figure.set_layout_engine(None)
 
 
 def render(figure: Figure, title: str) -> dict[str, bytes]:

@@ -3,6 +3,10 @@
 import re
 import zlib
 
+import pytest
+from matplotlib.backend_bases import RendererBase
+from matplotlib.figure import Figure
+
 from cissod_bench.leaderboard.figures.by_group import by_group
 from cissod_bench.leaderboard.figures.style import Plot, group_style, label, render
 from cissod_bench.splits.plot import GROUP_STYLES
@@ -17,6 +21,20 @@ def test_rendering_twice_gives_the_same_bytes_without_dates() -> None:
     assert b"<dc:date>" not in first["svg"]
     assert first["pdf"].startswith(b"%PDF")
     assert not re.search(rb"Date|Producer|Creator", first["pdf"])
+
+
+def test_a_file_costs_one_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a layout engine, even one that does nothing, savefig draws everything once more for each file."""
+    drawn: list[Figure] = []
+    draw = Figure.draw
+
+    def counted(figure: Figure, renderer: RendererBase) -> None:
+        drawn.append(figure)
+        draw(figure, renderer)
+
+    monkeypatch.setattr(Figure, "draw", counted)
+    found = render(by_group(run_set(APS)), "AP by group")
+    assert len(drawn) == len(found) == 3
 
 
 def test_the_files_say_what_they_show() -> None:
