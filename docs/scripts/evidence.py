@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cissod_bench.api.results import paper_variants
 from cissod_bench.evaluation import load_evaluation
 from cissod_bench.io import canonical_json
-from cissod_bench.leaderboard.comparable import Row, Run, RunSet, Spread, comparable_run_sets, spread
+from cissod_bench.leaderboard.comparable import Run, RunSet, Spread, comparable_run_sets, spread
 from cissod_bench.leaderboard.over_splits import over_splits
 from cissod_bench.leaderboard.paper import PaperTable
 from cissod_bench.leaderboard.report import Report
@@ -19,6 +19,9 @@ from cissod_bench.leaderboard.writers import markdown
 from cissod_bench.methods.registry import METHODS
 from cissod_bench.results.diagnostics import Observables, last_part, read_observables
 from cissod_bench.training.recipes.detectors import get_detector
+
+SHARES = "{:.2f} / {:.3f}"
+"""Precision and recall in one cell."""
 
 
 def methods_alone(report: Report) -> Report:
@@ -49,10 +52,12 @@ def pseudo_labels(report: Report, task: str) -> list[list[str]]:
     for row in run_set.rows:
         cells = [f"`{row.method}`"]
         for members in groups.values():
-            cells.append(_mean(row, lambda late, those=members: _shares(late, those), "{:.2f} / {:.3f}"))
+            cells.append(_mean(row.runs, lambda late, those=members: _shares(late, those), SHARES))
         for name in ("weights", "thresholds"):
             for members in groups.values():
-                cells.append(_mean(row, lambda late, those=members, name=name: _values(late, name, those), "{:.2f}"))
+                cells.append(
+                    _mean(row.runs, lambda late, those=members, name=name: _values(late, name, those), "{:.2f}")
+                )
         if any(cell != "–" for cell in cells[1:]):
             rows.append(cells)
     return rows
@@ -67,17 +72,17 @@ def groups_of(run_set: RunSet) -> dict[str, NDArray[np.int64]]:
     return {name: np.array([position[member] for member in arrays.groups[name]]) for name in names}
 
 
-def _late(row: Row) -> Iterator[Observables]:
-    """The logs of a row's runs over their last part."""
-    for run in row.runs:
+def _late(runs: Sequence[Run]) -> Iterator[Observables]:
+    """The logs of runs over their last part."""
+    for run in runs:
         arrays = load_evaluation(run.path.parent / run.result.files["per_class"])
         found = read_observables(run.path.parent, len(arrays.class_names))
         if found is not None:
             yield last_part(found)
 
 
-def _mean(row: Row, measure: Callable[[Observables], list[float] | None], form: str) -> str:
-    found = [numbers for each in _late(row) if (numbers := measure(each)) is not None]
+def _mean(runs: Sequence[Run], measure: Callable[[Observables], list[float] | None], form: str) -> str:
+    found = [numbers for each in _late(runs) if (numbers := measure(each)) is not None]
     return form.format(*np.mean(found, axis=0)) if found else "–"
 
 
@@ -101,17 +106,8 @@ def ablations(report: Report, task: str, part: PaperTable, against: str) -> tupl
     Returns:
         the seeds; for each row its label, the paper's AP, AP here, and the minority's distance from row `against`.
     """
-    _, run_set = run_set_of(report, task)
-    theta = get_detector(run_set.fields["detector"]).theta
-    found: dict[str, dict[int, Run]] = {}
-    for row in run_set.rows:
-        if row.version == METHODS[row.method].version:
-            runs = {run.result.key.train_seed: run for run in row.runs if run.result.key.train_seed is not None}
-            found.setdefault(_variant(row.method, row.options, theta), {}).update(runs)
-    variants = paper_variants()
-    measured = {row.label: found.get(_variant(*variants[part.number, row.label], theta), {}) for row in part.rows}
-    of_rows = [set(runs) for runs in measured.values() if runs]
-    seeds = sorted(set.intersection(*of_rows)) if of_rows else []
+    measured = _runs_of(report, task, part)
+    seeds = _seeds_of_all(measured)
     rows = []
     for row in part.rows:
         cells = [row.label, slashed(row.ap.values())]
@@ -120,6 +116,49 @@ def ablations(report: Report, task: str, part: PaperTable, against: str) -> tupl
         gains = [one - other for one, other in zip(_ap(runs, "min"), _ap(others, "min"), strict=False)]
         rows.append([*cells, percent(spread(gains), sign="+") if gains and row.label != against else "–"])
     return seeds, rows
+
+
+def ablation_pseudo_labels(report: Report, task: str, parts: Sequence[PaperTable]) -> list[list[str]]:
+    """For each row of Tables 4 and 5 that was run: its minority AP, highest first, and its pseudo labels by group.
+
+    A row of Table 5 that Table 4 has too stands once.
+    """
+    groups = groups_of(run_set_of(report, task)[1])
+    rows: dict[str, Sequence[Run]] = {}
+    for part in parts:
+        measured = _runs_of(report, task, part)
+        seeds = _seeds_of_all(measured)
+        for label, runs in measured.items():
+            chosen = [runs[seed] for seed in seeds if runs]
+            if chosen and chosen not in rows.values():
+                rows[label if part.number == 4 else f"{label} (CrS + GbR)"] = chosen
+    found = sorted(rows.items(), key=lambda pair: -spread(_ap(pair[1], "min")).mean)
+    shares = [
+        [_mean(runs, lambda late, those=members: _shares(late, those), SHARES) for members in groups.values()]
+        for _, runs in found
+    ]
+    return [
+        [label, percent(spread(_ap(runs, "min"))), *cells] for (label, runs), cells in zip(found, shares, strict=True)
+    ]
+
+
+def _runs_of(report: Report, task: str, part: PaperTable) -> dict[str, dict[int, Run]]:
+    """Row of Table 4 or 5 -> training seed -> the run of today's version, empty where there is none."""
+    _, run_set = run_set_of(report, task)
+    theta = get_detector(run_set.fields["detector"]).theta
+    found: dict[str, dict[int, Run]] = {}
+    for row in run_set.rows:
+        if row.version == METHODS[row.method].version:
+            runs = {run.result.key.train_seed: run for run in row.runs if run.result.key.train_seed is not None}
+            found.setdefault(_variant(row.method, row.options, theta), {}).update(runs)
+    variants = paper_variants()
+    return {row.label: found.get(_variant(*variants[part.number, row.label], theta), {}) for row in part.rows}
+
+
+def _seeds_of_all(measured: Mapping[str, Mapping[int, Run]]) -> list[int]:
+    """The training seeds that all rows have which were run at all."""
+    of_rows = [set(runs) for runs in measured.values() if runs]
+    return sorted(set.intersection(*of_rows)) if of_rows else []
 
 
 def _variant(method: str, options: Mapping[str, Any], theta: float) -> str:

@@ -199,6 +199,14 @@ def _ablations_on(task: str, number: int, against: str) -> str:
     return f"{table(heads, rows)}\n\nTraining seeds here: {', '.join(map(str, seeds))}."
 
 
+def ablation_pseudo_labels(task: str) -> str:
+    """The pseudo labels of the rows of Tables 4 and 5 on a task."""
+    report = _published()
+    heads = [f"precision / recall, {name}" for name in evidence.groups_of(evidence.run_set_of(report, task)[1])]
+    parts = [part for part in TABLES if part.number in (4, 5)]
+    return table(["row", "AP min", *heads], evidence.ablation_pseudo_labels(report, task, parts))
+
+
 def _rows_of(name: str) -> Iterator[tuple[RunSet, Row]]:
     for run_set in _methods_alone().run_sets:
         for row in run_set.rows:
@@ -371,7 +379,7 @@ MAKERS: dict[str, Callable[..., str]] = {
     each.__name__.replace("_", "-"): each
     for each in (
         methods, about, options, logged, citation, ablations, presets, leaderboard, scores, pseudo_labels, parts,
-        thresholds, results, commands, tasks, schedules, detectors, scalars, versions,
+        thresholds, ablation_pseudo_labels, results, commands, tasks, schedules, detectors, scalars, versions,
     )
 }  # fmt: skip
 

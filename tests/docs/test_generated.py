@@ -140,3 +140,27 @@ def test_ablations_are_compared_over_the_seeds_that_all_have(tmp_path: Path) -> 
     seeds, rows = evidence.ablations(report, "shapes", tables[4], "none")
     assert [row[0] for row in rows if row[2] != "not run yet"] == ["none", "CrS + GbR", "CrS + GbT + GbR"]
     assert [row.method for row in evidence.methods_alone(report).run_sets[0].rows] == ["gbs", "soft-teacher"]
+
+
+def test_a_row_of_both_ablation_tables_has_its_pseudo_labels_once() -> None:
+    """Against the published logs, counted by a loop over their last third."""
+    evidence = script("evidence")
+    report = make_report([], published=published_folder())
+    rows = evidence.ablation_pseudo_labels(report, "shapes", [part for part in TABLES if part.number in (4, 5)])
+    labels = [row[0] for row in rows]
+    assert "CrS + GbR" in labels
+    assert not {"0.9 (CrS + GbR)", "GbT (CrS + GbR)"} & set(labels)
+    assert [float(row[1].split()[0]) for row in rows] == sorted(
+        (float(row[1].split()[0]) for row in rows), reverse=True
+    )
+    shares = []
+    for seed in evidence.ablations(report, "shapes", next(part for part in TABLES if part.number == 4), "none")[0]:
+        logged = (published_folder() / f"shapes-ablation-gbt-seed-{seed}/observables.jsonl").read_text().splitlines()
+        late = [entry["pseudo_labels"] for entry in map(json.loads, logged) if entry["step"] > 4000]
+        right, given, annotated = (
+            np.array([sum(sum(each[name][low : low + 6]) for each in late) for low in (0, 6)])
+            for name in ("right", "given", "annotated")
+        )
+        shares.append((right / given, right / annotated))
+    expected = [f"{precision:.2f} / {recall:.3f}" for precision, recall in np.mean(shares, axis=0).T]
+    assert next(row for row in rows if row[0] == "GbT")[2:] == expected
