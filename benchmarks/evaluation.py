@@ -121,8 +121,9 @@ def report(folder: Path) -> None:
 def make_records(folder: Path, splits: int) -> None:
     """1,000 records of four tasks, with so many splits of each."""
     from cissod_bench.evaluation import METRICS
-    from cissod_bench.results.record import Group, Result, write_result
+    from cissod_bench.results.record import Group, Result, describe_environment, write_result
     from cissod_bench.results.run_key import RunKey
+    from cissod_bench.version import __version__
 
     rng = np.random.default_rng(0)
     for index in range(1000):
@@ -130,10 +131,15 @@ def make_records(folder: Path, splits: int) -> None:
             task=f"task-{index % 4}", protocol=1, train_seed=index // 200,
             split_digest=f"{index // 4 % splits:064x}", split_seed=index // 4 % splits,
             method=f"method-{index // 4 % 50 // splits}", method_options={}, schedule="short", iterations=800,
-            shortened=False, detector="small", evaluator="hotcoco", max_detections=100,
+            shortened=False, detector="small", evaluator="hotcoco", max_detections=100, method_version=2,
+            resolved_options={"theta": None, "threshold": 0.1},
         )  # fmt: skip
         metrics = {group: {name: float(rng.random()) for name in METRICS} for group in ("all", "maj", "min")}
-        record = Result(key=key, metrics=metrics, groups={group: Group(40, 0) for group in metrics})
+        record = Result(
+            key=key, metrics=metrics, groups={group: Group(40, 0) for group in metrics}, package_version=__version__,
+            environment=describe_environment(), annotations_digest="a" * 64, label_fraction=0.1,
+            data={"train_images": 1500, "labeled_images": 150}, split_options={"fraction": 0.1, "floor": 10},
+        )  # fmt: skip
         write_result(folder / str(index) / "result.json", record)
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cissod_bench.leaderboard.comparison import Comparison
     from cissod_bench.leaderboard.errors import RunErrors
     from cissod_bench.leaderboard.report import Report
+    from cissod_bench.leaderboard.setting import Standards
     from cissod_bench.results.collection import Results
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
@@ -77,6 +78,7 @@ def report(
         samples=bootstrap,
         baseline=baseline,
         variants=paper_variants(),
+        standards=standards(),
         published=published_folder() if published else None,
         progress=progress,
     )
@@ -100,6 +102,15 @@ def paper_variants() -> dict[tuple[int, str], tuple[str, dict[str, Any]]]:
         )
         for ablation in ABLATIONS.values()
     }
+
+
+def standards() -> "Standards":
+    """The methods of this package as they are today: name -> version and the default of every option."""
+    from cissod_bench.leaderboard.setting import Standard
+    from cissod_bench.methods.options import resolved_options
+    from cissod_bench.methods.registry import METHODS
+
+    return {name: Standard(method.version, resolved_options(method, {})) for name, method in METHODS.items()}
 
 
 def compare(

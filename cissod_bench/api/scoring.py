@@ -158,7 +158,8 @@ def state_training(
         iterations: length of the training.
         schedule: name of the schedule.
         options: of the method, as NAME=VALUE; numbers, booleans and null as in JSON.
-        method_version: version of the method (`list methods NAME`), for one of this package's methods.
+        method_version: version of the method (`list methods NAME`). With it, options that are not given have the
+            defaults of that version; of a method of another program `options` are all there are.
         overrides: settings in which the training differs from the detector's preset, as NAME=VALUE, like `run --set`.
         seed: of the training.
         batch: labelled and unlabelled images in a step, as "8+32".
@@ -168,7 +169,8 @@ def state_training(
         compile: whether the backbone was compiled.
 
     Raises:
-        UserError: a text that cannot be read, or no such file.
+        UserError: a text that cannot be read, or no such file; an option that a method of this package lacks, or
+            another version than its own.
 
     Examples:
         >>> import cissod_bench as cb
@@ -182,6 +184,7 @@ def state_training(
     from cissod_bench.training.recipes.detectors import DETECTORS, get_detector
     from cissod_bench.training.spec import parse_options
 
+    changed, resolved = _options(method, method_version, parse_options(options))
     known = get_detector(detector) if detector in DETECTORS or detector.endswith(".py") else None
     if precision is not None and precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
@@ -191,8 +194,9 @@ def state_training(
         detector_digest=None if known is None or known.file is None else known.file.digest,
         iterations=iterations,
         schedule=schedule,
-        options={name: _value(text) for name, text in parse_options(options).items()},
+        options=changed,
         method_version=method_version,
+        resolved_options=None if method_version is None else resolved,
         overrides=parse_overrides(overrides),
         seed=seed,
         batch=None if batch is None else _batch(batch),
@@ -202,6 +206,24 @@ def state_training(
         compile=compile,
         full_batch=None if known is None else sum(known.per_gpu) * known.reference_gpus,
     )
+
+
+def _options(method: str, version: int | None, given: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of a method that differ from its defaults, and all of them."""
+    from cissod_bench.methods.registry import METHODS
+    from cissod_bench.training.spec import ChosenMethod
+
+    known = METHODS.get(method)
+    if known is None:
+        stated = {name: _value(text) for name, text in given.items()}
+        return stated, stated
+    if version not in (None, known.version):
+        raise UserError(
+            f"--method-version {version}: {method} is at version {known.version} here, and what its options were in "
+            "another is not known. Leave it out, or use the release that has that version."
+        )
+    chosen = ChosenMethod(known, method, {}, given)
+    return chosen.changed(), chosen.resolved()
 
 
 def _value(text: str) -> Any:

@@ -200,7 +200,7 @@ def _show(scored: "Scored", reliable: "Mapping[str, Reliability]", as_json: bool
         cap = {"max_detections": None if scored.fixed_ap else evaluation.max_detections}
         fixed = {"max_detections_per_class": scored.per_class} if scored.fixed_ap else {}
         found = {"calibration": {group: _plain(each) for group, each in reliable.items()}} if reliable else {}
-        print_json(content | without | cap | fixed | found)
+        print_json(content | without | cap | fixed | {"unofficial": scored.unofficial} | found)
         return
     from cissod_bench.leaderboard.table import Cell, Column, Table
 

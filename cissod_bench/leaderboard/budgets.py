@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cissod_bench.io import canonical_json
 from cissod_bench.leaderboard.comparable import Row, RunSet, Spread, spread
 from cissod_bench.leaderboard.gains import GROUPS
-from cissod_bench.leaderboard.over_splits import label_fraction, without_split
+from cissod_bench.leaderboard.over_splits import kind_of_split, label_fraction, without_split
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,12 @@ def budget_curves(run_sets: Sequence[RunSet]) -> list[tuple[RunSet, tuple[Budget
     """
     families: dict[str, list[RunSet]] = {}
     for run_set in run_sets:
-        if label_fraction(run_set) is not None:
-            families.setdefault(canonical_json([without_split(run_set), run_set.groups]), []).append(run_set)
+        kind = kind_of_split(run_set)
+        if kind is not None and label_fraction(run_set) is not None:
+            options, *others = kind
+            rule = {name: value for name, value in options.items() if name not in ("fraction", "label_budget")}
+            same = [without_split(run_set), run_set.groups, rule, *others]
+            families.setdefault(canonical_json(same), []).append(run_set)
     found = []
     for family in families.values():
         curves = tuple(_curves(family))
@@ -41,7 +45,8 @@ def _curves(family: Sequence[RunSet]) -> Iterable[BudgetCurve]:
         fraction = label_fraction(run_set)
         for row in run_set.rows:
             if fraction is not None and not row.problem:
-                key = canonical_json([row.method, dict(row.options), row.version, row.published])
+                resolved = row.runs[0].result.key.resolved_options
+                key = canonical_json([row.method, dict(row.options), row.version, resolved, row.published])
                 by_row.setdefault(key, {}).setdefault(fraction, []).append(row)
     for group in [group for group in family[0].groups if group in GROUPS]:
         for rows in by_row.values():

@@ -26,7 +26,7 @@ from cissod_bench.leaderboard.names import DEFAULT, distinguish, flat_texts, uni
 from cissod_bench.leaderboard.paper import comparison_table
 from cissod_bench.leaderboard.provenance import provenance_notes
 from cissod_bench.results.record import Result
-from cissod_bench.results.run_key import RunKey, comparison_fields, replicate_key
+from cissod_bench.results.run_key import NOT_STATED, RunKey, comparison_fields, replicate_key
 from cissod_bench.splits.statistics import GROUP_ORDER
 
 REFERENCE = "full-labels"
@@ -221,13 +221,23 @@ def comparable_run_sets(
         by_key = {key: members for key, members in by_key.items() if not all(run.published for run in members)}
     run_sets = [_run_set(by_key[key]) for key in sorted(by_key)]
     run_sets.sort(key=lambda run_set: (run_set.task, run_set.shortened, -run_set.fields["iterations"]))
-    of_sets = [run_set.fields for run_set in run_sets]
+    of_sets = [{**run_set.fields, "labelled": labelled(run_set)} for run_set in run_sets]
     distinctions = distinguish(of_sets)
     names = unique_names(of_sets, distinctions)
     return [
         replace(run_set, distinction=distinction, name=name)
         for run_set, distinction, name in zip(run_sets, distinctions, names, strict=True)
     ]
+
+
+def labelled(run_set: RunSet) -> str:
+    """How much of the training images a set's split labels, for titles: better to read than the digest of the split."""
+    results = [run.result for row in run_set.rows for run in row.runs]
+    fractions = {each.label_fraction for each in results if each.label_fraction is not None}
+    images = {each.data["labeled_images"] for each in results if each.data and "labeled_images" in each.data}
+    if len(fractions) == 1:
+        return f"{100 * fractions.pop():g} %"
+    return f"{images.pop():,} images" if len(images) == 1 and not fractions else NOT_STATED
 
 
 def differences(one: RunSet, other: RunSet) -> list[str]:
@@ -320,6 +330,8 @@ def _distinctions(keys: Sequence[RunKey]) -> dict[str, str]:
 
 def _problem(members: Sequence[Run], expected: set[int]) -> str:
     seeds = [run.result.key.train_seed for run in members]
+    if any(run.result.annotations_digest is None for run in members):
+        return "the ground truth of a run is not recorded"
     if None in seeds:
         return "the training seed of a run is not known"
     twice = sorted({seed for seed in seeds if seed is not None and seeds.count(seed) > 1})

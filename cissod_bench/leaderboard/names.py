@@ -62,12 +62,13 @@ def unique_names(all_fields: Sequence[Fields], distinctions: Sequence[Mapping[st
 def file_name(text: str) -> str:
     """A text as a part of file names and labels: letters, digits and `.+=-`, no dot in front, of limited length."""
     name = re.sub(r"[^A-Za-z0-9.+=-]+", "-", text).strip("-.")
-    return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}-{sha256_text(text)[:8]}"
+    longest = _LONGEST + 9  # with its digest, so that the name of a name is the name
+    return name if len(name) <= longest else f"{name[:_LONGEST]}-{sha256_text(text)[:8]}"
 
 
 def _text(name: str, value: Any) -> str:
     if value is None:
-        return "from scratch" if name == "backbone" else NOT_STATED
+        return {"backbone": "from scratch"}.get(name, "null" if name.startswith("overrides.") else NOT_STATED)
     if isinstance(value, str):
         return value[:12] if re.fullmatch("[0-9a-f]{64}", value) else value
     return canonical_json(value)

@@ -1,12 +1,20 @@
-"""One row for several splits of a task: the mean over split seeds or folds, training seeds averaged inside each."""
+"""One row for several splits of a task: the mean over split seeds or folds, training seeds averaged inside each.
+
+A mean is over splits that were made in one way from the same images: with the seeds 0, 1, 2, ... of one rule, as the
+folds of one division, or from lists of the same number of images. Records that do not say how their split was made
+have no mean over splits.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from cissod_bench.io import canonical_json
-from cissod_bench.leaderboard.comparable import Row, RunSet, Spread, spread
+from cissod_bench.leaderboard.comparable import Row, RunSet, Spread, labelled, spread
+from cissod_bench.leaderboard.names import file_name
+from cissod_bench.leaderboard.provenance import marks, provenance_notes
 from cissod_bench.leaderboard.table import Cell, Column, Table
+from cissod_bench.results.record import Result
 
 _OF_SPLIT = ("split_digest", "split_seed", "ground_truth", "class_groups")
 """Fields in which the splits of a task differ; folds differ in their validation images as well."""
@@ -21,9 +29,15 @@ def over_splits(run_sets: Sequence[RunSet], *, metric: str = "AP") -> list[Table
     """
     families: dict[str, list[RunSet]] = {}
     for run_set in run_sets:
-        key = [without_split(run_set), run_set.groups, label_fraction(run_set)]
-        families.setdefault(canonical_json(key), []).append(run_set)
-    return [_table(family, metric) for family in families.values() if _differ(family)]
+        kind = kind_of_split(run_set)
+        if kind is not None:
+            families.setdefault(canonical_json([without_split(run_set), run_set.groups, kind]), []).append(run_set)
+    found = [family for family in families.values() if _differ(family)]
+    titles = [_title(family) for family in found]
+    return [
+        _table(family, metric, title if titles.count(title) == 1 else f"{title} from {_digest(family[0])}")
+        for family, title in zip(found, titles, strict=True)
+    ]
 
 
 def without_split(run_set: RunSet) -> dict[str, Any]:
@@ -37,27 +51,58 @@ def label_fraction(run_set: RunSet) -> float | None:
     return found.pop() if len(found) == 1 else None
 
 
+def kind_of_split(run_set: RunSet) -> list[Any] | None:
+    """What splits must agree in for a mean over them; None where the records do not say it.
+
+    Folds have one seed and validation images of their own, other splits the validation images in common. Seeds label
+    about as many images as each other; of imported lists nothing but the number says that they do.
+    """
+    made = _made(run_set)
+    if made is None or made.split_options is None or made.data is None:
+        return None
+    options = dict(made.split_options)
+    fold = options.pop("fold", None)
+    sizes = [made.data.get(name) for name in ("train_images", "train_annotations")]
+    labeled = made.data.get("labeled_images") if options.get("imported") else None
+    apart = [fold[1], run_set.fields["split_seed"]] if fold else run_set.fields["ground_truth"]
+    return [options, sizes, labeled, apart]
+
+
+def _made(run_set: RunSet) -> Result | None:
+    """A record that says how the split of a set was made."""
+    known = (each for each in _results(run_set.rows) if each.split_options is not None and each.data is not None)
+    return next(known, None)
+
+
 def _differ(family: Sequence[RunSet]) -> bool:
     """Whether the sets are of splits of their own; two of one split differ in the ground truth, and are no sample."""
     digests = {run_set.fields["split_digest"] for run_set in family}
     return 1 < len(family) == len(digests)
 
 
-def _table(family: Sequence[RunSet], metric: str) -> Table:
+def _results(rows: Sequence[Row]) -> list[Result]:
+    return [run.result for row in rows for run in row.runs]
+
+
+def _table(family: Sequence[RunSet], metric: str, title: str) -> Table:
     first = family[0]
-    by_method: dict[tuple[str, str, int | None], dict[str, Row]] = {}
+    by_row: dict[str, list[Row]] = {}
     for run_set in family:
         for row in run_set.rows:
             if row.ranked:
-                key = (row.method, canonical_json(dict(row.options)), row.version)
-                by_method.setdefault(key, {})[run_set.fields["split_digest"]] = row
+                key = row.runs[0].result.key
+                same = [row.method, dict(row.options), row.version, key.resolved_options, row.published]
+                by_row.setdefault(canonical_json(same), []).append(row)
     complete, notes = [], []
-    for of_splits in by_method.values():
-        label = next(iter(of_splits.values())).label
-        if len(of_splits) == len(family):
-            complete.append((label, list(of_splits.values())))
+    for rows in by_row.values():
+        label = rows[0].label
+        if len(rows) < len(family):
+            notes.append(f"{label}: has a mean on {len(rows)} of {len(family)} splits, so it is left out.")
+        elif len({canonical_json([run.result.metrics for run in row.runs]) for row in rows}) < len(rows):
+            notes.append(f"{label}: has the same numbers to the last bit on several splits, so it is left out.")
         else:
-            notes.append(f"{label}: has a mean on {len(of_splits)} of {len(family)} splits, so it is left out.")
+            complete.append((label, rows))
+            notes += provenance_notes(label, _results(rows))
     found = [(label, rows, {group: _over(rows, group, metric) for group in first.groups}) for label, rows in complete]
     found.sort(key=lambda each: (-(mean.mean if (mean := each[2]["all"]) else -1.0), each[0]))
     columns = [Column("rank", "#", kind="rank"), Column("method", "Method"), Column("splits", "Splits", kind="count")]
@@ -66,21 +111,37 @@ def _table(family: Sequence[RunSet], metric: str) -> Table:
     body = []
     for index, (label, rows, means) in enumerate(found):
         seeds = sorted({len(row.runs) for row in rows})
-        cells = [Cell(index + 1), Cell(label), Cell(len(rows)), Cell("–".join(map(str, dict.fromkeys(seeds))))]
+        marked = label + ("†" if first.shortened else "") + marks(_results(rows))
+        cells = [Cell(index + 1), Cell(marked), Cell(len(rows)), Cell("–".join(map(str, dict.fromkeys(seeds))))]
         cells += [Cell(None) if mean is None else Cell(mean.mean, mean.std) for mean in means.values()]
         body.append(tuple(cells))
-    known = {name: text for name, text in first.distinction.items() if name not in _OF_SPLIT}
-    splits = sorted((str(each.fields["split_seed"]), each.fields["split_digest"][:12]) for each in family)
+    splits = sorted((str(each.fields["split_seed"]), _digest(each)) for each in family)
     listed = ", ".join(f"{digest} (seed {seed})" for seed, digest in splits)
+    shortened = ["† Shortened schedule: not the length that the protocol asks for."] if first.shortened else []
     return Table(
-        name=f"{first.name}-over-splits",
-        title=f"{replace(first, distinction=known).title}: {len(family)} splits",
+        name=file_name(f"{title}-{_digest(first)[:8]}"),
+        title=title,
         caption=f"{metric} in percent: mean ± standard deviation over splits, of which each is a mean over its seeds.",
         columns=tuple(columns),
         rows=tuple(body),
         ranked=len(body),
-        notes=(f"Splits: {listed}.", *notes),
+        notes=(f"Splits: {listed}.", *shortened, *notes),
     )
+
+
+def _title(family: Sequence[RunSet]) -> str:
+    """The title of the sets without what is their split's, the labelled part, and how many splits there are."""
+    first = family[0]
+    known = {name: text for name, text in first.distinction.items() if name not in _OF_SPLIT}
+    known["labelled"] = labelled(first)
+    made = _made(first)
+    options = (made and made.split_options) or {}
+    what = f"{len(family)} of {options['fold'][1]} folds" if options.get("fold") else f"{len(family)} splits"
+    return f"{replace(first, distinction=known).title}: {what}"
+
+
+def _digest(run_set: RunSet) -> str:
+    return str(run_set.fields["split_digest"])[:12]
 
 
 def _over(rows: Sequence[Row], group: str, metric: str) -> Spread | None:

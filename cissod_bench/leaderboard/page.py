@@ -27,6 +27,7 @@ from cissod_bench.leaderboard.comparable import Row, Run, RunSet
 from cissod_bench.leaderboard.figures.inline import inline_svg
 from cissod_bench.leaderboard.figures.of_report import Picture
 from cissod_bench.leaderboard.names import file_name
+from cissod_bench.leaderboard.setting import Standards
 from cissod_bench.leaderboard.table import Table
 from cissod_bench.leaderboard.tables import run_set_table
 from cissod_bench.leaderboard.writers import comma_separated, html_table, latex
@@ -43,6 +44,7 @@ def html_page(
     more: Sequence[Table],
     rejected: Sequence[Rejected],
     out: Path,
+    standards: Standards,
 ) -> str:
     """The text of the page: the same for the same records.
 
@@ -55,6 +57,7 @@ def html_page(
         more: further tables: intervals over images, the paper's tables.
         rejected: files that were left out.
         out: folder of the page; links to configurations are relative to it.
+        standards: the methods as they are today.
     """
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (files("cissod_bench.leaderboard") / name).read_text("utf-8")),
@@ -70,7 +73,7 @@ def html_page(
         by_metric = {metric: table}
         if drawn is not None:
             others = [each for each in METRICS if each != metric]
-            by_metric |= {each: run_set_table(run_set, run_sets, metric=each) for each in others}
+            by_metric |= {each: run_set_table(run_set, run_sets, metric=each, standards=standards) for each in others}
         parts.append({
             "title": printable(table.title),
             "tables": _tables(by_metric),

@@ -7,7 +7,7 @@ from cissod_bench.results.record import Result
 DIRTY = "‡"
 """Mark of a row with a run of a source tree that had uncommitted changes."""
 INCOMPLETE = "§"
-"""Mark of a row with a run whose record does not say the version of its method."""
+"""Mark of a row with a run whose record lacks something of its method, program or ground truth."""
 
 
 def marks(results: Sequence[Result]) -> str:
@@ -25,10 +25,24 @@ def provenance_notes(label: str, results: Sequence[Result]) -> list[str]:
     notes = [f"{label}: not all runs have the same {difference}." for difference in _differences(results)]
     if _dirty(results):
         notes.append(f"{DIRTY} {label}: source tree with uncommitted changes ({_seeds(_dirty(results))}).")
-    if _incomplete(results):
-        seeds = _seeds(_incomplete(results))
-        notes.append(f"{INCOMPLETE} {label}: version and defaults of the method are not recorded ({seeds}).")
+    by_lack: dict[str, list[Result]] = {}
+    for result in _incomplete(results):
+        by_lack.setdefault(", ".join(_lacking(result)), []).append(result)
+    notes += [f"{INCOMPLETE} {label}: not recorded: {lack} ({_seeds(those)})." for lack, those in by_lack.items()]
     return notes
+
+
+def _lacking(result: Result) -> list[str]:
+    """What a record should say and does not. Of a source tree an installed package knows nothing."""
+    there = {
+        "version of the method": result.key.method_version is not None,
+        "options of the method in full": result.key.resolved_options is not None,
+        "version of cissod-bench": result.package_version is not None,
+        "versions of the libraries": bool(result.environment),
+        "size of the data": result.data is not None,
+        "ground truth": result.annotations_digest is not None,
+    }
+    return [name for name, known in there.items() if not known]
 
 
 def _differences(results: Sequence[Result]) -> list[str]:
@@ -57,7 +71,7 @@ def _dirty(results: Sequence[Result]) -> list[Result]:
 
 
 def _incomplete(results: Sequence[Result]) -> list[Result]:
-    return [result for result in results if result.key.method_version is None]
+    return [result for result in results if _lacking(result)]
 
 
 def _seeds(results: Sequence[Result]) -> str:

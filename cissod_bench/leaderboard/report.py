@@ -18,6 +18,7 @@ from cissod_bench.leaderboard.over_splits import over_splits
 from cissod_bench.leaderboard.page import html_page
 from cissod_bench.leaderboard.run_files import RunFiles
 from cissod_bench.leaderboard.series import MOST_ROWS, Charts, charts_of
+from cissod_bench.leaderboard.setting import Standards
 from cissod_bench.leaderboard.table import Table
 from cissod_bench.leaderboard.tables import Variants, every_number, paper_table, run_set_table, tidy_table
 from cissod_bench.leaderboard.writers import comma_separated, json_rows, latex, markdown, markdown_text
@@ -41,6 +42,7 @@ class Report:
         results: every number, one per row.
         rejected: records that were left out, with the reason.
         metric: what the tables of the runs show.
+        standards: the methods as they are today.
         files: reads the logs of the runs.
     """
 
@@ -52,6 +54,7 @@ class Report:
     results: Table
     rejected: tuple[Rejected, ...]
     metric: str = "AP"
+    standards: Standards = field(default_factory=dict)
     files: RunFiles = field(default_factory=RunFiles)
 
     @functools.cached_property
@@ -79,7 +82,7 @@ class Report:
 
     def numbers_as_json(self) -> str:
         """Every number as JSON, one row of a table per line: `tables.every_number`."""
-        return json_rows(every_number(self.run_sets))
+        return json_rows(every_number(self.run_sets, self.standards))
 
     @property
     def ablations(self) -> tuple[Table, ...]:
@@ -94,6 +97,7 @@ def make_report(
     samples: int = 0,
     baseline: str = "soft-teacher",
     variants: Variants = MappingProxyType({}),
+    standards: Standards = MappingProxyType({}),
     published: Path | None = None,
     progress: Progress = iter,
 ) -> Report:
@@ -105,6 +109,7 @@ def make_report(
         samples: bootstrap samples over images for the intervals and the marks of difference; 0: none.
         baseline: method that the others are compared with.
         variants: see `tables.paper_table`; with them the paper's ablations, Tables 4 and 5, are shown as well.
+        standards: the methods as they are today; the paper's numbers stand beside these alone.
         published: folder of published runs, which stand beside those that they are comparable with, or alone.
         progress: wraps the loop over samples.
 
@@ -129,22 +134,23 @@ def make_report(
         different = {row.label: [group for group in run_set.groups if row.differs(group)] for row in of_set}
         # The marks are about AP; other metrics stay without.
         marks = different if metric == "AP" else {}
-        table = run_set_table(run_set, run_sets, metric=metric, different=marks)
+        table = run_set_table(run_set, run_sets, metric=metric, different=marks, standards=standards)
         if any(marks.values()):
             note = f"* differs from {baseline} by more than another set of validation images would explain (95 %)."
             table = replace(table, notes=(*table.notes, note))
         tables.append(table)
     numbers = (1, 2, 3, 4, 5) if variants else (1, 2, 3)
-    paper = [paper_table(number, run_sets, variants) for number in numbers]
+    paper = [paper_table(number, run_sets, variants, standards) for number in numbers]
     return Report(
         run_sets=tuple(run_sets),
         tables=tuple(tables),
         images=tuple(intervals_table(s, r, baseline) for s, r in zip(run_sets, intervals, strict=True) if r),
         splits=tuple(over_splits(run_sets, metric=metric)),
         paper=tuple(found for found in paper if found is not None),
-        results=tidy_table(run_sets),
+        results=tidy_table(run_sets, standards),
         rejected=(*rejected, *damaged),
         metric=metric,
+        standards=standards,
     )
 
 
@@ -176,6 +182,7 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
             (*report.splits, *report.images, *report.paper),
             report.left_out,
             out,
+            report.standards,
         ).encode(),
         **{f"{each.name}.{kind}": data for each in pictures for kind, data in render(each.figure, each.title).items()},
     }

@@ -8,14 +8,16 @@ from typing import Any
 from cissod_bench.leaderboard.comparable import Row, RunSet, Spread, differences
 from cissod_bench.leaderboard.gains import SUPERVISED, gain, gain_groups
 from cissod_bench.leaderboard.paper import TABLES, comparison_table
-from cissod_bench.leaderboard.provenance import marks
-from cissod_bench.leaderboard.setting import departures
+from cissod_bench.leaderboard.provenance import marks, provenance_notes
+from cissod_bench.leaderboard.setting import Standards, departures, is_standard, not_standard
 from cissod_bench.leaderboard.table import Cell, Column, Table
 
 COSTS = ("parameters", "flops", "latency_ms", "gpu_hours")
 """Fields of `results.record.Costs` in the table for programs."""
 
 Variants = Mapping[tuple[int, str], tuple[str, Mapping[str, Any]]]
+_Wanted = tuple[str | None, Mapping[str, Any]]
+"""The method of a row of the paper, and its options that differ from the defaults."""
 
 DISAGREES = "≠"
 """Mark of a number that disagrees with the paper's."""
@@ -29,6 +31,7 @@ def run_set_table(
     *,
     metric: str = "AP",
     different: Mapping[str, Collection[str]] = {},
+    standards: Standards = MappingProxyType({}),
 ) -> Table:
     """The rows of one set of runs; next to the paper's numbers if the set is of a task of the paper in its setting.
 
@@ -37,11 +40,14 @@ def run_set_table(
         others: all sets of the report; those of one task name their differences to the first of them.
         metric: one of `evaluation.METRICS`; the paper's numbers are AP.
         different: row label -> groups in which it differs from the baseline by more than chance; marked with `*`.
+        standards: the methods as they are today; the paper's numbers stand beside these.
     """
     paper = comparison_table(run_set.task) if metric == "AP" else None
     departed = departures(run_set) if paper else []
     references = {row.method: row for row in paper.rows} if paper else {}
-    if departed or not any(row.method in references for row in run_set.rows):
+    compared = [row for row in run_set.rows if row.method in references and not departed]
+    apart = [(row, reason) for row in compared if not row.options and (reason := not_standard(row, standards))]
+    if not any(is_standard(row, standards) for row in compared):
         paper = None
     columns = [Column("rank", "#", kind="rank"), Column("method", "Method"), Column("seeds", "Seeds", kind="count")]
     columns += [Column(f"{group}_{metric}", group, metric, "metric") for group in run_set.groups]
@@ -65,11 +71,18 @@ def run_set_table(
         cells += [Cell(None) if each is None else Cell(each.mean, each.std) for each in gains]
         if paper:
             # A variant with other options is not what the paper's row is about.
-            theirs = references[row.method].ap if row.method in references and not row.options else {}
+            theirs = references[row.method].ap if row in compared and is_standard(row, standards) else {}
             cells += [_printed(theirs.get(group)) for group in paper.groups]
             cells += [_difference(row.spread(group, metric), theirs.get(group)) for group in paper.groups]
         body.append(tuple(cells))
-    notes = (*_apart_notes(run_set, others), *_departure_notes(departed), *run_set.notes, *_disagreement_note(body))
+    notes = (
+        *_apart_notes(run_set, others),
+        *_departure_notes(departed),
+        *(f"{row.label}: the paper's number does not stand here: {reason}." for row, reason in apart),
+        *run_set.notes,
+        *_gain_notes(run_set, gaining, metric),
+        *_disagreement_note(body),
+    )
     return Table(
         name=run_set.name,
         title=run_set.title,
@@ -81,7 +94,12 @@ def run_set_table(
     )
 
 
-def paper_table(number: int, run_sets: Sequence[RunSet], variants: Variants = MappingProxyType({})) -> Table | None:
+def paper_table(
+    number: int,
+    run_sets: Sequence[RunSet],
+    variants: Variants = MappingProxyType({}),
+    standards: Standards = MappingProxyType({}),
+) -> Table | None:
     """A table of the paper in its original layout, next to runs of the same tasks in the paper's setting.
 
     Only regular rows are shown, all of a task from one set of runs: the one that has most of them. Sets in another
@@ -92,19 +110,18 @@ def paper_table(number: int, run_sets: Sequence[RunSet], variants: Variants = Ma
         run_sets: sets of comparable runs.
         variants: (table, row label) -> (method, its options that differ from the defaults) for rows that are variants
             of a method; other rows are methods with their default options.
+        standards: the methods as they are today; other versions are left out.
     """
     parts = [table for table in TABLES if table.number == number]
     tasks = [part.task for part in parts]
     of_tasks = [run_set for run_set in run_sets if run_set.task in tasks]
     if not of_tasks:
         return None
-    wanted: list[tuple[str | None, Mapping[str, Any]]] = [
-        variants.get((number, row.label), (row.method, {})) for row in parts[0].rows
-    ]
+    wanted: list[_Wanted] = [variants.get((number, row.label), (row.method, {})) for row in parts[0].rows]
     in_setting = [run_set for run_set in of_tasks if not departures(run_set)]
     chosen: dict[str, RunSet] = {}
     for run_set in sorted(
-        in_setting, key=lambda each: -sum(_row_for(each, *variant) is not None for variant in wanted)
+        in_setting, key=lambda each: -sum(_row_for(each, variant, standards) is not None for variant in wanted)
     ):
         chosen.setdefault(run_set.task, run_set)
     shown = [chosen[task] for task in tasks if task in chosen]
@@ -120,16 +137,18 @@ def paper_table(number: int, run_sets: Sequence[RunSet], variants: Variants = Ma
         cells += [_printed(value) for line in lines for value in line.ap.values()]
         printed = {part.task: line.ap for part, line in zip(parts, lines, strict=True)}
         for run_set in shown:
-            row = _row_for(run_set, *variant)
+            row = _row_for(run_set, variant, standards)
+            own = marks([run.result for run in row.runs]) if row else ""
             for group in run_set.groups:
-                mark = _mark(row.spread(group, "AP") if row else None, printed[run_set.task].get(group))
+                mark = _mark(row.spread(group, "AP") if row else None, printed[run_set.task].get(group)) + own
                 cells.append(replace(_cell(row, group, "AP"), mark=mark))
         body.append(tuple(cells))
     labels = [row.label for row in parts[0].rows]
     notes = [f"Measured: {run_set.title}." for run_set in shown]
     notes += [f"{each.title} is left out: {'; '.join(departures(each))}." for each in of_tasks if departures(each)]
     notes += [f"{each.title} is left out: another set has more rows." for each in in_setting if each not in shown]
-    notes += [note for run_set in shown for note in _left_out(run_set, wanted, labels)]
+    notes += [note for run_set in shown for note in _left_out(run_set, wanted, labels, standards)]
+    notes += [note for run_set in shown for note in _provenance(run_set, wanted, standards)]
     notes += _disagreement_note(body)
     return Table(
         name=f"paper-{number}",
@@ -142,8 +161,12 @@ def paper_table(number: int, run_sets: Sequence[RunSet], variants: Variants = Ma
     )
 
 
-def every_number(run_sets: Sequence[RunSet]) -> list[dict[str, Any]]:
+def every_number(run_sets: Sequence[RunSet], standards: Standards = MappingProxyType({})) -> list[dict[str, Any]]:
     """Every number of every row, for programs: AP and the like in [0, 1].
+
+    Args:
+        run_sets: sets of comparable runs.
+        standards: the methods as they are today; the paper's numbers stand beside these.
 
     Returns:
         for each row what it is, with `scores`: group -> metric -> `mean`, `std` and `t_interval` over training seeds,
@@ -155,9 +178,14 @@ def every_number(run_sets: Sequence[RunSet]) -> list[dict[str, Any]]:
         references = {row.method: row for row in paper.rows} if paper and not departures(run_set) else {}
         shared = {"table": run_set.name, **{name: _plain(value) for name, value in run_set.fields.items()}}
         for row in run_set.rows:
-            reference = references.get(row.method) if not row.options else None
-            about: dict[str, Any] = {"method": row.method, "method_version": row.version, "options": dict(row.options)}
+            reference = references.get(row.method) if is_standard(row, standards) else None
+            results = [run.result for run in row.runs]
+            about: dict[str, Any] = {"row": row.label, "method": row.method, "method_version": row.version}
+            about |= {"options": dict(row.options), "resolved_options": results[0].key.resolved_options}
             about |= {"seeds": list(row.seeds), "problem": row.problem, "published": row.published}
+            about["package_versions"] = sorted({each.package_version for each in results if each.package_version})
+            states = [each.git.dirty for each in results if each.git is not None]
+            about["dirty"] = any(states) if states else None
             about |= {name: _mean_cost(row, name) for name in COSTS}
             about["runs"] = [str(run.path.parent) for run in row.runs]
             scores: dict[str, dict[str, dict[str, Any]]] = {}
@@ -168,14 +196,15 @@ def every_number(run_sets: Sequence[RunSet]) -> list[dict[str, Any]]:
     return found
 
 
-def tidy_table(run_sets: Sequence[RunSet]) -> Table:
+def tidy_table(run_sets: Sequence[RunSet], standards: Standards = MappingProxyType({})) -> Table:
     """`every_number` as a table, one number per row."""
     fields = list(run_sets[0].fields) if run_sets else []
-    about = ["table", *fields, "method", "method_version", "options", "seeds", "problem"]
+    about = ["table", *fields, "row", "method", "method_version", "options", "resolved_options", "seeds", "problem"]
     score = ["mean", "std", "t_interval", "paper", "disagrees_with_paper"]
-    names = [*about, "group", "metric", *score, "published", *COSTS, "runs"]
+    made = ["published", "package_versions", "dirty"]
+    names = [*about, "group", "metric", *score, *made, *COSTS, "runs"]
     body = []
-    for row in every_number(run_sets):
+    for row in every_number(run_sets, standards):
         for group, of_group in row["scores"].items():
             for metric, numbers in of_group.items():
                 values = {**row, "group": group, "metric": metric, **numbers}
@@ -197,7 +226,10 @@ def _mean_cost(row: Row, name: str) -> float | None:
     """Mean over the runs that recorded it."""
     costs = [run.result.costs for run in row.runs]
     values = [value for each in costs if each is not None and (value := getattr(each, name)) is not None]
-    return sum(values) / len(values) if values else None
+    if not values:
+        return None
+    same: float = values[0]
+    return same if len(set(values)) == 1 else sum(values) / len(values)  # numbers of parameters stay whole
 
 
 def metric_names(run_set: RunSet) -> tuple[str, ...]:
@@ -250,21 +282,40 @@ def _disagreement_note(body: Sequence[tuple[Cell, ...]]) -> list[str]:
     ]
 
 
-def _row_for(run_set: RunSet, method: str | None, options: Mapping[str, Any]) -> Row | None:
-    """The regular row of a method with exactly these changed options."""
-    regular = (row for row in run_set.rows if not row.problem and not row.beside)
-    return next((row for row in regular if row.method == method and row.options == options), None)
+def _row_for(run_set: RunSet, wanted: _Wanted, standards: Standards) -> Row | None:
+    """The regular row of a method at today's version with exactly these changed options."""
+    method, options = wanted
+    regular = (row for row in run_set.rows if row.method == method and not row.problem and not row.beside)
+    return next((row for row in regular if is_standard(row, standards, options)), None)
 
 
-def _left_out(
-    run_set: RunSet, wanted: Sequence[tuple[str | None, Mapping[str, Any]]], labels: Sequence[str]
-) -> list[str]:
-    """Why variants that were run are missing from a table of the paper."""
+def _left_out(run_set: RunSet, wanted: Sequence[_Wanted], labels: Sequence[str], standards: Standards) -> list[str]:
+    """Why rows of a method with the wanted options are missing from a table of the paper."""
     notes = []
     for (method, options), label in zip(wanted, labels, strict=True):
-        if options and _row_for(run_set, method, options) is None:
-            apart = (row.problem for row in run_set.rows if (row.method, row.options) == (method, options))
-            notes += [f"{label} on {run_set.task} is left out: {problem}." for problem in dict.fromkeys(apart)]
+        alike = [row for row in run_set.rows if (row.method, row.options) == (method, options) and not row.beside]
+        for row in alike:
+            if row.problem or not is_standard(row, standards, options):
+                reason = row.problem or not_standard(row, standards, options)
+                notes.append(f"{label} on {run_set.task}: {row.label} is left out: {reason}.")
+    return list(dict.fromkeys(notes))
+
+
+def _provenance(run_set: RunSet, wanted: Sequence[_Wanted], standards: Standards) -> list[str]:
+    """What readers must know of where the rows of a table of the paper come from."""
+    rows = [row for variant in wanted if (row := _row_for(run_set, variant, standards)) is not None]
+    return [note for row in rows for note in provenance_notes(row.label, [run.result for run in row.runs])]
+
+
+def _gain_notes(run_set: RunSet, groups: Sequence[str], metric: str) -> list[str]:
+    """Rows whose gain is over fewer training seeds than their other numbers."""
+    notes = []
+    for row in run_set.rows:
+        found = gain(run_set, row, groups[0], metric) if groups else None
+        if found is not None and found.count < len(row.runs):
+            notes.append(
+                f"{row.label}: gain over {found.count} of {len(row.runs)} training seeds, those of {SUPERVISED}."
+            )
     return notes
 
 

@@ -8,10 +8,13 @@ import ast
 import functools
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+import msgspec
 
 from cissod_bench.methods.base import Method
 
@@ -36,6 +39,20 @@ class Option:
 def options_alone(method: Method) -> Method:
     """The method with a module that contains only its `Options`; a user's own method unchanged."""
     return method if method.file is not None else replace(method, module=_reduced_module(method.module))
+
+
+def resolved_options(method: Method, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The value of every option, as a record has it.
+
+    Args:
+        method: the method.
+        given: some of its options, as values or as texts.
+
+    Raises:
+        UserError: an option that the method lacks, or a value of the wrong type.
+    """
+    options = options_alone(method).options(given)
+    return dict(msgspec.json.decode(msgspec.json.encode(msgspec.structs.asdict(options), enc_hook=repr)))
 
 
 def describe_options(method: Method) -> list[Option]:

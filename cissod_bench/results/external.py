@@ -11,13 +11,13 @@ from cissod_bench.evaluation.calibration import Reliability, reliability
 from cissod_bench.evaluation.fixed import PER_CLASS, best_of_each_class
 from cissod_bench.evaluation.inputs import GroundTruth, read_detections, read_ground_truth
 from cissod_bench.io import write_bytes
-from cissod_bench.results.data_sizes import data_sizes, validation_sizes
+from cissod_bench.results.data_sizes import data_facts, data_sizes, validation_sizes
 from cissod_bench.results.record import describe_environment, make_result, write_result
 from cissod_bench.results.run_folder import RunFolder
 from cissod_bench.results.run_key import NOT_STATED, Precision, RunKey
 from cissod_bench.splits import folder as folders
 from cissod_bench.splits.folder import Split
-from cissod_bench.tasks.official import remark
+from cissod_bench.tasks.official import remark, unofficial
 from cissod_bench.tasks.registry import TASKS, Task, get_task
 
 
@@ -50,9 +50,19 @@ class Scored:
         return reliability(self.truth, found, self.evaluation.groups, max_detections=cap, lvis=lvis)
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """What is known of the size of the data: of the ground truth, and of what the split is of."""
+        return validation_sizes(self.truth) if self.split is None else data_sizes(self.split, self.truth)
+
+    @property
+    def unofficial(self) -> list[str]:
+        """How the data differs from the task's official files."""
+        return unofficial(self.task.name, self.sizes)
+
+    @property
     def remark(self) -> str | None:
-        """What to know about the ground truth: that it is not the task's official file."""
-        return remark(self.task.name, validation_sizes(self.truth))
+        """The same as a sentence; None where the data is theirs."""
+        return remark(self.task.name, self.sizes)
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,7 @@ class Training:
         seed: None where it is not stated, like all that follows.
         batch: labelled and unlabelled images in a step.
         backbone: SHA-256 of the file with the backbone's first weights, None for training from scratch.
-        precision, padding, method_version, detector_digest: see `RunKey`.
+        precision, padding, method_version, resolved_options, detector_digest: see `RunKey`.
         overrides: settings in which the training differs from the detector's preset; none where nothing is stated.
         compile: whether the backbone was compiled.
         full_batch: images in a step of the full schedule with this detector.
@@ -83,6 +93,7 @@ class Training:
     precision: Precision | None = None
     padding: int | None = None
     method_version: int | None = None
+    resolved_options: Mapping[str, Any] | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     compile: bool = False
     detector_digest: str | None = None
@@ -164,20 +175,12 @@ def record_scores(scored: Scored, out: Path, training: Training) -> None:
         compile=training.compile,
         overrides=dict(training.overrides),
         method_version=training.method_version,
+        resolved_options=None if training.resolved_options is None else dict(training.resolved_options),
         evaluator=evaluation.evaluator,
         max_detections=evaluation.max_detections,
         rules="lvis" if evaluation.lvis else "coco",
     )
-    data = data_sizes(split.source, scored.truth)
-    write_run(
-        out,
-        key,
-        evaluation,
-        scored.predictions,
-        split=str(split.folder),
-        data=data,
-        label_fraction=split.label_fraction,
-    )
+    write_run(out, key, evaluation, scored.predictions, **data_facts(split, scored.truth))
 
 
 def write_run(
@@ -185,10 +188,7 @@ def write_run(
     key: RunKey,
     evaluation: Evaluation,
     predictions: Path,
-    *,
-    split: str,
-    data: Mapping[str, int] | None = None,
-    label_fraction: float | None = None,
+    **fields: Any,
 ) -> None:
     """Write a run folder: the detections, the per-class arrays and, last, the record.
 
@@ -197,9 +197,7 @@ def write_run(
         key: what was evaluated.
         evaluation: its scores.
         predictions: the detections, which are copied into the folder.
-        split: path of the split folder as the user gave it.
-        data: see `data_sizes.py`.
-        label_fraction: see `Split`.
+        fields: further attributes of `Result`.
     """
     folder = RunFolder(out)
     write_bytes(folder.detections, predictions.read_bytes())
@@ -209,9 +207,7 @@ def write_run(
         evaluation,
         files={"detections": folder.detections.name, "per_class": folder.per_class.name},
         environment=describe_environment(),
-        split=split,
-        data=None if data is None else dict(data),
-        label_fraction=label_fraction,
+        **fields,
     )
     write_result(folder.record, result)
 

@@ -17,11 +17,12 @@ import msgspec
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation import METRICS, Evaluation, load_evaluation
 from cissod_bench.io import decode_json, read_regular, write_json
-from cissod_bench.results.run_key import RunKey, known_facts
+from cissod_bench.results.run_key import NOT_STATED, RunKey, known_facts
 from cissod_bench.version import __version__
 
-SCHEMA_VERSION = 3
-"""1: without `key.validation_digest`. 2: without `key.method_version`, `key.resolved_options` and `data`."""
+SCHEMA_VERSION = 4
+"""1: without `key.validation_digest`. 2: without `key.method_version`, `key.resolved_options` and `data`.
+3: without `split_options`."""
 RESULT_FILE = "result.json"
 
 LARGEST = 2**24
@@ -85,12 +86,13 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         groups: the same groups -> their sizes.
         files: role -> file name relative to the record, such as "per_class", "detections", "config", "curves".
         environment: versions of the interpreter and of the packages that matter.
-        package_version: version of this package.
+        package_version: version of this package; None where it is not recorded.
         split: path of the split folder as the user gave it.
         annotations: path of the ground truth as it was given; `annotations_digest` identifies its content. Scores
             against another ground truth do not stand in one table.
         data: numbers of images and annotations, see `data_sizes.py`; None where they are not recorded.
         label_fraction: the fraction that the split labels, `Split.label_fraction`; None where it is not recorded.
+        split_options: what decided the split, `Split.options`; None where it is not recorded.
         timing: seconds by phase, such as "train", "evaluate".
         damaged_images: file of each training image that could not be read -> number of draws that got another one.
         gpu_memory_mib: peak memory of the GPU, None without one.
@@ -104,12 +106,13 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     groups: dict[str, Group]
     files: dict[str, str] = {}
     environment: dict[str, str] = {}
-    package_version: str = __version__
+    package_version: str | None = None
     split: str | None = None
     annotations: str | None = None
     annotations_digest: str | None = None
     data: dict[str, int] | None = None
     label_fraction: float | None = None
+    split_options: dict[str, Any] | None = None
     timing: dict[str, float] = {}
     damaged_images: dict[str, int] = {}
     gpu_memory_mib: float | None = None
@@ -144,6 +147,7 @@ def make_result(key: RunKey, evaluation: Evaluation, **fields: Any) -> Result:
         groups=groups,
         annotations=evaluation.annotations,
         annotations_digest=evaluation.annotations_digest,
+        package_version=__version__,
         **fields,
     )
 
@@ -326,7 +330,9 @@ def _checked(path: Path, content: Any) -> Result:
     key = content["key"]
     try:
         _check_plain(content)
-        result = msgspec.convert({**content, "key": known_facts(key) if isinstance(key, dict) else key}, Result)
+        if isinstance(key, dict):
+            key = {"backbone": NOT_STATED, **known_facts(key)}  # nothing said is not "from scratch"
+        result = msgspec.convert({**content, "key": key}, Result)
     except (msgspec.ValidationError, ValueError) as error:
         raise UserError(f"{path}: not a valid result ({error}).") from None
     problem = _problem(result)

@@ -1,7 +1,7 @@
 """The plan of a split: which images and boxes go where. Nothing is written yet."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -274,23 +274,16 @@ def _unmet_floors(task: Task, columns: Columns, pairs: Pairs, minority: Bool) ->
 
 
 def _options(task: Task, variant: Variant, given: Selection | None, *, budget: bool) -> dict[str, Any]:
-    """Everything about the task that decides the split; recorded in the manifest, since a task file can change.
+    """Everything that decides the split; recorded in the manifest, since a task file can change.
 
-    `label_budget` says that the fraction is not the task's own. Unused options are left out, so that a new option does
-    not change the digest of splits that do not use it.
+    `label_budget` says that the fraction is not the task's own. What a split does not use is left out.
     """
-    rule = asdict(task.selection)
-    optional = {
-        "count": rule.pop("count"),
-        "stratify": rule.pop("stratify"),
-        "minority_rule": asdict(task.minority_rule) if task.minority_rule else None,
-        "group_limits": list(task.group_limits) if task.frequency_groups else None,
-        "validation_fraction": task.validation_fraction,
+    own = {
         "fold": [variant.fold, variant.folds] if variant.folds else None,
         "imported": given is not None,
         "label_budget": budget,
     }
-    return {**rule, **{name: value for name, value in optional.items() if value}}
+    return {**task.split_options, **{name: value for name, value in own.items() if value}}
 
 
 def source_facts(sources: Sources) -> dict[str, Any]:

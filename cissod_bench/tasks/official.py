@@ -24,6 +24,9 @@ SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType({
 })  # fmt: skip
 """Task -> images and annotations of its official files: COCO 2017, Objects365 v2, LVIS v1. Crowds count."""
 
+CLASSES: Mapping[str, int] = MappingProxyType({"coco-split1": 80, "coco-split2": 80, "coco-o365": 365, "lvis": 1203})
+"""Task -> classes of its official files."""
+
 
 def unofficial(task: str, sizes: Mapping[str, int]) -> list[str]:
     """How data differs from the official files of a task, as "80 train images instead of 118,287".

@@ -4,8 +4,8 @@ A task says *what* is compared. Raise its `version` whenever its protocol change
 never put into one table.
 """
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 MinorityObjects = Literal["drop", "ignore", "keep"]
 MinoritySelection = Literal["needed", "uniform"]
@@ -143,6 +143,22 @@ class Task:
         """Whether every annotated image is labelled, since the unlabelled ones are in a folder."""
         folder = self.files is not None and bool(self.files.unlabeled_images)
         return folder and self.selection.fraction == 1 and self.selection.count is None
+
+    @property
+    def split_options(self) -> dict[str, Any]:
+        """Everything about the task that decides a split: `Split.options` of a split with nothing of its own.
+
+        Unused options are left out, so that a new option does not change the digest of splits that do not use it.
+        """
+        rule = asdict(self.selection)
+        optional = {
+            "count": rule.pop("count"),
+            "stratify": rule.pop("stratify"),
+            "minority_rule": asdict(self.minority_rule) if self.minority_rule else None,
+            "group_limits": list(self.group_limits) if self.frequency_groups else None,
+            "validation_fraction": self.validation_fraction,
+        }
+        return {**rule, **{name: value for name, value in optional.items() if value}}
 
 
 _COCO = DataFiles(

@@ -16,7 +16,7 @@ from cissod_bench.errors import UserError
 from cissod_bench.evaluation.groups import load_evaluation
 from cissod_bench.evaluation.inputs import read_ground_truth
 from cissod_bench.io import sha256_bytes, write_bytes, write_text
-from cissod_bench.results.data_sizes import data_sizes
+from cissod_bench.results.data_sizes import data_facts
 from cissod_bench.results.record import Result, describe_environment, git_state, make_result, write_result
 from cissod_bench.results.run_folder import NO_RUN, NOT_RESUMABLE, RunFolder, begun_by_version_0_1
 from cissod_bench.ssod.data.damaged import DamagedImage, WrongSize
@@ -175,9 +175,7 @@ def record(job: Job, runner: Runner) -> Result:
         files={role: getattr(folder, role).name for role in roles},
         environment=describe_environment()
         | ({} if job.method.package is None else dict([job.method.package.rsplit(" ", 1)])),
-        split=str(job.split.folder),
-        data=data_sizes(job.split.source, read_ground_truth(job.places.val_annotations)),
-        label_fraction=job.split.label_fraction,
+        **data_facts(job.split, read_ground_truth(job.places.val_annotations)),
         timing={"train_and_evaluate": seconds},
         damaged_images=runner.damaged_images(),
         gpu_memory_mib=gpu_memory_mib,

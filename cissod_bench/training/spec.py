@@ -19,7 +19,7 @@ from cissod_bench.io import sha256_file, sha256_text
 from cissod_bench.methods.base import Method
 from cissod_bench.methods.gbs.ablations import get_ablation
 from cissod_bench.methods.gbs.presets import preset_options
-from cissod_bench.methods.options import options_alone
+from cissod_bench.methods.options import options_alone, resolved_options
 from cissod_bench.methods.registry import get_method
 from cissod_bench.results.run_key import RunKey
 from cissod_bench.splits.folder import VALIDATION, read_manifest
@@ -192,8 +192,7 @@ class ChosenMethod:
         Raises:
             UserError: as above.
         """
-        options = options_alone(self.method).options(self.options)
-        return dict(msgspec.json.decode(msgspec.json.encode(msgspec.structs.asdict(options), enc_hook=repr)))
+        return resolved_options(self.method, self.options)
 
     def changed_by_user(self) -> dict[str, Any]:
         """The options that differ from what the label says, parsed.

@@ -13,6 +13,7 @@ from cissod_bench.leaderboard.figures.by_group import budgets
 from cissod_bench.leaderboard.over_splits import over_splits
 from cissod_bench.leaderboard.report import make_report, write_report
 from cissod_bench.results.record import Result, write_result
+from cissod_bench.tasks.registry import TASKS
 from tests.leaderboard.runs import make_record
 
 APS = {(0.01, 0): (0.10, 0.14), (0.1, 0): (0.20, 0.22), (0.1, 1): (0.26, 0.24)}
@@ -23,7 +24,8 @@ def record(fraction: float | None, split: int, value: float, **key: object) -> R
     groups = {"all": value, "maj": value + 0.1, "min": value - 0.05}
     digest = f"{round(1000 * (fraction or 0)):03}{split}" * 16
     made = make_record(groups, split_digest=digest, split_seed=split, **key)
-    return msgspec.structs.replace(made, label_fraction=fraction)
+    options = {**TASKS["shapes"].split_options, "fraction": fraction, "label_budget": True}
+    return msgspec.structs.replace(made, label_fraction=fraction, split_options=options)
 
 
 def records(method: str = "gbs", add: float = 0.0) -> list[Result]:

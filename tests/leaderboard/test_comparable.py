@@ -1,5 +1,6 @@
 """Which runs share a table and which are averaged; every refusal has its case."""
 
+import json
 import math
 import statistics
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 from scipy import stats
 
 from cissod_bench.leaderboard.comparable import comparable_run_sets, differences, spread, t_quantile
-from cissod_bench.results.record import Git, Group
+from cissod_bench.leaderboard.names import file_name
+from cissod_bench.leaderboard.tables import run_set_table
+from cissod_bench.results.record import Git, Group, load_result, write_result
 from tests.leaderboard.runs import make_record
 
 
@@ -203,7 +206,60 @@ def test_a_record_without_a_version_is_marked_and_apart():
     assert [row.label for row in rows] == ["soft-teacher, version not recorded", "soft-teacher, version 2"]
     alone = sections_of(old)
     assert alone[0].rows[0].label == "soft-teacher"
-    assert row_notes(alone) == ["§ soft-teacher: version and defaults of the method are not recorded (seed 0)."]
+    lacking = "version of the method, options of the method in full"
+    assert row_notes(alone) == [f"§ soft-teacher: not recorded: {lacking} (seed 0)."]
+
+
+@pytest.mark.parametrize(
+    ("fields", "lack"),
+    [
+        ({"package_version": None}, "version of cissod-bench"),
+        ({"environment": {}}, "versions of the libraries"),
+        ({"data": None}, "size of the data"),
+        ({"annotations_digest": None}, "ground truth"),
+    ],
+)
+def test_what_a_record_lacks_is_marked(fields, lack):
+    found = sections_of(made_by(make_record(), **fields))
+    assert any(f"§ soft-teacher: not recorded: {lack} (seed 0)." == note for note in found[0].notes)
+    assert run_set_table(found[0]).rows[0][1].value.endswith("§")
+
+
+def test_what_is_missing_is_neither_todays_version_nor_from_scratch(tmp_path):
+    write_result(tmp_path / "result.json", make_record())
+    content = json.loads((tmp_path / "result.json").read_text())
+    del content["package_version"], content["key"]["backbone"]
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    found = load_result(tmp_path / "result.json")
+    assert (found.package_version, found.key.backbone) == (None, "not stated")
+
+
+def test_unknown_ground_truths_are_not_averaged():
+    """They may be two: 300 and 3 validation images had one mean."""
+    records = [made_by(make_record(ap(0.2 + seed / 10), train_seed=seed), annotations_digest=None) for seed in (0, 1)]
+    (found,) = sections_of(*records)
+    assert [row.ranked for row in found.rows] == [False, False]
+    assert any("the ground truth of a run is not recorded" in note for note in found.notes)
+
+
+def test_titles_say_the_labelled_fraction_where_it_differs():
+    small, large = (
+        made_by(make_record(split_digest=digit * 64), label_fraction=fraction)
+        for digit, fraction in (("1", 0.01), ("2", 0.1))
+    )
+    assert [found.title.rpartition(", ")[2] for found in sections_of(small, large)] == [
+        "labelled 1 %", "labelled 10 %",
+    ]  # fmt: skip
+
+
+def test_names_of_names_are_the_names_and_null_is_a_value():
+    """A label and the file of one table had been cut to two names; a setting of null had been "not stated"."""
+    long = file_name(f"{'x' * 130} setting=1")
+    assert file_name(long) == long
+    null, other = sections_of(
+        make_record(overrides={"optim_wrapper.clip_grad": None}), make_record(overrides={"optim_wrapper.clip_grad": 5})
+    )
+    assert {null.title.rpartition(" ")[2], other.title.rpartition(" ")[2]} == {"null", "5"}
 
 
 def test_two_seeds_with_the_same_bits_are_named_and_not_averaged():

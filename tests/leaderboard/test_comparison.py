@@ -50,7 +50,7 @@ def make_run(tmp_path):
         predictions.write_text(json.dumps(detections(truth, noise, seed)))
         groups = {"maj": ["a", "b"], "min": ["c", "empty"]}
         evaluation = evaluate(tmp_path / "gt.json", predictions, groups)
-        write_run(tmp_path / name, make_record(method=name, **key).key, evaluation, predictions, split="")
+        write_run(tmp_path / name, make_record(method=name, **key).key, evaluation, predictions, data={})
         return tmp_path / name
 
     return make

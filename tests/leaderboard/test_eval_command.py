@@ -11,11 +11,12 @@ from typer.testing import CliRunner
 from cissod_bench.cli.main import app
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation import evaluate
+from cissod_bench.methods.registry import METHODS
 from cissod_bench.results.record import load_result
 from cissod_bench.results.run_key import RunKey, comparison_key
 from cissod_bench.tasks.records import VOC_CLASSES
 from cissod_bench.training.recipes.detectors import get_detector
-from cissod_bench.training.spec import RunSpec
+from cissod_bench.training.spec import RunSpec, choose_method
 
 OTHERS = ("truck", "zebra", "fork")
 
@@ -76,7 +77,8 @@ def split(monkeypatch, tmp_path):
         source = {"images": 80, "boxes": 700}  # noqa: RUF012
         groups = {"maj": OTHERS, "min": VOC_CLASSES}  # noqa: RUF012
         class_names = (*OTHERS, *VOC_CLASSES)
-        label_fraction = 0.1
+        label_fraction, options = 0.1, {"fraction": 0.1}
+        counts = {"labeled_images": 8, "labeled_boxes": 70}  # noqa: RUF012
 
     monkeypatch.setattr(manifest, "load_split", lambda folder, verify: Drawn())
     return Drawn.folder
@@ -92,7 +94,9 @@ def test_a_record_for_the_leaderboard(files, split):
     assert (record.key.shortened, record.key.batch, record.key.backbone) == (None, None, "not stated")
     assert record.data == {
         "train_images": 80, "train_annotations": 700, "validation_images": 2, "validation_annotations": 46,
+        "labeled_images": 8, "labeled_boxes": 70,
     }  # fmt: skip
+    assert record.split_options == {"fraction": 0.1}
     assert (files / "run" / "detections.json").read_bytes() == (files / "dt.json").read_bytes()
     shown = CliRunner().invoke(app, ["report", str(files / "run")])
     assert "mine" in shown.output
@@ -136,6 +140,32 @@ def test_settings_a_compiled_backbone_and_the_methods_version_can_be_stated(file
     assert (key.overrides, key.compile, key.method_version) == (spec.overrides, spec.compile, 2)
     assert (plain.overrides, plain.compile, plain.method_version) == ({}, False, None)
     assert comparison_key(key) != comparison_key(plain)
+
+
+def test_the_options_of_a_method_are_those_of_a_run(files, split):
+    """An equal training has an equal row: with the version stated, the other options are its defaults."""
+    given = ["--predictions", files / "dt.json", "--split", split, "--annotations", files / "gt.json"]
+    details = ["--method", "gbs", "--iterations", 90_000, "--detector", "r50-fpn", "--seed", 3]
+    stated = ["-o", "gamma=2.0", "-o", "beta=0.5", "--method-version", METHODS["gbs"].version]
+    assert run(*given, *details, *stated, "--out", files / "run").exit_code == 0
+    key = load_result(files / "run" / "result.json").key
+    ours = choose_method(RunSpec(task="coco-split1", method="gbs", options={"gamma": "2"}))
+    assert (key.method_options, key.resolved_options) == (ours.changed(), ours.resolved()), "beta is the default"
+    for wrong, message in (
+        (["--method-version", 99], "gbs is at version"),
+        (["-o", "nonsense=3"], "nonsense"),
+    ):
+        failed = run(*given, *details, *wrong, "--out", files / "wrong")
+        assert isinstance(failed.exception, UserError)
+        assert message in str(failed.exception)
+        assert not (files / "wrong").exists()
+
+
+def test_programs_are_told_that_the_data_are_not_official(files, split):
+    given = ["--predictions", files / "dt.json", "--annotations", files / "gt.json", "--json"]
+    alone = json.loads(run(*given, "--task", "coco-split1").stdout)["unofficial"]
+    assert alone == ["2 validation images instead of 5,000", "46 validation annotations instead of 36,781"]
+    assert "80 train images instead of 118,287" in json.loads(run(*given, "--split", split).stdout)["unofficial"]
 
 
 def test_a_detector_file_is_stated_by_what_it_says(files, split):

@@ -90,10 +90,19 @@ def test_the_reference_is_never_ranked_whatever_its_seeds() -> None:
     assert any("full-labels is trained on all training labels" in note for note in table.notes)
 
 
+def test_a_gain_over_fewer_seeds_says_so() -> None:
+    found = run_set(
+        *(record("gbs", seed, 0.3 + seed / 100, 0.1) for seed in (0, 1, 2)), record("supervised", 0, 0.2, 0.1)
+    )
+    assert "gbs: gain over 1 of 3 training seeds, those of supervised." in run_set_table(found).notes
+    both = run_set(*BOUNDED)
+    assert not any("gain over" in note for note in run_set_table(both).notes)
+
+
 def test_the_reference_is_in_no_mean_over_splits() -> None:
     records = [
-        record(method, 0, value, value, split_digest=digit * 64)
-        for digit in "ab"
+        record(method, 0, value + more, value, split_digest=digit * 64)
+        for digit, more in (("a", 0.0), ("b", 0.01))
         for method, value in (("rfs", 0.2), ("full-labels", 0.9))
     ]
     sets = comparable_run_sets((Path(f"{index}/result.json"), each) for index, each in enumerate(records))

@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -36,8 +37,7 @@ def runs(tmp_path):
     for method, seed in (("gbs", 0), ("gbs", 1), ("rfs", 0), ("rfs", 1)):
         folder = tmp_path / "runs" / f"{method}-{seed}"
         record = make_record(method=method, train_seed=seed)
-        record = type(record)(key=record.key, metrics=record.metrics, groups=record.groups, split=str(split))
-        write_result(folder / "result.json", record)
+        write_result(folder / "result.json", msgspec.structs.replace(record, split=str(split)))
         if method == "gbs":
             text = "".join(json.dumps(line) + "\n" for line in LINES)
             (folder / "observables.jsonl").write_text(text + '{"step": 40, "weig')

@@ -51,7 +51,7 @@ def made(tmp_path_factory):
             (tmp_path / "dt.json").write_text(json.dumps(shown))
             evaluation = evaluate(tmp_path / "gt.json", tmp_path / "dt.json", {"maj": ["a", "b"], "min": ["c"]})
             key = make_record(method=method, train_seed=seed).key
-            write_run(folder, key, evaluation, tmp_path / "dt.json", split="")
+            write_run(folder, key, evaluation, tmp_path / "dt.json", data={})
             record = load_result(folder / "result.json")
             (folder / "config.py").write_text("x = 1\n")
             write_result(

@@ -14,7 +14,7 @@ from cissod_bench.leaderboard.gains import gain
 from cissod_bench.leaderboard.tables import disagrees, paper_table, run_set_table, tidy_table
 from cissod_bench.results import published as published_results
 from cissod_bench.results.record import Result, write_result
-from tests.leaderboard.runs import make_record, paper_record
+from tests.leaderboard.runs import STANDARDS, make_record, paper_record
 
 
 def ap(value: float) -> dict[str, float]:
@@ -128,17 +128,17 @@ def test_rows_that_disagree_with_the_paper_are_marked() -> None:
             paper_record({"all": 0.26, "maj": 0.31, "min": 0.13}, method="gbs"),
         )
     )
-    table = run_set_table(run_set)
+    table = run_set_table(run_set, standards=STANDARDS)
     marks = {cells[1].value: [cell.mark for cell in cells if cell.mark] for cells in table.rows}
     assert marks == {"gbs": [], "soft-teacher": ["≠"]}
     where = next(i for i, column in enumerate(table.columns) if column.name == "min_difference")
     assert table.rows[1][where].mark == "≠"
     assert any(note.startswith("≠ differs from the paper's number by more than 1 point") for note in table.notes)
-    beside = paper_table(1, [run_set])
+    beside = paper_table(1, [run_set], standards=STANDARDS)
     assert beside is not None
     assert [cell.mark for cell in beside.rows[0]][-3:] == ["", "", "≠"]
     assert {mark for cells in beside.rows[1:] for cell in cells for mark in cell.mark} == set()
-    tidy = tidy_table([run_set]).to_frame()
+    tidy = tidy_table([run_set], STANDARDS).to_frame()
     ap_rows = tidy[tidy["metric"] == "AP"].set_index(["method", "group"])["disagrees_with_paper"]
     assert ap_rows.to_dict() == {
         ("gbs", "all"): False, ("gbs", "maj"): False, ("gbs", "min"): False,

@@ -16,7 +16,7 @@ from cissod_bench.leaderboard.table import Cell, Column, Table
 from cissod_bench.leaderboard.tables import every_number, paper_table, run_set_table, tidy_table
 from cissod_bench.leaderboard.writers import WRITERS, comma_separated, html_table, json_rows, json_text, latex, markdown
 from cissod_bench.results.record import Git
-from tests.leaderboard.runs import OFFICIAL_COCO, make_record, paper_record
+from tests.leaderboard.runs import OFFICIAL_COCO, STANDARDS, make_record, paper_record
 
 TABLE = Table(
     name="t",
@@ -105,16 +105,20 @@ def full(**key):
     return paper_record({"all": 0.2701, "maj": 0.3100, "min": 0.15}, **key)
 
 
+def variant(method, options, **key):
+    return full(method=method, method_options=options, resolved_options=options, **key)
+
+
 def values(table, row, kind):
     return [cell.value for column, cell in zip(table.columns, table.rows[row], strict=True) if column.kind == kind]
 
 
 def test_the_paper_and_the_difference_stand_beside_runs_in_its_setting():
-    table = run_set_table(sections_of(full(method="gbs"))[0])
+    table = run_set_table(sections_of(full(method="gbs"))[0], standards=STANDARDS)
     assert values(table, 0, "metric") == pytest.approx([0.2701, 0.31, 0.15])
     assert values(table, 0, "reference") == [0.265, 0.307, 0.139]
     assert values(table, 0, "difference") == pytest.approx([0.0051, 0.003, 0.011])
-    scaled = run_set_table(sections_of(full(method="gbs", batch=(16, 64), iterations=90_000))[0])
+    scaled = run_set_table(sections_of(full(method="gbs", batch=(16, 64), iterations=90_000))[0], standards=STANDARDS)
     assert values(scaled, 0, "reference") == [0.265, 0.307, 0.139]
 
 
@@ -133,13 +137,13 @@ def test_the_paper_and_the_difference_stand_beside_runs_in_its_setting():
 )
 def test_the_papers_numbers_stand_in_no_other_setting(change, reason):
     run_sets = sections_of(full(method="gbs", **change))
-    table = run_set_table(run_sets[0])
+    table = run_set_table(run_sets[0], standards=STANDARDS)
     assert values(table, 0, "reference") == values(table, 0, "difference") == []
     assert any(note.startswith("The paper's numbers do not stand here") and reason in note for note in table.notes)
-    theirs = paper_table(1, run_sets)
+    theirs = paper_table(1, run_sets, standards=STANDARDS)
     assert values(theirs, 0, "metric") == []
     assert any("is left out" in note and reason in note for note in theirs.notes)
-    assert {row["paper"] for row in json.loads(json_text(tidy_table(run_sets)))["rows"]} == {None}
+    assert {row["paper"] for row in json.loads(json_text(tidy_table(run_sets, STANDARDS)))["rows"]} == {None}
 
 
 @pytest.mark.parametrize(
@@ -153,14 +157,19 @@ def test_the_papers_numbers_stand_in_no_other_setting(change, reason):
 )
 def test_the_papers_numbers_stand_beside_no_sample_of_the_data(data, reason):
     """A split from 80 images, scored on 80, had stood beside the paper's 26.5 with a difference of +73.5."""
-    table = run_set_table(sections_of(msgspec.structs.replace(full(method="gbs"), data=data))[0])
+    run_sets = sections_of(msgspec.structs.replace(full(method="gbs"), data=data))
+    table = run_set_table(run_sets[0], standards=STANDARDS)
     assert values(table, 0, "reference") == []
     assert any(reason in note for note in table.notes)
 
 
 def test_a_variant_with_other_options_is_not_the_papers_row():
-    table = run_set_table(sections_of(full(method="gbs", method_options={"beta": 1}))[0])
+    beta = full(method="gbs", method_options={"beta": 1}, resolved_options={"beta": 1})
+    table = run_set_table(sections_of(beta, full())[0], standards=STANDARDS)
+    assert [row[1].value for row in table.rows] == ["gbs (beta=1)", "soft-teacher"]
     assert values(table, 0, "reference") == [None, None, None]
+    assert values(table, 1, "reference") == [0.236, 0.31, 0.015]
+    assert values(run_set_table(sections_of(beta)[0], standards=STANDARDS), 0, "reference") == []
 
 
 def test_shortened_rows_are_marked():
@@ -178,7 +187,7 @@ def test_tables_of_a_task_say_why_they_are_apart():
 
 def test_the_paper_in_its_form_beside_runs_in_its_setting():
     toy = [make_record(method="rfs"), make_record(method="gbs")]
-    table = paper_table(1, sections_of(*toy, full(method="gbs")))
+    table = paper_table(1, sections_of(*toy, full(method="gbs")), standards=STANDARDS)
     assert [cells[0].value for cells in table.rows] == [
         "Soft teacher", "RFS", "EqLv2", "C2AM Loss", "CReST", "DASO", "DeFRCN", "Ours",
     ]  # fmt: skip
@@ -201,7 +210,7 @@ def test_the_other_tables_of_the_paper(number, task, rows, columns):
 
 def test_every_number_is_in_the_tidy_table():
     run_sets = sections_of(full(method="gbs"), full(method="gbs", train_seed=1), full(), full(train_seed=1))
-    rows = json.loads(json_text(tidy_table(run_sets)))["rows"]
+    rows = json.loads(json_text(tidy_table(run_sets, STANDARDS)))["rows"]
     assert len(rows) == 2 * 3 * 7
     row = next(row for row in rows if (row["method"], row["group"], row["metric"]) == ("gbs", "min", "AP"))
     assert (row["mean"], row["std"], row["paper"]) == (pytest.approx(0.15), 0.0, 0.139)
@@ -212,7 +221,7 @@ def test_every_number_is_in_the_tidy_table():
 
 def test_the_json_of_a_report_holds_each_fact_of_a_row_once():
     run_sets = sections_of(full(method="gbs"), full(method="gbs", train_seed=1), full(), full(train_seed=1))
-    rows = json.loads(json_rows(every_number(run_sets)))["rows"]
+    rows = json.loads(json_rows(every_number(run_sets, STANDARDS)))["rows"]
     assert [(row["method"], row["seeds"], row["runs"]) for row in rows] == [
         ("gbs", [0, 1], ["runs/0", "runs/1"]), ("soft-teacher", [0, 1], ["runs/2", "runs/3"]),
     ]  # fmt: skip
@@ -239,10 +248,10 @@ def test_the_ablations_come_out_in_the_papers_form_beside_the_runs():
     variants = paper_variants()
     theirs = {(table.number, row.label) for table in TABLES if table.number >= 4 for row in table.rows}
     assert variants.keys() == theirs
-    runs = [full(method=method, method_options=options) for method, options in variants.values()]
-    runs.append(full(method="gbs", method_options={"beta": 1.0}))
+    runs = [variant(method, options) for method, options in variants.values()]
+    runs.append(variant("gbs", {"beta": 1.0}))
     for number, rows in ((4, 9), (5, 6)):
-        table = paper_table(number, sections_of(*runs), variants)
+        table = paper_table(number, sections_of(*runs), variants, STANDARDS)
         assert len(table.rows) == rows
         for row in range(rows):
             assert values(table, row, "metric") == pytest.approx([0.2701, 0.31, 0.15])
@@ -251,9 +260,9 @@ def test_the_ablations_come_out_in_the_papers_form_beside_the_runs():
 def test_the_set_with_most_rows_stands_beside_and_toys_never():
     variants = paper_variants()
     chosen = [variants[4, label] for label in ("none", "GbR", "CrS + GbT + GbR")]
-    most = [full(method=method, method_options=options, precision="fp32") for method, options in chosen]
+    most = [variant(method, options, precision="fp32") for method, options in chosen]
     toys = [make_record(method=method, method_options=options) for method, options in chosen]
-    table = paper_table(4, sections_of(full(method="gbs", precision="bf16"), *most, *toys), variants)
+    table = paper_table(4, sections_of(full(method="gbs", precision="bf16"), *most, *toys), variants, STANDARDS)
     assert [len(values(table, row, "metric")) for row in (0, 4, 8)] == [3, 3, 3]
     assert values(table, 4, "metric")[0] is not None
     assert any("precision bf16 is left out" in note for note in table.notes)
@@ -264,11 +273,11 @@ def test_a_variant_that_lacks_a_seed_is_said_to_be_left_out():
     variants = paper_variants()
     (method, gbr), (_, fl) = variants[4, "GbR"], variants[4, "FL"]
     runs = [full(method=method, train_seed=seed) for seed in (0, 1)]
-    runs += [full(method=method, method_options=gbr, train_seed=seed) for seed in (0, 1)]
-    runs.append(full(method=method, method_options=fl, train_seed=0))
-    said = "FL on coco-split1 is left out: training seed 1 is missing, which other rows of this table have."
-    table = paper_table(4, sections_of(*runs), variants)
-    assert said in table.notes
+    runs += [variant(method, gbr, train_seed=seed) for seed in (0, 1)]
+    runs.append(variant(method, fl, train_seed=0))
+    table = paper_table(4, sections_of(*runs), variants, STANDARDS)
+    (said,) = [note for note in table.notes if note.startswith("FL on coco-split1")]
+    assert said.endswith("is left out: training seed 1 is missing, which other rows of this table have.")
     assert not any(note.startswith("GbR") for note in table.notes)
 
 
