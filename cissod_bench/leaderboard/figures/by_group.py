@@ -85,5 +85,5 @@ def budgets(found: Sequence[BudgetCurve]) -> Plot:
         axes.set_xlabel("labelled fraction in percent")
         axes.set_ylabel("AP in percent" if group == groups[0] else "")
         axes.set_ylim(bottom=0)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+    figure.legend_below()
     return figure

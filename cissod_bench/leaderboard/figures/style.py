@@ -22,6 +22,8 @@ GREY = "#999999"
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")  # one more than colours: no pair comes twice
 GRID: dict[str, Any] = {"color": "#000000", "alpha": 0.13, "linewidth": 0.6}
 KINDS = ("png", "svg", "pdf")
+LEGEND_LINE = 0.17
+"""Inches that a line of a legend takes."""
 LONGEST_LABEL = 60
 """Characters of a label: more would leave no room for the data."""
 
@@ -52,12 +54,14 @@ class Plot(Figure):
         return found
 
     def legend_below(self, handles: Sequence[Artist] | None = None) -> None:
-        """One legend for all panels, below them, in as many columns as fit."""
+        """One legend for all panels, below them, in as many columns as fit; the figure grows with its lines."""
         known = handles if handles is not None else [each for axes in self.axes for each in _labelled(axes)]
         longest = max((len(str(each.get_label())) for each in known), default=0)
         if known:
             columns = max(1, min(4, int(14 * self.get_figwidth()) // (longest + 6)))
-            columns = -(-len(known) // -(-len(known) // columns))  # rows of the same length
+            lines = -(-len(known) // columns)
+            columns = -(-len(known) // lines)  # lines of the same length
+            self.set_figheight(self.get_figheight() + LEGEND_LINE * max(0, lines - 2))
             self.legend(handles=known, loc="outside lower center", ncols=columns, frameon=False, fontsize="small")
 
 

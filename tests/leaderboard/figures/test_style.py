@@ -1,6 +1,7 @@
 """The files of a figure: the same every time, and fit for a paper."""
 
 import re
+import warnings
 import zlib
 
 import pytest
@@ -8,7 +9,7 @@ from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
 
 from cissod_bench.leaderboard.figures.by_group import by_group
-from cissod_bench.leaderboard.figures.style import Plot, group_style, label, render
+from cissod_bench.leaderboard.figures.style import Plot, group_style, label, render, settle
 from cissod_bench.splits.plot import GROUP_STYLES
 from tests.leaderboard.figures.test_by_group import APS, run_set
 
@@ -78,3 +79,18 @@ def _inflated(part: bytes) -> bytes:
         return zlib.decompress(part)
     except zlib.error:
         return b""
+
+
+@pytest.mark.parametrize("rows", [1, 4, 20])
+def test_a_long_legend_leaves_room_for_the_data(rows: int) -> None:
+    """20 rows with long names had made axes of no height, and matplotlib's warning on every report."""
+    figure = Plot(7.0, 3.6)
+    (axes,) = figure.panels()
+    for row in range(rows):
+        axes.plot([0, 1], [row, row], label=f'gbs (crs=false, gamma=0, gbr=false, threshold="fixed"), published {row}')
+    axes.set_xticks(range(2), ["a class with a long name"] * 2, rotation=50, ha="right")
+    figure.legend_below()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        settle(figure)
+    assert axes.get_window_extent().height / figure.dpi > 1
