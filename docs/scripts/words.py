@@ -27,6 +27,7 @@ SCALARS = {
     "sup_loss_rpn_cls, sup_loss_rpn_bbox": "losses of the RPN on labelled images",
     "sup_loss_cls, sup_loss_bbox": "losses of the RoI head on labelled images",
     "sup_acc": "percentage of labelled RoIs that are classified right",
+    "sup_acc_objectness, sup_acc_classes": "in its place with seesaw: background against objects, and classes",
     "unsup_loss_rpn_cls, unsup_loss_rpn_bbox": "losses of the RPN on pseudo labels, times λ_u",
     "unsup_loss_cls, unsup_loss_bbox": "losses of the RoI head on pseudo labels, times λ_u",
     "lr": "learning rate",
