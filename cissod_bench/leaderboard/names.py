@@ -52,9 +52,9 @@ def unique_names(all_fields: Sequence[Fields], distinctions: Sequence[Mapping[st
         base = [fields["task"], fields["split_digest"][:8], fields["schedule"], str(fields["iterations"])]
         more = [f"{name}={text}" for name, text in distinction.items() if name not in known]
         names.append(file_name("-".join([*base, *more])))
-    count = Counter(names)
+    count = Counter(name.lower() for name in names)  # many file systems tell no more apart
     return [
-        name if count[name] == 1 else f"{name}-{sha256_text(canonical_json(dict(fields)))[:8]}"
+        name if count[name.lower()] == 1 else f"{name}-{sha256_text(canonical_json(dict(fields)))[:8]}"
         for name, fields in zip(names, all_fields, strict=True)
     ]
 

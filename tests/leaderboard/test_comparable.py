@@ -260,6 +260,8 @@ def test_names_of_names_are_the_names_and_null_is_a_value():
         make_record(overrides={"optim_wrapper.clip_grad": None}), make_record(overrides={"optim_wrapper.clip_grad": 5})
     )
     assert {null.title.rpartition(" ")[2], other.title.rpartition(" ")[2]} == {"null", "5"}
+    alike = sections_of(make_record(task="A"), make_record(task="a"))
+    assert len({each.name.lower() for each in alike}) == 2, "their files would overwrite each other on some systems"
 
 
 def test_two_seeds_with_the_same_bits_are_named_and_not_averaged():
