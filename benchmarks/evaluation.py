@@ -125,7 +125,7 @@ def make_records(folder: Path, splits: int) -> None:
     from cissod_bench.results.run_key import RunKey
     from cissod_bench.version import __version__
 
-    rng = np.random.default_rng(0)
+    rng, environment = np.random.default_rng(0), describe_environment()
     for index in range(1000):
         key = RunKey(
             task=f"task-{index % 4}", protocol=1, train_seed=index // 200,
@@ -137,7 +137,7 @@ def make_records(folder: Path, splits: int) -> None:
         metrics = {group: {name: float(rng.random()) for name in METRICS} for group in ("all", "maj", "min")}
         record = Result(
             key=key, metrics=metrics, groups={group: Group(40, 0) for group in metrics}, package_version=__version__,
-            environment=describe_environment(), annotations_digest="a" * 64, label_fraction=0.1,
+            environment=environment, annotations_digest="a" * 64, label_fraction=0.1,
             data={"train_images": 1500, "labeled_images": 150}, split_options={"fraction": 0.1, "floor": 10},
         )  # fmt: skip
         write_result(folder / str(index) / "result.json", record)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cissod_bench.io import canonical_json
 from cissod_bench.leaderboard.comparable import Row, RunSet, Spread, spread
 from cissod_bench.leaderboard.gains import GROUPS
-from cissod_bench.leaderboard.over_splits import kind_of_split, label_fraction, without_split
+from cissod_bench.leaderboard.over_splits import kind_of_split, label_fraction, same_over_splits, without_split
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,7 @@ def _curves(family: Sequence[RunSet]) -> Iterable[BudgetCurve]:
         fraction = label_fraction(run_set)
         for row in run_set.rows:
             if fraction is not None and not row.problem:
-                resolved = row.runs[0].result.key.resolved_options
-                key = canonical_json([row.method, dict(row.options), row.version, resolved, row.published])
-                by_row.setdefault(key, {}).setdefault(fraction, []).append(row)
+                by_row.setdefault(same_over_splits(row), {}).setdefault(fraction, []).append(row)
     for group in [group for group in family[0].groups if group in GROUPS]:
         for rows in by_row.values():
             means = [(fraction, _mean(rows[fraction], group)) for fraction in sorted(rows)]

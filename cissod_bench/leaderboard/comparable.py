@@ -104,6 +104,11 @@ class Row:
         return self.runs[0].published
 
     @property
+    def results(self) -> list[Result]:
+        """The records of its runs."""
+        return [run.result for run in self.runs]
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         """The known training seeds."""
         return tuple(run.result.key.train_seed for run in self.runs if run.result.key.train_seed is not None)
@@ -232,7 +237,7 @@ def comparable_run_sets(
 
 def labelled(run_set: RunSet) -> str:
     """How much of the training images a set's split labels, for titles: better to read than the digest of the split."""
-    results = [run.result for row in run_set.rows for run in row.runs]
+    results = [result for row in run_set.rows for result in row.results]
     fractions = {each.label_fraction for each in results if each.label_fraction is not None}
     images = {each.data["labeled_images"] for each in results if each.data and "labeled_images" in each.data}
     if len(fractions) == 1:

@@ -64,7 +64,7 @@ def image_intervals(
     rows = [row for row in run_set.rows if not row.problem and not (row.published and _without_detections(row))]
     if not rows:
         return ()
-    results = [run.result for row in rows for run in row.runs]
+    results = [result for row in rows for result in row.results]
     truth = (KnownTruths().find(results[0]) if rows[0].published else None) or ground_truth(
         results[0], rows[0].runs[0].path.parent
     )

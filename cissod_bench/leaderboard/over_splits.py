@@ -51,6 +51,12 @@ def label_fraction(run_set: RunSet) -> float | None:
     return found.pop() if len(found) == 1 else None
 
 
+def same_over_splits(row: Row) -> str:
+    """Equal for rows of several splits that are one method, version and value of every option."""
+    resolved = row.results[0].key.resolved_options
+    return canonical_json([row.method, dict(row.options), row.version, resolved, row.published])
+
+
 def kind_of_split(run_set: RunSet) -> list[Any] | None:
     """What splits must agree in for a mean over them; None where the records do not say it.
 
@@ -81,7 +87,7 @@ def _differ(family: Sequence[RunSet]) -> bool:
 
 
 def _results(rows: Sequence[Row]) -> list[Result]:
-    return [run.result for row in rows for run in row.runs]
+    return [result for row in rows for result in row.results]
 
 
 def _table(family: Sequence[RunSet], metric: str, title: str) -> Table:
@@ -90,9 +96,7 @@ def _table(family: Sequence[RunSet], metric: str, title: str) -> Table:
     for run_set in family:
         for row in run_set.rows:
             if row.ranked:
-                key = row.runs[0].result.key
-                same = [row.method, dict(row.options), row.version, key.resolved_options, row.published]
-                by_row.setdefault(canonical_json(same), []).append(row)
+                by_row.setdefault(same_over_splits(row), []).append(row)
     complete, notes = [], []
     for rows in by_row.values():
         label = rows[0].label

@@ -61,7 +61,7 @@ def run_set_table(
     for index, row in enumerate(run_set.rows):
         cells = [
             Cell(index + 1 if index < ranked else None),
-            Cell(row.label + ("†" if run_set.shortened else "") + marks([run.result for run in row.runs])),
+            Cell(row.label + ("†" if run_set.shortened else "") + marks(row.results)),
             Cell(len(row.runs)),
         ]
         own = {group: _cell(row, group, metric) for group in run_set.groups}
@@ -138,7 +138,7 @@ def paper_table(
         printed = {part.task: line.ap for part, line in zip(parts, lines, strict=True)}
         for run_set in shown:
             row = _row_for(run_set, variant, standards)
-            own = marks([run.result for run in row.runs]) if row else ""
+            own = marks(row.results) if row else ""
             for group in run_set.groups:
                 mark = _mark(row.spread(group, "AP") if row else None, printed[run_set.task].get(group)) + own
                 cells.append(replace(_cell(row, group, "AP"), mark=mark))
@@ -179,7 +179,7 @@ def every_number(run_sets: Sequence[RunSet], standards: Standards = MappingProxy
         shared = {"table": run_set.name, **{name: _plain(value) for name, value in run_set.fields.items()}}
         for row in run_set.rows:
             reference = references.get(row.method) if is_standard(row, standards) else None
-            results = [run.result for run in row.runs]
+            results = row.results
             about: dict[str, Any] = {"row": row.label, "method": row.method, "method_version": row.version}
             about |= {"options": dict(row.options), "resolved_options": results[0].key.resolved_options}
             about |= {"seeds": list(row.seeds), "problem": row.problem, "published": row.published}
@@ -295,8 +295,7 @@ def _left_out(run_set: RunSet, wanted: Sequence[_Wanted], labels: Sequence[str],
     for (method, options), label in zip(wanted, labels, strict=True):
         alike = [row for row in run_set.rows if (row.method, row.options) == (method, options) and not row.beside]
         for row in alike:
-            if row.problem or not is_standard(row, standards, options):
-                reason = row.problem or not_standard(row, standards, options)
+            if reason := row.problem or not_standard(row, standards, options):
                 notes.append(f"{label} on {run_set.task}: {row.label} is left out: {reason}.")
     return list(dict.fromkeys(notes))
 
@@ -304,7 +303,7 @@ def _left_out(run_set: RunSet, wanted: Sequence[_Wanted], labels: Sequence[str],
 def _provenance(run_set: RunSet, wanted: Sequence[_Wanted], standards: Standards) -> list[str]:
     """What readers must know of where the rows of a table of the paper come from."""
     rows = [row for variant in wanted if (row := _row_for(run_set, variant, standards)) is not None]
-    return [note for row in rows for note in provenance_notes(row.label, [run.result for run in row.runs])]
+    return [note for row in rows for note in provenance_notes(row.label, row.results)]
 
 
 def _gain_notes(run_set: RunSet, groups: Sequence[str], metric: str) -> list[str]:
