@@ -30,7 +30,7 @@ from cissod_bench.methods.base import Context, MethodConfig, fixed_threshold, re
 from cissod_bench.methods.option_types import Count, NotNegative, Positive, UnitInterval
 from cissod_bench.ssod.component import component
 from cissod_bench.ssod.model.box_head import ClassScoresBBoxHead
-from cissod_bench.ssod.refinement import Features
+from cissod_bench.ssod.refinement import Features, relabel
 
 QUEUED = 76_800
 """Features in all queues together by default: 157 MB of half-precision numbers with 1,024 channels."""
@@ -48,7 +48,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     window: Count = 100
     """Iterations whose pseudo labels make one estimate of the class distribution (DASO: 100)."""
     warmup: UnitInterval = 0.02
-    """Part of the run before labels are blended and features aligned (original: 5,000 of 250,000)."""
+    """Part of the run before labels are blended and features aligned (original: 5,000 of 250,000); not counted from
+    the end of a burn-in."""
     alignment: NotNegative = 1.0
     """Weight of the semantic alignment loss (DASO: 1)."""
     theta: UnitInterval | None = None
@@ -77,9 +78,14 @@ def configure(context: Context, options: Options) -> MethodConfig:
 
 def embed(roi_head: Any, features: Features, boxes: list[Tensor]) -> Tensor:
     """(sum of K, F) float32 outputs of the RoI head's shared layers for each image's (K, 4) boxes."""
-    extractor = roi_head.bbox_roi_extractor
-    hidden: Tensor = extractor(features[: extractor.num_inputs], bbox2roi(boxes)).flatten(1)
-    for layer in roi_head.bbox_head.shared_fcs:
+    extractor, head = roi_head.bbox_roi_extractor, roi_head.bbox_head
+    hidden: Tensor = extractor(features[: extractor.num_inputs], bbox2roi(boxes))
+    for layer in head.shared_convs:
+        hidden = layer(hidden)
+    if head.with_avg_pool:
+        hidden = head.avg_pool(hidden)
+    hidden = hidden.flatten(1)
+    for layer in head.shared_fcs:
         hidden = layer(hidden).relu()
     return hidden.float()
 
@@ -188,7 +194,7 @@ class SemanticBlend(nn.Module):
         sizes = [len(found) for found in pseudo]
         for found, scores in zip(pseudo, torch.split(semantic, sizes), strict=True):
             if len(found):
-                found.labels, found.scores = blend(found.class_scores, scores, self.weights * usable)
+                relabel(found, *blend(found.class_scores, scores, self.weights * usable))
             found.semantic = scores
         self.note(torch.cat([found.labels for found in pseudo]), iteration)
 

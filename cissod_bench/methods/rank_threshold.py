@@ -2,7 +2,8 @@
 
 If unlabelled images hold a class as often as labelled ones do, K of them hold K cnt_c / N_l boxes of class c, where D_l
 has N_l images and cnt_c boxes of it. Of these the best 20 % are to count: the threshold of the class is the score of
-rank floor(0.2 K cnt_c / N_l), from 0, among the class's detections in the last K images, and at least 0.05.
+rank floor(0.2 K cnt_c / N_l), from 0, among the class's detections in the last K images, and at least 0.05. What is
+below 0.5 has no effect in the framework, whose pseudo labels are detections above 0.5 (Soft Teacher's first filter).
 
 This is the on-line variant of the authors' code: scores come from the training teacher. It keeps the best 100
 detections of each image, and not the best 20 of each class and image, so that memory does not grow with the number of

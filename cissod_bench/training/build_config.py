@@ -13,6 +13,7 @@ from cissod_bench.io import write_bytes, write_text
 from cissod_bench.ssod import mmcv_shim
 from cissod_bench.ssod.component import component
 from cissod_bench.ssod.data.damaged import DamagedImagesHook
+from cissod_bench.ssod.data.ignored_regions import NOT_BACKGROUND
 from cissod_bench.ssod.hooks.checkpoints import AtomicCheckpointHook
 from cissod_bench.ssod.hooks.compiled import CompileHook
 from cissod_bench.ssod.hooks.diagnostics import DiagnosticsHook
@@ -122,6 +123,7 @@ def resolved(job: Job) -> dict[str, Any]:
             job.split.class_names,
             data.labeled_pipeline(job.detector, alone=unlabeled is None),
             test=False,
+            ignored_regions=job.ignored_regions,
         ),
         unlabeled,
         data.dataset(
@@ -255,6 +257,7 @@ def model(job: Job) -> dict[str, Any]:
     method = job.method_config
     assert method.threshold is not None  # `Method.configure` fills it in
     detector = job.detector.model(len(job.split.classes), job.task.max_detections)
+    detector = merged(detector, NOT_BACKGROUND if job.ignored_regions else {})
     detector = merged(detector, method.detector)
     detector["roi_head"]["bbox_head"] |= {**method.bbox_head, "loss_cls": dict(method.loss_cls)}
     detector["data_preprocessor"]["non_blocking"] = job.device == "cuda"  # from the loader's pinned memory

@@ -6,6 +6,7 @@ from typing import Any
 from cissod_bench.ssod.component import component
 from cissod_bench.ssod.data.damaged import LoadWholeImage
 from cissod_bench.ssod.data.dataset import SeededConcatDataset
+from cissod_bench.ssod.data.ignored_regions import ObjectsAlone
 from cissod_bench.ssod.data.one_size import OneSizeBatches
 from cissod_bench.ssod.data.sampler import SemiSampler
 from cissod_bench.ssod.stopping import deaf_worker
@@ -94,10 +95,21 @@ def test_pipeline(detector: Detector) -> list[Config]:
     ]
 
 
-def dataset(annotations: Path, images: Path, classes: tuple[str, ...], pipeline: list[Config], test: bool) -> Config:
-    """A COCO-format data set; no image is left out, whether it has boxes or not."""
+def dataset(
+    annotations: Path,
+    images: Path,
+    classes: tuple[str, ...],
+    pipeline: list[Config],
+    *,
+    test: bool,
+    ignored_regions: bool = False,
+) -> Config:
+    """A COCO-format data set; no image is left out, whether it has boxes or not.
+
+    `ignored_regions`: crowd regions are not counted as objects, see `ssod/data/ignored_regions.py`.
+    """
     return {
-        "type": "CocoDataset",
+        **(component(ObjectsAlone) if ignored_regions else {"type": "CocoDataset"}),
         "ann_file": str(annotations),
         "data_prefix": {"img": str(images)},
         "metainfo": {"classes": classes},

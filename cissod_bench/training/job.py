@@ -91,6 +91,11 @@ class Job:
         """The images that are trained on with their labels: D_l, or all of them."""
         return self.folder.full_labels if self.method_config.all_labels else self.split.labeled_file
 
+    @property
+    def ignored_regions(self) -> bool:
+        """Whether crowd regions of the labels are neither objects nor background."""
+        return has_ignored_regions(self.split) and not self.method_config.all_labels
+
     def write_full_labels(self, file: Path) -> None:
         """Write all training labels as COCO JSON.
 
@@ -249,9 +254,15 @@ def check_scale(spec: RunSpec, detector: Detector, split: Split) -> None:
         )
 
 
+def has_ignored_regions(split: Split) -> bool:
+    """Whether the minority objects in D_m are ignored regions."""
+    return split.options.get("minority_objects") == "ignore"
+
+
 def labeled_boxes(split: Split) -> tuple[int, ...]:
-    """Number of boxes of each class in D_l, in label order."""
-    labels = read_columns(split.labeled_file).box_label
+    """Number of boxes of each class in D_l, in label order; crowd regions count as in mmdet, ignored ones do not."""
+    columns = read_columns(split.labeled_file)
+    labels = columns.box_label[~columns.crowd] if has_ignored_regions(split) else columns.box_label
     return tuple(np.bincount(labels, minlength=len(split.classes)).tolist())
 
 

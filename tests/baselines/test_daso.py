@@ -7,12 +7,14 @@ from collections import deque
 import numpy as np
 import pytest
 import torch
+from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from cissod_bench.baselines.daso import Options, SemanticBlend, blend, blend_weights, configure, embed
 from cissod_bench.ssod.component import component
 from cissod_bench.ssod.model.box_head import ClassScoresBBoxHead
+from cissod_bench.ssod.refinement import relabel
 from tests.methods.plain import CONTEXT, teacher_student_of
 from tests.ssod.models import batch, detector_config, teacher_student, train_steps
 
@@ -104,6 +106,15 @@ def test_blend_equals_the_naive_loop_and_is_nothing_at_weight_zero() -> None:
     np.testing.assert_allclose(scores, p[:, :N].max(1))
 
 
+def test_a_second_detection_of_a_roi_keeps_its_class() -> None:
+    """Below a score of 0.5 a RoI may have two; to blend both would give one object two labels of one class."""
+    scores = torch.tensor([[0.4, 0.35, 0.0, 0.0, 0.0, 0.25]] * 2)
+    found = InstanceData(labels=torch.tensor([0, 1]), scores=torch.tensor([0.4, 0.35]), class_scores=scores)
+    relabel(found, *blend(scores, torch.eye(N)[[3, 3]], torch.ones(N)))
+    assert found.labels.tolist() == [3, 1]
+    assert found.scores.tolist() == pytest.approx([0.75, 0.35])
+
+
 def test_the_class_distribution_is_that_of_the_window_before() -> None:
     module = build(window=3, distribution_temperature=1.5)
     windows = [[[0, 0, 1], [], [0, 2, 2]], [[], [], []], [[4], [4, 1], [1]]]
@@ -175,7 +186,9 @@ class Student:
         self.bbox_roi_extractor = self
         self.bbox_head = self
         self.num_inputs = 1
+        self.shared_convs: list[object] = []
         self.shared_fcs: list[object] = []
+        self.with_avg_pool = False
 
     def __call__(self, maps: object, rois: Tensor) -> Tensor:
         assert len(rois) == len(self.hidden)
@@ -279,15 +292,18 @@ def test_refined_labels_reach_the_threshold_and_the_alignment_loss_is_not_weight
     model = teacher_student_of(configure(CONTEXT, Options(**LOW)), semi=SEMI)
     inputs, samples = batch(0)
     model.loss(inputs, samples)
+    model.refinement.weights.fill_(0.0)
+    plain = model.teacher_view(inputs["unsup_teacher"], samples["unsup_teacher"]).pseudo
     model.refinement.weights.fill_(1.0)
     view = model.teacher_view(inputs["unsup_teacher"], samples["unsup_teacher"])
     changed = 0
-    for found in view.pseudo:
-        semantic = found.semantic.argmax(1)
-        assert torch.equal(found.labels, semantic), "at weight 1 the semantic label rules"
-        foreground = 1 - found.class_scores[:, -1]
-        torch.testing.assert_close(found.scores, found.semantic.max(1).values * foreground)
-        changed += int((found.class_scores[:, :-1].argmax(1) != semantic).sum())
+    for found, before in zip(view.pseudo, plain, strict=True):
+        semantic, foreground = found.semantic.max(1), 1 - found.class_scores[:, -1]
+        best = before.labels == found.class_scores[:, :-1].argmax(1)  # a second detection of a RoI keeps its class
+        expected = torch.where(best, semantic.indices, before.labels)
+        assert torch.equal(found.labels, expected), "at weight 1 the semantic label rules"
+        torch.testing.assert_close(found.scores, torch.where(best, semantic.values * foreground, before.scores))
+        changed += int((found.labels != before.labels).sum())
     assert changed > 0
 
     logs = model.loss_by_pseudo_labels(inputs["unsup_student"], samples["unsup_student"], view)
@@ -298,6 +314,30 @@ def test_refined_labels_reach_the_threshold_and_the_alignment_loss_is_not_weight
     assert alone.item() > 0
     kept = sum(int((found.scores > 0.08).sum()) for found in projected)
     assert kept > 0
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        {"num_shared_convs": 2, "num_shared_fcs": 1, "conv_out_channels": 16},
+        {"num_shared_convs": 2, "num_shared_fcs": 1},
+        {"num_shared_convs": 1, "num_shared_fcs": 0, "conv_out_channels": 8},
+        {"num_shared_convs": 1, "num_shared_fcs": 0, "conv_out_channels": 8, "with_avg_pool": True},
+    ],
+    ids=["narrow", "wide", "no-linear-layer", "pooled"],
+)
+def test_features_are_those_that_the_classifier_sees(layers: dict[str, object]) -> None:
+    config = configure(CONTEXT, Options(**LOW))
+    config = dataclasses.replace(config, bbox_head={**config.bbox_head, **layers})
+    model = teacher_student_of(config, semi=SEMI)
+    maps = model.teacher.extract_feat(batch(0)[0]["sup"])
+    boxes = [torch.tensor([[5.0, 8, 50, 60]]), torch.tensor([[30.0, 30, 90, 100], [0.0, 0, 40, 20]])]
+    head = model.teacher.roi_head
+    logits = head._bbox_forward(maps, bbox2roi(boxes))["cls_score"]
+    found = embed(head, maps, boxes)
+    torch.testing.assert_close(head.bbox_head.fc_cls(found), logits)
+    assert found.shape[1] == model.refinement.features.shape[2]
+    assert math.isfinite(train_steps(model, 1)[0]["loss"])
 
 
 def test_the_alignment_loss_trains_the_student() -> None:

@@ -1,5 +1,6 @@
 """Every semi-supervised method of the registry trains in the framework; a new method is tested with no new test."""
 
+import dataclasses
 import math
 
 import pytest
@@ -33,6 +34,15 @@ def test_two_real_steps_and_all_state_is_saved(method: Method) -> None:
         torch.testing.assert_close(other.get_buffer(name), buffer, equal_nan=True, msg=f"{name} is not in state_dict")
     again, resumed = train_steps(model, 1), train_steps(other, 1)
     assert again == resumed, "something that decides the losses is not in state_dict"
+
+
+@pytest.mark.parametrize("method", SEMI_SUPERVISED.values(), ids=SEMI_SUPERVISED.keys())
+def test_a_step_with_a_convolutional_box_head(method: Method) -> None:
+    config = config_of(method, **low_threshold(method))
+    layers = {"num_shared_convs": 1, "num_shared_fcs": 1, "conv_out_channels": 16}
+    kind = {"type": "ConvFCBBoxHead", **config.bbox_head}
+    model = teacher_student_of(dataclasses.replace(config, bbox_head=kind | layers), semi=EVERYTHING)
+    assert all(math.isfinite(value) for value in train_steps(model, 1)[0].values())
 
 
 @pytest.mark.parametrize("method", SEMI_SUPERVISED.values(), ids=SEMI_SUPERVISED.keys())

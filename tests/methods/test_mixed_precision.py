@@ -1,6 +1,7 @@
 """Every method of the registry under autocast: losses, thresholds and refinements stay in single precision."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -43,6 +44,48 @@ def test_losses_under_autocast_are_close_and_all_state_stays_single(method: Meth
     assert all(gradient.dtype == torch.float32 and torch.isfinite(gradient).all() for gradient in gradients)
     assert mixed.view is not None
     assert all(found.bboxes.dtype == found.scores.dtype == torch.float32 for found in mixed.view.pseudo)
+
+
+@pytest.mark.parametrize("method", SEMI_SUPERVISED.values(), ids=SEMI_SUPERVISED.keys())
+def test_state_is_updated_in_single_precision(method: Method) -> None:
+    _, model = losses_of(method, None)
+    autocast: list[bool] = []
+
+    def spy(part: Any, name: str) -> None:
+        original = getattr(part, name)
+
+        def called(*arguments: Any) -> None:
+            autocast.append(torch.is_autocast_enabled("cpu"))
+            original(*arguments)
+
+        setattr(part, name, called)
+
+    spy(model.threshold, "update")
+    if hasattr(model.loss_cls, "end_iteration"):
+        spy(model.loss_cls, "end_iteration")
+    with torch.autocast("cpu", torch.bfloat16):
+        model.loss(*batch(1))
+    assert autocast == [False] * (1 + hasattr(model.loss_cls, "end_iteration"))
+
+
+def test_weights_of_tiny_gradients_survive_fp16() -> None:
+    """A rare class's gradients, 1e-7 of a sample, are below what half precision can tell apart."""
+    weights = []
+    for dtype in (None, torch.float16):
+        model: Any = teacher_student_of(config_of(SEMI_SUPERVISED["gbs"]))
+        model.loss_by_gt_instances = lambda inputs, samples: {}
+        loss, size = model.loss_cls, len(model.loss_cls.weights)
+        scale = torch.logspace(-7, -2, size)
+        loss.matrix.copy_(scale * (1 / (size - 1) - torch.eye(size) * size / (size - 1)))
+        loss.mass.fill_(1)
+        loss.seen.fill_(1)
+        loss.eta, loss.warmup = 1.0, 0  # the matrix stays
+        with torch.autocast("cpu", dtype, enabled=dtype is not None):
+            for _ in range(300):
+                model.loss({"sup": torch.zeros(1, 3, 8, 8)}, {"sup": []})
+        weights.append(loss.weights.clone())
+    assert weights[0].max() > 2 * weights[0].min()
+    assert torch.equal(*weights)
 
 
 @pytest.mark.parametrize("method", SEMI_SUPERVISED.values(), ids=SEMI_SUPERVISED.keys())

@@ -29,9 +29,8 @@ from cissod_bench.baselines.crest.self_training import SelfTrainingHook
 from cissod_bench.methods.base import Context, MethodConfig, fixed_threshold, repeat_threshold
 from cissod_bench.methods.option_types import Count, NotNegative, UnitInterval
 from cissod_bench.ssod.component import component
+from cissod_bench.ssod.data.ignored_regions import NOT_BACKGROUND
 from cissod_bench.ssod.model.box_head import ClassScoresBBoxHead
-
-IGNORE = {"assigner": {"ignore_iof_thr": 0.5}}
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +82,7 @@ def configure(context: Context, options: Options) -> MethodConfig:
     )
     return MethodConfig(
         bbox_head=component(ClassScoresBBoxHead) if options.align else {},
-        detector={"train_cfg": {"rpn": IGNORE, "rcnn": IGNORE}} if options.ignore_unkept else {},
+        detector=NOT_BACKGROUND if options.ignore_unkept else {},
         threshold=fixed_threshold(context, options.theta),
         refinement=alignment if options.align else None,
         labeled_repeat=repeat,

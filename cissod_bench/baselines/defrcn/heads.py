@@ -91,9 +91,10 @@ def start_fine_tuning(student: nn.Module, roi_gradient: float, dropout: float) -
     head: Any = student.roi_head
     head.decoupling.factor = roi_gradient
     head.bbox_head.fc_cls.rate = dropout
-    for parameter in head.bbox_head.shared_fcs.parameters():
-        parameter.requires_grad_(False)
-        parameter.grad = None  # optimisers leave a parameter without gradient alone, weight decay and all
+    for layers in (head.bbox_head.shared_convs, head.bbox_head.shared_fcs):
+        for parameter in layers.parameters():
+            parameter.requires_grad_(False)
+            parameter.grad = None  # optimisers leave a parameter without gradient alone, weight decay and all
 
 
 @torch.no_grad()

@@ -128,7 +128,8 @@ class GradientReweightedFocalLoss(nn.Module):
     def _remember(self, logits: Tensor, label: Tensor, label_weight: Tensor, sample_weight: Tensor) -> None:
         """Keep the sums over this branch that `end_iteration` needs."""
         matrix = gradient_matrix(logits, label, label_weight, self.gamma)
-        by_class = label_weight @ one_hot(label, len(self.seen), label_weight.dtype)
+        with torch.autocast(logits.device.type, enabled=False):  # the smallest weights vanish in half precision
+            by_class = label_weight @ one_hot(label, len(self.seen), label_weight.dtype)
         # The loss's own: number of samples that count (labelled), sum of their weights (pseudo-labelled).
         denominator = (label_weight > 0).sum() if self.branch == "sup" else label_weight.sum()
         counts = torch.stack([denominator.float(), sample_weight.sum(), sample_weight.new_full((), len(label))])

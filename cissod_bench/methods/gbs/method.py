@@ -62,7 +62,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     cold_start: Literal["mean", "count"] = "mean"
     """How theta^c treats classes with few detections so far; "count" is the release's way."""
     threshold_warmup: UnitInterval = 12_000 / 180_000
-    """Part of the run after the burn-in with the fixed threshold, and without pseudo labels for CrS (release)."""
+    """Part of the run after the burn-in with the fixed threshold, and without pseudo labels for CrS (release). For
+    `threshold=labelmatch` it is what `warmup` is for labelmatch, a part of the whole run."""
     crs: bool = True
     """Repeat labelled images by RFS and unlabelled images by their pseudo labels."""
     crs_gamma: NotNegative | None = None

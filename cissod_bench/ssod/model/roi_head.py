@@ -132,12 +132,14 @@ def class_scores(head: Any, cls_score: Tensor) -> Tensor:
 
 
 class BatchedRoIHead(StandardRoIHead):
-    """`StandardRoIHead` that hardly waits for the device."""
+    """`StandardRoIHead` that hardly waits for the device, unless it samples in another way (`can_batch`)."""
 
     def loss(
         self, x: tuple[Tensor, ...], rpn_results_list: list[InstanceData], batch_data_samples: list[DetDataSample]
     ) -> dict[str, Tensor]:
         """Losses of a batch with ground truth; see mmdet's head for the arguments."""
+        if not can_batch(self):
+            return dict(super().loss(x, rpn_results_list, batch_data_samples))
         truth = [each.gt_instances for each in batch_data_samples]
         samples = sample_rois(self, [each.bboxes for each in rpn_results_list], truth)
         if len(samples.rois) == 0:
@@ -198,7 +200,7 @@ class BatchedRoIHead(StandardRoIHead):
 
 
 def can_batch(roi_head: Any) -> bool:
-    """Whether `sample_rois` samples as mmdet does, and `BatchedRoIHead` does what this head does."""
+    """Whether a head samples and computes losses as `sample_rois` and `BatchedRoIHead` do, for all images at once."""
     head = roi_head.bbox_head
     return (
         not roi_head.with_mask

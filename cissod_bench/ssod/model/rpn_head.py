@@ -24,7 +24,7 @@ EPS = torch.finfo(torch.float32).eps
 
 
 class BatchedRPNHead(RPNHead):
-    """`RPNHead` that hardly waits for the device."""
+    """`RPNHead` that hardly waits for the device, unless its losses or samples are of another kind (`can_batch`)."""
 
     def loss_by_feat(
         self,
@@ -33,8 +33,11 @@ class BatchedRPNHead(RPNHead):
         batch_gt_instances: list[InstanceData],
         batch_img_metas: list[dict[str, Any]],
         batch_gt_instances_ignore: Any = None,
-    ) -> dict[str, Tensor]:
-        """Scalar losses `loss_rpn_cls` and `loss_rpn_bbox`; see mmdet's head for the arguments."""
+    ) -> dict[str, Any]:
+        """Losses `loss_rpn_cls` and `loss_rpn_bbox`, scalars or by level; see mmdet's head for the arguments."""
+        if not can_batch(self):
+            given = (cls_scores, bbox_preds, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore)
+            return dict(super().loss_by_feat(*given))
         logits, deltas = _flat(cls_scores, 1)[..., 0], _flat(bbox_preds, 4)
         anchors, corners = self._anchors([level.shape[-2:] for level in cls_scores], logits.device)
         limits = torch.tensor([meta["pad_shape"][1::-1] for meta in batch_img_metas])
@@ -74,7 +77,8 @@ class BatchedRPNHead(RPNHead):
         """Proposals of each image, best first; see mmdet's head for the arguments."""
         cfg = self.test_cfg if cfg is None else cfg
         metas = batch_img_metas or []
-        if rescale or not with_nms or set(cfg.nms) != {"type", "iou_threshold"} or cfg.nms.type != "nms":
+        plain = can_batch(self) and set(cfg.nms) == {"type", "iou_threshold"} and cfg.nms.type == "nms"
+        if rescale or not with_nms or not plain:
             return list(super().predict_by_feat(cls_scores, bbox_preds, None, metas, cfg, rescale, with_nms))
         with torch.no_grad():
             return self._proposals([level.detach() for level in cls_scores], bbox_preds, metas, cfg)
@@ -135,10 +139,9 @@ class BatchedRPNHead(RPNHead):
 
 
 def can_batch(head: Any) -> bool:
-    """Whether `BatchedRPNHead` does what this head does."""
+    """Whether a head's losses and samples are of the kind that `BatchedRPNHead` computes for all images at once."""
     return (
-        type(head) is RPNHead
-        and type(head.loss_cls) is CrossEntropyLoss
+        type(head.loss_cls) is CrossEntropyLoss
         and head.loss_cls.use_sigmoid
         and head.loss_cls.class_weight is None
         and type(head.loss_bbox) is L1Loss

@@ -13,17 +13,18 @@ from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from torch import nn
 
-from cissod_bench.ssod.model import roi_head, rpn_head
 from cissod_bench.ssod.model.box_coder import SyncFreeBoxCoder
 from cissod_bench.ssod.model.frozen_norm import fold_frozen_norms
 from cissod_bench.ssod.model.roi_extractor import SortedRoIExtractor
+from cissod_bench.ssod.model.roi_head import BatchedRoIHead
+from cissod_bench.ssod.model.rpn_head import BatchedRPNHead
 
 
 def make_sync_free(detector: Any) -> None:
     """Replace mmdet's coders, heads and RoI extractor of a two-stage detector by those that hardly wait for the device.
 
-    Parts of other types, and with options that ours lack, stay as they are. None of the replaced parts has other
-    weights.
+    Parts of other types stay as they are, and the new heads do as mmdet's where these have options that ours lack. None
+    of the replaced parts has other weights.
     """
     fold_frozen_norms(detector.backbone)
     rpn, roi = detector.rpn_head, detector.roi_head
@@ -31,10 +32,10 @@ def make_sync_free(detector: Any) -> None:
         coder = head.bbox_coder
         if type(coder) is DeltaXYWHBBoxCoder and not (coder.use_box_type or coder.add_ctr_clamp):
             head.bbox_coder = SyncFreeBoxCoder(coder.means, coder.stds, coder.clip_border)
-    if type(rpn) is RPNHead and rpn_head.can_batch(rpn):
-        rpn.__class__ = rpn_head.BatchedRPNHead
-    if type(roi) is StandardRoIHead and roi_head.can_batch(roi):
-        roi.__class__ = roi_head.BatchedRoIHead
+    if type(rpn) is RPNHead:
+        rpn.__class__ = BatchedRPNHead
+    if type(roi) is StandardRoIHead:
+        roi.__class__ = BatchedRoIHead
     extractor = roi.bbox_roi_extractor
     if type(extractor) is SingleRoIExtractor and len(extractor.roi_layers) > 1:
         extractor.__class__ = SortedRoIExtractor

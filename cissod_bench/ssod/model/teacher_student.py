@@ -99,7 +99,9 @@ class TeacherStudent(SemiBaseDetector):
         self.threshold = MODELS.build({**threshold, "num_classes": head.num_classes})
         self.refinement: Refinement | None = None
         if refinement is not None:
-            sizes = {"num_classes": head.num_classes, "channels": head.shared_out_channels}
+            # Without a shared linear layer or pooling, the cells of the pooled map are features of their own.
+            cells = 1 if head.num_shared_fcs or head.with_avg_pool else head.roi_feat_area
+            sizes = {"num_classes": head.num_classes, "channels": head.shared_out_channels * cells}
             self.refinement = MODELS.build({**refinement, **sizes})
         for part in (self.student, self.teacher):
             make_sync_free(part)
@@ -112,6 +114,12 @@ class TeacherStudent(SemiBaseDetector):
         """The student's RoI classification loss."""
         loss: nn.Module = self.student.roi_head.bbox_head.loss_cls
         return loss
+
+    @property
+    def _kind(self) -> str:
+        """Kind of device of the state that is kept in single precision, under autocast too."""
+        kind: str = next(self.parameters()).device.type
+        return kind
 
     def init_weights(self) -> None:
         """Initialise, then lay out weights with channels last, for mmengine's own Runner on an exported configuration.
@@ -162,7 +170,8 @@ class TeacherStudent(SemiBaseDetector):
             )
         end_iteration = getattr(self.loss_cls, "end_iteration", None)
         if callable(end_iteration):  # a loss that keeps state updates it once, after both passes
-            end_iteration(self.iteration)
+            with torch.autocast(self._kind, enabled=False):
+                end_iteration(self.iteration)
         return losses
 
     def loss_by_gt_instances(self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample]) -> Losses:
@@ -182,7 +191,8 @@ class TeacherStudent(SemiBaseDetector):
         detections = self.teacher.roi_head.predict(features, proposals, samples, rescale=False)
         counts = [len(found) for found in detections]
         scores = torch.cat([found.scores for found in detections])
-        self.threshold.update(torch.cat([found.labels for found in detections]), scores, counts)
+        with torch.autocast(self._kind, enabled=False):
+            self.threshold.update(torch.cat([found.labels for found in detections]), scores, counts)
         (kept,), (sizes,) = chosen((scores > self.semi_train_cfg.pseudo_label_initial_score_thr)[None], counts)
         offsets = [sum(counts[:image]) for image in range(len(counts))]
         pseudo = [
@@ -341,7 +351,8 @@ class TeacherStudent(SemiBaseDetector):
             (sum of R,) scores in [0, 1].
         """
         counts = [len(boxes) for boxes in rois]
-        matrices = view.matrices @ torch.linalg.inv(homographies(samples))
+        with torch.autocast(view.matrices.device.type, enabled=False):
+            matrices = view.matrices @ torch.linalg.inv(homographies(samples))
         boxes = project(torch.cat(list(rois)), counts, matrices, [seen.img_shape for seen in view.samples])
         output = self.teacher.roi_head._bbox_forward(view.features, bbox2roi(torch.split(boxes, counts)))
         return class_scores(self.teacher.roi_head.bbox_head, output["cls_score"])[:, -1]

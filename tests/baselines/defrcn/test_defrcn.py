@@ -13,12 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from cissod_bench.baselines import soft_teacher
+from cissod_bench.baselines.defrcn import defrcn
 from cissod_bench.baselines.defrcn.defrcn import Options, configure
 from cissod_bench.baselines.defrcn.heads import Decoupling, DropoutLinear, decouple, reinitialise, start_fine_tuning
 from cissod_bench.baselines.defrcn.stages import balanced_images
 from cissod_bench.errors import UserError
+from cissod_bench.training.build_config import merged
 from tests.methods.plain import CONTEXT, teacher_student_of
-from tests.ssod.models import batch, teacher_student
+from tests.ssod.models import batch, detector_config, teacher_student
 
 MINORITY = (2, 7, 11)
 
@@ -264,3 +267,53 @@ def test_the_second_stage_takes_its_part_of_the_run(iterations: int, fraction: f
     (hook,) = configure(context, Options(fine_tuning=fraction)).hooks
     assert hook["start"] == start
     assert hook["minority_images"] == str(Path("minority.txt"))
+
+
+def _losses(method: Any, change: dict[str, Any], weights: dict[str, Tensor] | None) -> tuple[dict[str, float], Any]:
+    """Losses of labelled images with ignored regions, by a changed detector whose weights are given."""
+    config = method.configure(CONTEXT, method.Options())
+    detector = merged(merged(detector_config(), change), config.detector)
+    detector["roi_head"]["bbox_head"] |= {**config.bbox_head, "loss_cls": dict(config.loss_cls)}
+    model: Any = teacher_student(detector, threshold=dict(config.threshold))
+    if weights is not None:
+        model.student.load_state_dict(weights, strict=False)
+    inputs, samples = batch(0)
+    for sample in samples["sup"]:
+        truth = sample.gt_instances
+        sample.gt_instances, sample.ignored_instances = truth[:1], truth[1:]
+    torch.manual_seed(0)
+    losses = model.loss_by_gt_instances(inputs["sup"], samples["sup"])
+    values = {name: float(torch.as_tensor(value).detach().sum()) for name, value in losses.items()}
+    return values, model.student.state_dict()
+
+
+IGNORED = {"train_cfg": {"rcnn": {"assigner": {"ignore_iof_thr": 0.5}}, "rpn": {"assigner": {"ignore_iof_thr": 0.5}}}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"rpn_head": {"loss_bbox": {"type": "SmoothL1Loss", "beta": 1 / 9, "loss_weight": 1.0}}},
+        {"rpn_head": {"reg_decoded_bbox": True, "loss_bbox": {"type": "GIoULoss", "loss_weight": 10.0}}},
+        {"rpn_head": {"loss_cls": {"type": "FocalLoss", "use_sigmoid": True}}},
+        {"roi_head": {"bbox_head": {"loss_bbox": {"type": "SmoothL1Loss", "beta": 1.0, "loss_weight": 2.0}}}},
+        IGNORED,
+    ],
+    ids=["none", "smooth-l1", "giou", "focal", "box-smooth-l1", "ignored"],
+)
+def test_losses_of_a_users_detector_are_those_of_soft_teacher(change: dict[str, Any]) -> None:
+    """The decoupling layers start as the identity, so that the same weights have the same losses."""
+    expected, weights = _losses(soft_teacher, change, None)
+    actual, _ = _losses(defrcn, change, weights)
+    assert actual == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_second_stage_freezes_shared_convolutions_too() -> None:
+    config = configure(CONTEXT, Options())
+    layers = {"type": "ConvFCBBoxHead", "num_shared_convs": 2, "num_shared_fcs": 1}
+    model: Any = teacher_student_of(dataclasses.replace(config, bbox_head={**config.bbox_head, **layers}))
+    start_fine_tuning(model.student, roi_gradient=0.01, dropout=0.8)
+    head = model.student.roi_head.bbox_head
+    trained = {name.split(".")[0] for name, each in head.named_parameters() if each.requires_grad}
+    assert trained == {"fc_cls", "fc_reg"}

@@ -3,10 +3,13 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from cissod_bench.errors import UserError
+from cissod_bench.methods.gbs.gbr import GradientReweightedFocalLoss
 from cissod_bench.methods.gbs.presets import PRESETS, preset_options
 from cissod_bench.methods.registry import get_method
+from cissod_bench.ssod.branch import branch
 from cissod_bench.tasks.registry import TASKS
 from cissod_bench.training.spec import RunSpec, choose_method
 from tests.methods.gbs.test_ablations import CONTEXT
@@ -39,26 +42,48 @@ def test_one_update_an_iteration_forgets_as_much_as_the_releases_two() -> None:
     """Alternating updates with G_s = 1 and G_u = 2.8 settle at their average; ours at their sum, the scale of which no
     weight depends on, and both forget alike. The running mean that the release starts with is near it after 10 updates;
     ours, divided by its mass, is there from the first."""
-    start = {}
-    mean = one = mass = 0.0
-    eta = preset_options("release", "coco")["eta_g"]
+    loss = GradientReweightedFocalLoss(
+        3, unsup_weight=2.8, eta=preset_options("release", "coco")["eta_g"], warmup=10**6
+    )
+    logits, label = torch.randn(8, 4, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 4
+
+    def gradient() -> float:
+        return float(loss.matrix[1, 1])
+
+    unit, mean, start = None, 0.0, {}
     for iteration in range(101):
-        for gradient in (1.0, 2.8):
-            mean = (mean * iteration + gradient) / (iteration + 1)
-        one, mass = eta * one + (1 - eta) * 3.8, eta * mass + 1 - eta
+        for one, kind in ((1.0, "sup"), (2.8, "unsup")):
+            mean = (mean * iteration + one) / (iteration + 1)
+            with branch(loss, kind):  # type: ignore[arg-type]
+                loss(logits, label)
+        loss.end_iteration(iteration)
         start[iteration] = mean
-        assert one / mass == pytest.approx(3.8)
+        unit = unit or gradient() / float(loss.mass) / 3.8
+        assert gradient() / float(loss.mass) == pytest.approx(3.8 * unit, rel=1e-4)
     assert (start[10], start[100]) == (pytest.approx(1.982, abs=5e-4), pytest.approx(1.909, abs=5e-4))
 
-    two, one = 1.0, 1.0
+    two = 1.0
     for _ in range(20_000):
         two = 0.999 * (0.999 * two + 0.001 * 1.0) + 0.001 * 2.8
-        one = eta * one + (1 - eta) * 3.8
     assert two == pytest.approx(1.900, abs=1e-3)
-    assert one / 2 == pytest.approx(two, rel=1e-3)
-    for _ in range(500):
-        two, one = 0.999 * 0.999 * two, eta * one
-    assert one / 2 == pytest.approx(two, rel=1e-3)
+    before = gradient()
+    for iteration in range(500):
+        loss.end_iteration(iteration)  # nothing new
+    assert gradient() / before == pytest.approx(0.999 ** (2 * 500), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("iterations", "burn_in", "mean_rate", "weights", "thresholds"),
+    [(180_000, 0, 0.001, 8_000, 12_000), (60_000, 0, 0.003, 2_667, 4_000), (6_000, 3_000, 0.025, 267, 3_200)],
+)
+def test_defaults_by_the_length_of_the_run(
+    iterations: int, burn_in: int, mean_rate: float, weights: int, thresholds: int
+) -> None:
+    gbs = get_method("gbs")
+    parts = gbs.configure(replace(CONTEXT, iterations=iterations, burn_in=burn_in), gbs.options({}))
+    assert parts.loss_cls["mean_rate"] == pytest.approx(mean_rate)
+    assert parts.loss_cls["warmup"] == weights
+    assert parts.threshold["warmup"] == parts.hooks[0]["warmup"] == thresholds
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS.keys())
