@@ -30,7 +30,7 @@ from cissod_bench.methods.base import Context, MethodConfig, fixed_threshold, re
 from cissod_bench.methods.option_types import Count, NotNegative, Positive, UnitInterval
 from cissod_bench.ssod.component import component
 from cissod_bench.ssod.model.box_head import ClassScoresBBoxHead
-from cissod_bench.ssod.refinement import Features, relabel
+from cissod_bench.ssod.refinement import Features
 
 QUEUED = 76_800
 """Features in all queues together by default: 157 MB of half-precision numbers with 1,024 channels."""
@@ -194,7 +194,7 @@ class SemanticBlend(nn.Module):
         sizes = [len(found) for found in pseudo]
         for found, scores in zip(pseudo, torch.split(semantic, sizes), strict=True):
             if len(found):
-                relabel(found, *blend(found.class_scores, scores, self.weights * usable))
+                found.labels, found.scores = blend(found.class_scores, scores, self.weights * usable)
             found.semantic = scores
         self.note(torch.cat([found.labels for found in pseudo]), iteration)
 

@@ -2,7 +2,6 @@
 
 from typing import Any, Protocol
 
-import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
@@ -44,14 +43,3 @@ class Refinement(Protocol):
             pseudo: the refined pseudo labels in these views.
             iteration: iteration of the run, from 0.
         """
-
-
-def relabel(found: InstanceData, labels: Tensor, scores: Tensor) -> None:
-    """Give K detections new labels and scores, in place.
-
-    Those of another class than their RoI's best, which there are below a score of 0.5, keep theirs: the RoI's own
-    detection has the new ones.
-    """
-    best = found.class_scores[:, :-1].argmax(dim=1) == found.labels
-    found.labels = torch.where(best, labels, found.labels)
-    found.scores = torch.where(best, scores, found.scores)

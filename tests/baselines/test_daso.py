@@ -14,7 +14,6 @@ from torch import Tensor
 from cissod_bench.baselines.daso import Options, SemanticBlend, blend, blend_weights, configure, embed
 from cissod_bench.ssod.component import component
 from cissod_bench.ssod.model.box_head import ClassScoresBBoxHead
-from cissod_bench.ssod.refinement import relabel
 from tests.methods.plain import CONTEXT, teacher_student_of
 from tests.ssod.models import batch, detector_config, teacher_student, train_steps
 
@@ -104,15 +103,6 @@ def test_blend_equals_the_naive_loop_and_is_nothing_at_weight_zero() -> None:
     labels, scores = blend(torch.tensor(p), torch.tensor(q), torch.zeros(N))
     assert labels.tolist() == p[:, :N].argmax(1).tolist()
     np.testing.assert_allclose(scores, p[:, :N].max(1))
-
-
-def test_a_second_detection_of_a_roi_keeps_its_class() -> None:
-    """Below a score of 0.5 a RoI may have two; to blend both would give one object two labels of one class."""
-    scores = torch.tensor([[0.4, 0.35, 0.0, 0.0, 0.0, 0.25]] * 2)
-    found = InstanceData(labels=torch.tensor([0, 1]), scores=torch.tensor([0.4, 0.35]), class_scores=scores)
-    relabel(found, *blend(scores, torch.eye(N)[[3, 3]], torch.ones(N)))
-    assert found.labels.tolist() == [3, 1]
-    assert found.scores.tolist() == pytest.approx([0.75, 0.35])
 
 
 def test_the_class_distribution_is_that_of_the_window_before() -> None:
@@ -292,18 +282,15 @@ def test_refined_labels_reach_the_threshold_and_the_alignment_loss_is_not_weight
     model = teacher_student_of(configure(CONTEXT, Options(**LOW)), semi=SEMI)
     inputs, samples = batch(0)
     model.loss(inputs, samples)
-    model.refinement.weights.fill_(0.0)
-    plain = model.teacher_view(inputs["unsup_teacher"], samples["unsup_teacher"]).pseudo
     model.refinement.weights.fill_(1.0)
     view = model.teacher_view(inputs["unsup_teacher"], samples["unsup_teacher"])
     changed = 0
-    for found, before in zip(view.pseudo, plain, strict=True):
-        semantic, foreground = found.semantic.max(1), 1 - found.class_scores[:, -1]
-        best = before.labels == found.class_scores[:, :-1].argmax(1)  # a second detection of a RoI keeps its class
-        expected = torch.where(best, semantic.indices, before.labels)
-        assert torch.equal(found.labels, expected), "at weight 1 the semantic label rules"
-        torch.testing.assert_close(found.scores, torch.where(best, semantic.values * foreground, before.scores))
-        changed += int((found.labels != before.labels).sum())
+    for found in view.pseudo:
+        semantic = found.semantic.argmax(1)
+        assert torch.equal(found.labels, semantic), "at weight 1 the semantic label rules"
+        foreground = 1 - found.class_scores[:, -1]
+        torch.testing.assert_close(found.scores, found.semantic.max(1).values * foreground)
+        changed += int((found.class_scores[:, :-1].argmax(1) != semantic).sum())
     assert changed > 0
 
     logs = model.loss_by_pseudo_labels(inputs["unsup_student"], samples["unsup_student"], view)

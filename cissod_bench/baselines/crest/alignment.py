@@ -6,7 +6,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from cissod_bench.ssod.generations import generation_of
-from cissod_bench.ssod.refinement import Features, relabel
+from cissod_bench.ssod.refinement import Features
 
 
 def alignment_exponent(generation: int, generations: int, least: float) -> float:
@@ -72,7 +72,7 @@ class DistributionAlignment(nn.Module):
                 total += torch.cat([linear.sum(dim=0), linear.new_tensor([len(found)])])
                 aligned = linear * ratio
                 best = (aligned / aligned.sum(dim=1, keepdim=True).clamp(min=1e-12)).max(dim=1)
-                relabel(found, best.indices, best.values * objectness[:, 0])
+                found.labels, found.scores = best.indices, best.values * objectness[:, 0]
         all_reduce(total)
         new, row = total[-1] > 0, self.taken % len(self.recent)
         mean = total[:-1] / total[-1].clamp(min=1)
