@@ -45,6 +45,17 @@ class PreparedRun:
 
         return plan_lines(self.job)
 
+    def check_folder(self) -> None:
+        """Look at the run folder as `run` will, and write nothing.
+
+        Raises:
+            UserError: it holds something else, or another run; or cannot be written to.
+        """
+        with quiet_imports():
+            from cissod_bench.training.runner import check_folder
+
+        check_folder(self.job)
+
     def export_config(self, file: AnyPath) -> None:
         """Write the resolved configuration for mmdet's own Runner.
 

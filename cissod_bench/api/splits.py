@@ -128,7 +128,7 @@ def _variants(
     from cissod_bench.splits.plan import Variant
 
     if not seeds or len(set(seeds)) < len(seeds):
-        raise UserError(f"--seed {','.join(map(str, seeds))}: seeds must be different, and a range must ascend.")
+        raise UserError(f"--seed {','.join(map(str, seeds))}: seeds must be different.")
     if folds == 1:
         raise UserError("--folds 1 would leave no image for training. Use at least 2.")
     for fraction in fractions:

@@ -200,7 +200,7 @@ def _show(scored: "Scored", reliable: "Mapping[str, Reliability]", as_json: bool
         cap = {"max_detections": None if scored.fixed_ap else evaluation.max_detections}
         fixed = {"max_detections_per_class": scored.per_class} if scored.fixed_ap else {}
         found = {"calibration": {group: _plain(each) for group, each in reliable.items()}} if reliable else {}
-        print_json(content | without | cap | fixed | {"unofficial": scored.unofficial} | found)
+        print_json(content | without | cap | fixed | {"unofficial": scored.unofficial, "doubts": scored.doubts} | found)
         return
     from cissod_bench.leaderboard.table import Cell, Column, Table
 
@@ -219,6 +219,7 @@ def _show(scored: "Scored", reliable: "Mapping[str, Reliability]", as_json: bool
         notes.append(f"{evaluation.without_ground_truth} classes have no ground truth and are left out of the means.")
     if scored.remark:
         notes.append(scored.remark)
+    notes += scored.doubts
     if evaluation.outside_task:
         notes.append(f"Left out, since the split has no such class: {', '.join(evaluation.outside_task)}.")
     limit = f"{evaluation.max_detections} detections per image"

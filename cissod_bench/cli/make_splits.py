@@ -154,6 +154,8 @@ def _numbers(seeds: str) -> list[int]:
         first, dash, last = part.partition("-")
         if not first.strip().isdecimal() or (dash and not last.strip().isdecimal()):
             raise UserError(f"--seed {seeds}: write a whole number, a list such as 0,1,2 or a range such as 0-4.")
+        if dash and int(last) < int(first):
+            raise UserError(f"--seed {seeds}: a range must ascend; write {last.strip()}-{first.strip()}.")
         numbers += range(int(first), int(last if dash else first) + 1)
     return numbers
 

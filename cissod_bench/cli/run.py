@@ -234,6 +234,8 @@ def run(
 
     cluster = cluster_options(slurm, slurm_option)
     prepared, speaks = _prepared(given, elsewhere=cluster is not None)
+    if plan_only:
+        prepared.check_folder()
     if as_json and plan_only and speaks:
         say(canonical_json(prepared.plan()))
     elif not as_json and speaks:

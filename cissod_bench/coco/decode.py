@@ -269,7 +269,8 @@ class Decoder:
             return UserError(f"{self._path}: {key}: {error}.")
         field = f".{match[2]}" if match[2] else ""
         what = str(error)[: match.start()].removesuffix(" - at ").strip().replace("`", "")
-        return UserError(f"{self._path}: {key}[{first + int(match[1])}]{field}: {what}.")
+        hint = "; a number has no quotes" if what.endswith("float, got str") else ""
+        return UserError(f"{self._path}: {key}[{first + int(match[1])}]{field}: {what}{hint}.")
 
 
 def _federated(image: _Image) -> str:

@@ -353,6 +353,8 @@ class _Lists:
         result = tuple(sorted(self._categories, key=lambda category: category.id))
         by_name: dict[str, str] = {}
         for category in result:
+            if not clean_name(category.name):
+                raise UserError(f"{self._path}: the class with id {category.id} has an empty name. Give it one.")
             other = by_name.setdefault(clean_name(category.name), category.name)
             if other != category.name:
                 raise UserError(

@@ -51,8 +51,8 @@ def image_intervals(
 
     Args:
         run_set: comparable runs.
-        baseline: method, with its default options, that the others are compared with; if no row has it, there are no
-            differences.
+        baseline: method, with its default options, that the others are compared with; a published row of it where no
+            other has it; if no row has it, there are no differences.
         samples: bootstrap samples.
         seed: of the samples.
         progress: wraps the loop over samples.
@@ -65,9 +65,9 @@ def image_intervals(
     if not rows:
         return ()
     results = [result for row in rows for result in row.results]
-    truth = (KnownTruths().find(results[0]) if rows[0].published else None) or ground_truth(
-        results[0], rows[0].runs[0].path.parent
-    )
+    folder = rows[0].runs[0].path.parent
+    elsewhere = rows[0].published or _named_annotations(results[0], folder) is None
+    truth = (KnownTruths().find(results[0]) if elsewhere else None) or ground_truth(results[0], folder)
     weighted = [[weighted_ap(run.path.parent, run.result, truth) for run in row.runs] for row in rows]
     ones = np.ones(len(truth.image_ids))
     estimates = [np.mean([ap(ones) for ap in runs], axis=0) for runs in weighted]
@@ -78,8 +78,10 @@ def image_intervals(
             of_row.append(np.mean([ap(weights) for ap in runs], axis=0))
     sampled = [np.stack(of_row) for of_row in resampled]
     members = group_members(results[0], rows[0].runs[0].path.parent, truth)
-    of_baseline = [i for i, row in enumerate(rows) if row.method == baseline and not row.options and not row.beside]
-    base = max(of_baseline, key=lambda i: rows[i].version or 0, default=None)  # the newest version
+    of_baseline = [i for i, row in enumerate(rows) if row.method == baseline and not row.options]
+    base = max(
+        of_baseline, key=lambda i: (not rows[i].beside, rows[i].version or 0), default=None
+    )  # the newest version
     return tuple(
         IntervalRow(
             label=row.label,
@@ -109,8 +111,8 @@ def ground_truth(record: Result, folder: Path, annotations: Path | None = None) 
     if path is None or not path.is_file():
         named = path or record.annotations or "not named in the record"
         raise UserError(
-            f"{folder}: the ground truth of the run does not exist ({named}). Give the file to `compare` and `errors` "
-            "as --annotations."
+            f"{folder}: the ground truth of the run does not exist ({named}). Put it there; `compare` and `errors` "
+            "also take the file as --annotations."
         )
     truth = read_ground_truth(path, lvis=record.key.rules == "lvis")
     if record.annotations_digest not in (None, truth.digest()):

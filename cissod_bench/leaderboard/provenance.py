@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from cissod_bench.io import canonical_json
 from cissod_bench.results.record import Result
 
 DIRTY = "‡"
@@ -30,6 +31,23 @@ def provenance_notes(label: str, results: Sequence[Result]) -> list[str]:
         by_lack.setdefault(", ".join(_lacking(result)), []).append(result)
     notes += [f"{INCOMPLETE} {label}: not recorded: {lack} ({_seeds(those)})." for lack, those in by_lack.items()]
     return notes
+
+
+def equal_rows_notes(rows: Sequence[tuple[str, Sequence[Result]]]) -> list[str]:
+    """Notes on rows of which runs with one seed have the same numbers, which two methods hardly ever have.
+
+    Args:
+        rows: for each row its label and the records of its runs.
+    """
+    labels: dict[str, dict[str, None]] = {}
+    for label, results in rows:
+        for result in results:
+            if any(value for metrics in result.metrics.values() for value in metrics.values()):
+                labels.setdefault(canonical_json([result.key.train_seed, result.metrics]), {})[label] = None
+    alike = dict.fromkeys(tuple(each) for each in labels.values() if len(each) > 1)
+    return [
+        f"{' and '.join(each)}: the same numbers to the last bit, as copies of one run would have." for each in alike
+    ]
 
 
 def _lacking(result: Result) -> list[str]:

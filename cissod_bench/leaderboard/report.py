@@ -13,7 +13,7 @@ from cissod_bench.io import write_bytes
 from cissod_bench.leaderboard.comparable import RunSet, comparable_run_sets
 from cissod_bench.leaderboard.figures.of_report import Picture, pictures_of_budgets, pictures_of_sets
 from cissod_bench.leaderboard.figures.style import KINDS, render
-from cissod_bench.leaderboard.intervals import Progress, image_intervals, intervals_table
+from cissod_bench.leaderboard.intervals import IntervalRow, Progress, image_intervals, intervals_table
 from cissod_bench.leaderboard.over_splits import over_splits
 from cissod_bench.leaderboard.page import html_page
 from cissod_bench.leaderboard.run_files import RunFiles
@@ -24,6 +24,9 @@ from cissod_bench.leaderboard.tables import Variants, every_number, paper_table,
 from cissod_bench.leaderboard.writers import comma_separated, json_rows, latex, markdown, markdown_text
 from cissod_bench.results.record import Rejected, find_results, load_results
 
+BASELINE = "soft-teacher"
+"""Method that others are compared with unless another is asked for; runs without it are not compared."""
+NO_DETECTIONS = "no row has its detections here; those of published runs are in the repository alone."
 MOST_SETS = 6
 """Sets of runs that have charts and plots, the first ones, as many as there are tasks of the paper and embedded ones.
 Real runs have five figures a set, of which each takes half a second: all sets of a large report would take minutes."""
@@ -95,7 +98,7 @@ def make_report(
     *,
     metric: str = "AP",
     samples: int = 0,
-    baseline: str = "soft-teacher",
+    baseline: str = BASELINE,
     variants: Variants = MappingProxyType({}),
     standards: Standards = MappingProxyType({}),
     published: Path | None = None,
@@ -114,8 +117,8 @@ def make_report(
         progress: wraps the loop over samples.
 
     Raises:
-        UserError: a folder does not exist, there is no usable record, the metric is unknown, or, with samples, the
-            detections or the ground truth no longer exist.
+        UserError: a folder does not exist, there is no usable record, the metric is unknown, or, with samples, no run
+            is of the baseline, or the detections or the ground truth of all tables no longer exist.
     """
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
@@ -125,10 +128,7 @@ def make_report(
     if not results and not beside:
         raise UserError("There are no published runs yet. Give the folders of runs.")
     run_sets = comparable_run_sets(results, beside)
-    intervals = [
-        image_intervals(run_set, baseline=baseline, samples=samples, progress=progress) if samples else ()
-        for run_set in run_sets
-    ]
+    intervals, missing = _intervals(run_sets, baseline, samples, progress) if samples else ([()] * len(run_sets), {})
     tables = []
     for run_set, of_set in zip(run_sets, intervals, strict=True):
         different = {row.label: [group for group in run_set.groups if row.differs(group)] for row in of_set}
@@ -138,6 +138,8 @@ def make_report(
         if any(marks.values()):
             note = f"* differs from {baseline} by more than another set of validation images would explain (95 %)."
             table = replace(table, notes=(*table.notes, note))
+        if run_set.name in missing:
+            table = replace(table, notes=(*table.notes, missing[run_set.name]))
         tables.append(table)
     numbers = (1, 2, 3, 4, 5) if variants else (1, 2, 3)
     paper = [paper_table(number, run_sets, variants, standards) for number in numbers]
@@ -152,6 +154,37 @@ def make_report(
         metric=metric,
         standards=standards,
     )
+
+
+def _intervals(
+    run_sets: Sequence[RunSet], baseline: str, samples: int, progress: Progress
+) -> tuple[list[tuple[IntervalRow, ...]], dict[str, str]]:
+    """The spread over images of each set, and notes, by the name of a set, on what is missing in it.
+
+    Raises:
+        UserError: no run is of the baseline, or no set has what is needed.
+    """
+    methods = sorted({row.method for run_set in run_sets for row in run_set.rows})
+    if baseline not in methods and baseline != BASELINE:
+        raise unknown_name("method among these runs", baseline, methods)
+    found: list[tuple[IntervalRow, ...]] = []
+    notes: dict[str, str] = {}
+    errors: list[str] = []
+    for run_set in run_sets:
+        reason = NO_DETECTIONS
+        try:
+            rows = image_intervals(run_set, baseline=baseline, samples=samples, progress=progress)
+        except UserError as error:
+            rows, reason = (), str(error)
+            errors.append(reason)
+        if not rows:
+            notes[run_set.name] = f"No spread over images: {reason}"
+        elif not any(row.differences for row in rows):
+            notes[run_set.name] = f"No row of {baseline}, with its default options, to compare with over images."
+        found.append(rows)
+    if errors and not any(found):
+        raise UserError(errors[0])
+    return found, notes
 
 
 def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[Path]:

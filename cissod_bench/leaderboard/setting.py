@@ -19,6 +19,9 @@ PAPER_BATCH = 40
 """Images in a step of the paper: 8 labelled and 32 unlabelled (sec. 4.2)."""
 
 
+OTHER_OPTIONS = "other options than the defaults"
+
+
 @dataclass(frozen=True)
 class Standard:
     """A method as it is today: its version, and the default of every option."""
@@ -51,7 +54,7 @@ def not_standard(row: Row, standards: Standards, changed: Mapping[str, Any] = {}
     different = sorted(
         name for name in {*wanted, *key.resolved_options} if wanted.get(name) != key.resolved_options.get(name)
     )
-    return f"other options than the defaults: {', '.join(different)}" if different else ""
+    return f"{OTHER_OPTIONS}: {', '.join(different)}" if different else ""
 
 
 def departures(run_set: RunSet) -> list[str]:

@@ -1,6 +1,6 @@
 """The tables of a report: comparable runs, the paper's tables next to runs in its setting, and all numbers."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -8,8 +8,8 @@ from typing import Any
 from cissod_bench.leaderboard.comparable import Row, RunSet, Spread, differences
 from cissod_bench.leaderboard.gains import SUPERVISED, gain, gain_groups
 from cissod_bench.leaderboard.paper import TABLES, comparison_table
-from cissod_bench.leaderboard.provenance import marks, provenance_notes
-from cissod_bench.leaderboard.setting import Standards, departures, is_standard, not_standard
+from cissod_bench.leaderboard.provenance import equal_rows_notes, marks, provenance_notes
+from cissod_bench.leaderboard.setting import OTHER_OPTIONS, Standards, departures, is_standard, not_standard
 from cissod_bench.leaderboard.table import Cell, Column, Table
 
 COSTS = ("parameters", "flops", "latency_ms", "gpu_hours")
@@ -79,7 +79,9 @@ def run_set_table(
         *_apart_notes(run_set, others),
         *_departure_notes(departed),
         *(f"{row.label}: the paper's number does not stand here: {reason}." for row, reason in apart),
+        *_unnamed_options_notes(run_set, standards),
         *run_set.notes,
+        *equal_rows_notes([(row.label, row.results) for row in run_set.rows]),
         *_gain_notes(run_set, gaining, metric),
         *_disagreement_note(body),
     )
@@ -92,6 +94,15 @@ def run_set_table(
         ranked=ranked,
         notes=notes,
     )
+
+
+def _unnamed_options_notes(run_set: RunSet, standards: Standards) -> Iterator[str]:
+    """Rows of today's methods whose records have other options than their names and today's defaults say."""
+    for row in run_set.rows:
+        if row.method in standards and row.version == standards[row.method].version:
+            reason = not_standard(row, standards, row.options)
+            if reason.startswith(OTHER_OPTIONS):
+                yield f"{row.label}: its records have {reason} that its name does not say."
 
 
 def paper_table(

@@ -9,6 +9,7 @@ from cissod_bench.errors import UserError
 from cissod_bench.evaluation import Evaluation, evaluate, save_evaluation
 from cissod_bench.evaluation.calibration import Reliability, reliability
 from cissod_bench.evaluation.fixed import PER_CLASS, best_of_each_class
+from cissod_bench.evaluation.doubts import doubts
 from cissod_bench.evaluation.inputs import GroundTruth, read_detections, read_ground_truth
 from cissod_bench.io import write_bytes
 from cissod_bench.results.data_sizes import data_facts, data_sizes, validation_sizes
@@ -31,6 +32,7 @@ class Scored:
     task: Task
     split: Split | None
     fixed_ap: bool = False
+    doubts: tuple[str, ...] = ()
 
     @property
     def per_class(self) -> int:
@@ -132,9 +134,10 @@ def score(
     if fixed_ap and max_detections is not None:
         raise UserError("AP Fixed has no cap on detections in an image: leave out --max-detections or --fixed-ap.")
     truth = read_ground_truth(annotations or _annotations(chosen, found, data_root), lvis=lvis)
+    detections = read_detections(predictions, truth)
     evaluation = evaluate(
         truth,
-        predictions,
+        detections,
         found.groups if found else _task_groups(chosen, truth),
         classes=found.class_names if found else None,
         evaluator=evaluator,
@@ -142,7 +145,7 @@ def score(
         lvis=lvis,
         per_class=PER_CLASS if fixed_ap else None,
     )
-    return Scored(evaluation, predictions, truth, chosen, found, fixed_ap)
+    return Scored(evaluation, predictions, truth, chosen, found, fixed_ap, tuple(doubts(detections, truth)))
 
 
 def record_scores(scored: Scored, out: Path, training: Training) -> None:

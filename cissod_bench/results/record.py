@@ -29,6 +29,8 @@ LARGEST = 2**24
 """Bytes of a record that is read."""
 _ROUNDING = 1e-6
 """Difference between a record and its per-class arrays that another order of sums explains."""
+_OF_EVERY_CLASS = ("AP", "AP50", "AP75", "AR")
+"""Metrics that every class with ground truth has; those of one size of objects are defined for some."""
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _DEEPEST = 8
 """Levels of lists and objects in a record."""
@@ -243,13 +245,15 @@ def class_scores(folder: Path, result: Result) -> ClassScores | None:
     """The scores in the per-class arrays of a run, None if it has none. A file is read once as long as it is the same.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the file that the record names is not there, or is damaged.
     """
     name = result.files.get("per_class")
-    if name is None or not os.path.lexists(folder / name):
+    if name is None:
         return None
     try:
         status = (folder / name).stat()
+    except FileNotFoundError:
+        raise UserError(f"{folder}: {name}, the scores by class that its record names, is missing.") from None
     except OSError as error:
         raise UserError(f"{folder / name}: cannot be read ({error.strerror}).") from None
     return _class_scores(folder / name, status.st_mtime_ns, status.st_size)
@@ -341,6 +345,18 @@ def _checked(path: Path, content: Any) -> Result:
     return result
 
 
+def _is_mean_of_groups(result: Result, metric: str) -> bool:
+    """Whether a metric of all classes is the mean over the classes of the other groups, if these are all classes."""
+    sizes = {group: size.classes - size.without_ground_truth for group, size in result.groups.items() if group != "all"}
+    values = {group: result.metrics[group][metric] for group, size in sizes.items() if size}
+    whole, count = result.metrics["all"][metric], sum(sizes.values())
+    every = result.groups["all"].classes - result.groups["all"].without_ground_truth
+    if whole is None or count != every or not count:
+        return True
+    mean = sum(sizes[group] * (value or 0.0) for group, value in values.items()) / count
+    return abs(whole - mean) <= _ROUNDING
+
+
 def _check_plain(value: Any, depth: int = 0) -> None:
     """Refuse what no run writes and no reader expects: numbers beyond 64 bits, NUL or half characters, great depth.
 
@@ -370,11 +386,24 @@ def _problem(result: Result) -> str | None:
         for metric, value in values.items():
             if value is not None and not 0 <= value <= 1:  # also refuses NaN
                 return f"{metric} of group {group!r} is {value}, expected a number in [0, 1]"
+    key = result.key
+    counts = {
+        "protocol": key.protocol, "iterations": key.iterations, "max_detections": key.max_detections,
+        "accumulate": key.accumulate, "padding": key.padding, "method_version": key.method_version,
+    }  # fmt: skip
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            return f"`key.{name}` is {count}, expected at least 1"
+    if key.batch is not None and (key.batch[0] < 1 or key.batch[1] < 0):
+        return f"`key.batch` is {list(key.batch)}, expected the numbers of labelled and unlabelled images"
     if not result.key.split_digest:
         return "`key.split_digest` is empty"
     for size in result.groups.values():
         if not 0 <= size.without_ground_truth <= size.classes:
             return f"a group has {size.classes} classes, {size.without_ground_truth} of them without ground truth"
+    unlike = [metric for metric in _OF_EVERY_CLASS if not _is_mean_of_groups(result, metric)]
+    if unlike:
+        return f"{unlike[0]} of group 'all' is not the mean over the classes of the other groups"
     escaping = [name for name in result.files.values() if Path(name).is_absolute() or ".." in Path(name).parts]
     if escaping:
         return f"file {escaping[0]!r} is not inside the run's folder"

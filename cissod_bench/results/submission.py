@@ -105,10 +105,10 @@ def pack(run: Path, out: Path, submission: Submission) -> Packed:
     if not folder.finished:
         raise UserError(f"{run}: not a finished run ({RESULT_FILE} is missing). Finish it with `cissod-bench run`.")
     result = folder.result()
-    check_arrays(run, result)
     for role in ("detections", "per_class"):
         if role not in result.files or not (run / result.files[role]).is_file():
             raise UserError(f"{run}: the run has no {role.replace('_', '-')} file. Without it nobody can re-score it.")
+    check_arrays(run, result)
     problem = unpublishable(result, submission)
     if problem:
         raise UserError(f"{run}: {problem}")

@@ -214,8 +214,13 @@ def _held_out(task: Task, columns: Columns, variant: Variant, given: Selection |
     """Training images that become validation images: the same for every seed, so that results are comparable.
 
     Given labelled images are never held out.
+
+    Raises:
+        UserError: more folds than images.
     """
     key = SelectionKey(task.version, task.name, 0)
+    if variant.folds > columns.num_images:
+        raise UserError(f"--folds {variant.folds}: there are {columns.num_images} images, one for each fold at most.")
     if variant.folds:
         return hold_out(columns.image_ids, variant.folds, variant.fold, key)
     held: Bool = np.zeros(columns.num_images, np.bool_)

@@ -19,6 +19,9 @@ from cissod_bench.tasks.records import Task
 COCO_ID_OFFSET = 1_000_000_000
 """Added to COCO's image ids where they occur together with those of Objects365, which use the same numbers."""
 
+FEWEST, CROSSING = 20, 0.2
+"""Boxes, and part of them over the border of their image, from which on boxes may be said to have another form."""
+
 _O365_FOLDER = "objects365/train/"
 _COCO_FOLDER = "coco/train2017/"
 
@@ -74,7 +77,8 @@ def _found(task: Task, path: Path, option: str) -> Path:
     remedy = "Put the data under the data root (--data-root or CISSOD_DATA_ROOT)"
     if task.dataset == "custom":
         remedy = "Put it there, correct [data] in the task file"
-    raise UserError(f"Task {task.name} needs {path}, which does not exist. {remedy}, or give the file with {option}.")
+    there = "is a folder and not a file" if path.is_dir() else "does not exist"
+    raise UserError(f"Task {task.name} needs {path}, which {there}. {remedy}, or give the file with {option}.")
 
 
 def read_sources(
@@ -141,6 +145,13 @@ def refuse_useless(columns: Columns, dataset: str, file: Path) -> None:
         elif (columns.flags & np.uint16(int(Flag.UNKNOWN_IMAGE | Flag.UNKNOWN_CLASS))).all():
             hint = "Ids of annotations must be those of the file's images and classes."
         raise UserError(f"{file}: none of the {columns.num_boxes} boxes can be used ({reasons}). {hint}")
+    crossing = (columns.flags[usable] & np.uint16(int(Flag.CROSSES_BORDER))) != 0
+    if len(crossing) >= FEWEST and crossing.mean() > CROSSING and (columns.boxes[:, 2:] > columns.boxes[:, :2]).all():
+        raise UserError(
+            f"{file}: {int(crossing.sum()):,} of {len(crossing):,} boxes reach over the border of their image, and the "
+            "third and fourth number of every box are above the first and second: they look like x1, y1, x2, y2. COCO "
+            "has x, y, width and height. Convert them."
+        )
     if columns.crowd[usable].all():
         raise UserError(
             f"{file}: all {int(usable.sum())} boxes are crowd regions (`iscrowd` 1), which are ignored in training, so "

@@ -11,6 +11,7 @@ from cissod_bench.coco import checks, objects365
 from cissod_bench.coco.columns import Bool, Columns
 from cissod_bench.coco.names import clean_name
 from cissod_bench.coco.reader import read_columns
+from cissod_bench.errors import UserError
 from cissod_bench.io import decode_json, read_regular
 from cissod_bench.splits.folder import (
     DATA,
@@ -58,6 +59,8 @@ def verify_split(
         UserError: there is no split, its manifest was altered, or one of its files is not in COCO form.
     """
     split = load_split(folder, verify=False)
+    if images is not None and not images.is_dir():
+        raise UserError(f"--images {images}: no such folder.")
     labeled, unlabeled = read_columns(split.labeled_file), read_columns(split.unlabeled_file)
     held_out = read_columns(split.validation_file) if split.validation_file else None
     parts = [labeled, unlabeled, *([held_out] if held_out else [])]

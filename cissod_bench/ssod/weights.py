@@ -36,7 +36,7 @@ def read_weights(path: Path, option: str, wanted: str) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zipfile and torch raise various types
-        raise UserError(f"{option}: no weights can be read from it ({type(error).__name__}). Give {wanted}.") from None
+        raise UserError(f"{option}: neither a PyTorch checkpoint nor safetensors. Give {wanted}.") from error
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
     return {str(name): value for name, value in state.items()}
 

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,6 +127,21 @@ def run_job(job: Job, *, progress: bool = True) -> Result:
             write_result(job.folder.record, record(job, runner))
         barrier()
         return job.folder.result()
+
+
+def check_folder(job: Job) -> None:
+    """Look at the run folder of a job as `run_job` will, and write nothing.
+
+    Raises:
+        UserError: the folder holds something else, or another job's run; or cannot be written to.
+    """
+    folder = job.folder
+    begun = folder.finished or newest_readable(folder.checkpoints)[0] is not None or not folder.config.is_file()
+    if folder.path.exists() and not folder.unused and begun:
+        check_same(folder, build_config(job).pretty_text)
+    place = next(each for each in (folder.path.absolute(), *folder.path.absolute().parents) if each.exists())
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"--out {folder.path}: {place} cannot be written to. Give another --out.")
 
 
 def take_folder(folder: RunFolder, held: contextlib.ExitStack) -> None:

@@ -116,7 +116,8 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             try:
                 value = msgspec.convert(getattr(self, field.name), field.type, dec_hook=_path)
             except msgspec.ValidationError as error:
-                reason = "write labelled and unlabelled images as 1+4" if field.name == "batch" else error
+                batch = "write the numbers of labelled images, at least 1, and unlabelled images as 1+4"
+                reason = batch if field.name == "batch" else error
                 raise UserError(f"{field.name}={getattr(self, field.name)!r}: {reason}.") from None
             msgspec.structs.force_setattr(self, field.name, value)
 

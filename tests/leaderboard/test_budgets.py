@@ -21,7 +21,7 @@ APS = {(0.01, 0): (0.10, 0.14), (0.1, 0): (0.20, 0.22), (0.1, 1): (0.26, 0.24)}
 
 
 def record(fraction: float | None, split: int, value: float, **key: object) -> Result:
-    groups = {"all": value, "maj": value + 0.1, "min": value - 0.05}
+    groups = {"all": value, "maj": value + 0.02, "min": value - 0.04}
     digest = f"{round(1000 * (fraction or 0)):03}{split}" * 16
     made = make_record(groups, split_digest=digest, split_seed=split, **key)
     options = {**TASKS["shapes"].split_options, "fraction": fraction, "label_budget": True}

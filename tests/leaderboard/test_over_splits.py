@@ -154,9 +154,10 @@ def test_marks_of_the_runs_stay_and_equal_numbers_are_named():
 
 def test_the_report_has_both_the_rows_of_each_split_and_their_mean(run_folder, tmp_path):
     for split in (0, 1):
-        folder = run_folder(str(split), ap(0.2 + 0.1 * split), split_digest=f"{split}" * 64, split_seed=split)
+        values = {"all": 0.2 + 0.1 * split, "maj": 0.3 + 0.1 * split, "min": 0.1 * split}
+        folder = run_folder(str(split), values, split_digest=f"{split}" * 64, split_seed=split)
     write_report(make_report([folder.parent]), tmp_path / "out")
     text = (tmp_path / "out" / "report.md").read_text()
-    assert "| 1 | soft-teacher | 2 | 1 | 25.0 ± 7.1 | 35.0 ± 7.1 | 15.0 ± 7.1 |" in text
+    assert "| 1 | soft-teacher | 2 | 1 | 25.0 ± 7.1 | 35.0 ± 7.1 | 5.0 ± 7.1 |" in text
     for title in ("split_seed 0", "split_seed 1", ": 2 splits"):
         assert title in text

@@ -9,7 +9,7 @@ import pytest
 from cissod_bench.api.results import standards
 from cissod_bench.downloads.catalog import SOURCES
 from cissod_bench.leaderboard.comparable import RunSet, comparable_run_sets
-from cissod_bench.leaderboard.setting import PAPER_BACKBONE, departures, is_standard
+from cissod_bench.leaderboard.setting import PAPER_BACKBONE, Standard, departures, is_standard
 from cissod_bench.leaderboard.tables import every_number, paper_table, run_set_table
 from cissod_bench.methods.registry import METHODS
 from cissod_bench.results.record import Git, Group, Result
@@ -134,3 +134,28 @@ def test_programs_can_tell_all_rows_apart() -> None:
     assert (first["resolved_options"], second["resolved_options"]) == ({"theta": 0.9}, {"theta": 0.8})
     assert (first["dirty"], second["dirty"]) == (True, None)
     assert first["package_versions"] == ["0.2.0"]
+
+
+def test_options_that_no_name_says_are_said() -> None:
+    defaults = {"gbs": Standard(2, {"beta": 0.5, "crs": True})}
+    named = make_record(method="gbs", method_options={"beta": 0.7}, resolved_options={"beta": 0.7, "crs": True})
+    hidden = make_record(method="gbs", resolved_options={"beta": 0.5, "crs": False})
+    found = []
+    for record in (named, hidden):
+        (run_set,) = run_sets(record)
+        found.append([note for note in run_set_table(run_set, standards=defaults).notes if "records" in note])
+    said = "gbs: its records have other options than the defaults: crs that its name does not say."
+    assert found == [[], [said]]
+
+
+def test_two_methods_with_the_same_numbers_are_named() -> None:
+    nothing = dict.fromkeys(("all", "maj", "min"), 0.0)
+    (run_set,) = run_sets(
+        make_record(method="gbs"),
+        make_record(method="mine"),
+        make_record({"all": 0.3, "maj": 0.35, "min": 0.2}),
+        make_record(nothing, method="none"),
+        make_record(nothing, method="neither"),
+    )
+    notes = [note for note in run_set_table(run_set).notes if "to the last bit" in note]
+    assert notes == ["gbs and mine: the same numbers to the last bit, as copies of one run would have."]

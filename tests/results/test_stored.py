@@ -1,5 +1,6 @@
 """Runs that version 0.1 of the program left (`stored/run_v1`) are read, compared and shown as today's."""
 
+import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -49,6 +50,11 @@ def test_the_record_says_what_the_run_is(out: Path, tiny: Path) -> None:
     assert state_of(Member("run", out.parent, asked(tiny, out))) == RunState("done")
     other = state_of(Member("run", out.parent, asked(tiny, out, options={"beta": 0.9, "crs": False}, seed=1)))
     assert other.reason == ("holds another run: train_seed is 0, not 1; method_options.beta is 0.8, not 0.9")
+    with pytest.raises(UserError, match=r"per_class.npz, the scores by class that its record names, is missing"):
+        collect_results([out.parent])
+    content = json.loads(RunFolder(out).record.read_text())
+    del content["files"]["per_class"]  # not stored here
+    RunFolder(out).record.write_text(json.dumps(content))
     assert list(collect_results([out.parent]).to_frame()["group"]) == ["all", "maj", "min"]
 
 

@@ -81,6 +81,30 @@ def test_every_image_is_held_out_by_one_fold(task_file: Path, tmp_path: Path) ->
     assert sorted(held_out) == list(range(1, 365))
 
 
+def test_more_folds_than_images(task_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--folds 365: there are 364 images, one for each fold at most"):
+        command("make-splits", "--task", task_file, "--out", tmp_path / "out", "--folds", "365")
+    assert not (tmp_path / "out").exists()
+
+
+def test_boxes_given_as_corners(task_file: Path, tmp_path: Path) -> None:
+    content = json.loads((BCCD / "bccd_coco.json").read_text())
+    for annotation in content["annotations"]:
+        x, y, width, height = annotation["bbox"]
+        annotation["bbox"] = [x, y, x + width + 1, y + height + 1]
+    (tmp_path / "corners.json").write_text(json.dumps(content))
+    given = ["--task", task_file, "--out", tmp_path / "out", "--annotations", tmp_path / "corners.json"]
+    with pytest.raises(UserError, match=r"reach over the border .* look like x1, y1, x2, y2. COCO has x, y, width"):
+        command("make-splits", *given)
+
+
+def test_annotations_of_a_task_file_that_are_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "bccd_coco.json").mkdir()
+    (tmp_path / "blood.toml").write_text(TASK.format(data=tmp_path))
+    with pytest.raises(UserError, match=r"bccd_coco\.json, which is a folder and not a file"):
+        command("make-splits", "--from-task", tmp_path / "blood.toml", "--out", tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("entry", "groups"),
     [

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
+from typer.testing import CliRunner
 
+from cissod_bench.cli.main import app
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation.groups import evaluate
 from cissod_bench.io import sha256_file
@@ -35,7 +37,7 @@ from cissod_bench.training.job import Job
 from cissod_bench.training.preflight import check_parts
 from cissod_bench.training.recipes.detectors import get_detector
 from cissod_bench.training.recipes.schedules import SCHEDULES
-from cissod_bench.training.runner import run_job, take_folder
+from cissod_bench.training.runner import check_folder, run_job, take_folder
 from tests.tiny import Killed, final_state, interrupted, tiny_job
 
 
@@ -272,7 +274,7 @@ def test_a_backbone_file_is_held_against_the_backbone_and_goes_into_the_key(
     with pytest.raises(UserError, match=r"conv1.weight has shape \(1,\)"):
         check_parts(tiny_job(tiny, tmp_path / "other", backbone=file))
     file.write_text("not a checkpoint")
-    with pytest.raises(UserError, match="no weights can be read"):
+    with pytest.raises(UserError, match="neither a PyTorch checkpoint nor safetensors"):
         tiny_job(tiny, tmp_path / "other", backbone=file)
     assert not (tmp_path / "other").exists()
 
@@ -292,8 +294,22 @@ def test_a_finished_run_is_left_as_it_is(tiny: Path, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in job.out.rglob("*") if path.is_file()}
     assert run_job(job) == result
     assert before == {path: path.stat().st_mtime_ns for path in job.out.rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match=r"holds another run: train_seed is 0, not 1"):
-        run_job(tiny_job(tiny, tmp_path / "run", iterations=1, seed=1))
+    check_folder(job)
+    other = tiny_job(tiny, tmp_path / "run", iterations=1, seed=1)
+    for refusing in (run_job, check_folder):
+        with pytest.raises(UserError, match=r"holds another run: train_seed is 0, not 1"):
+            refusing(other)
+
+
+def test_a_plan_looks_at_the_run_folder(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "notes.txt").touch()
+    given = ["run", "--task", str(tiny / "task.toml"), "--split", str(tiny / "split"), "--data-root", str(tiny)]
+    given += ["--method", "soft-teacher", "--device", "cpu", "--plan", "--out"]
+    assert CliRunner().invoke(app, [*given, str(tmp_path / "new")]).exit_code == 0
+    refused = CliRunner().invoke(app, [*given, str(tmp_path / "own")])
+    assert "own: the folder is not empty and holds no run" in str(refused.exception)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "own", tmp_path / "own" / "notes.txt"]
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(

@@ -33,7 +33,7 @@ def scaled_optimizer(optimizer: Mapping[str, Any], k: float) -> dict[str, Any]:
         if k > LARGEST:
             raise UserError(
                 f"A step has {k:g} times as many images as in the recipe, but linear scaling of SGD's learning rate is "
-                f"only known to hold up to {LARGEST:g} times (Peng et al., 2018). Use fewer processes."
+                f"only known to hold up to {LARGEST:g} times (Peng et al., 2018). Use fewer images."
             )
         return {**optimizer, "lr": rate * k}
     if kind in ("Adam", "AdamW"):
@@ -42,7 +42,7 @@ def scaled_optimizer(optimizer: Mapping[str, Any], k: float) -> dict[str, Any]:
         if min(scaled) <= 0:
             raise UserError(
                 f"A step has {k:g} times as many images as in the recipe, but the square root scaling rule of {kind} "
-                f"(Malladi et al., 2022) needs k * (1 - beta) < 1, and beta is {min(betas)}. Use fewer processes."
+                f"(Malladi et al., 2022) needs k * (1 - beta) < 1, and beta is {min(betas)}. Use fewer images."
             )
         return {**optimizer, "lr": rate * k**0.5, "betas": scaled, "eps": eps / k**0.5}
     raise UserError(f"No scaling rule is known for {kind}. Use the number of processes of the recipe.")

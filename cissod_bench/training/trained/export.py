@@ -126,6 +126,8 @@ def scored(run: Path, *, trust: bool = False) -> tuple[Result, Predictor]:
         UserError: the run is not finished, or its last checkpoint is missing or damaged.
     """
     folder = RunFolder(run)
+    if not run.is_dir():
+        raise UserError(f"{run}: no such folder. Give the folder of a finished run.")
     if not folder.finished:
         raise UserError(f"{run}: not finished, so there are no scores to publish. Run it to its end.")
     record = folder.result()

@@ -351,7 +351,9 @@ def check_free(out: Path) -> None:
     Raises:
         UserError: it holds something, is none, or is a mount point.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: is a file. Give a folder.")
+    if out.exists() and any(out.iterdir()):
         raise UserError(f"--out {out}: is not empty. Give another folder.")
     if out.is_mount():
         raise UserError(f"--out {out}: is a mount point. Give a folder in it.")

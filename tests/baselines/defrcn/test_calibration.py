@@ -158,7 +158,7 @@ def test_a_file_that_does_not_fit_is_refused_before_anything_runs(tmp_path: Path
     with pytest.raises(UserError, match=r"-o pcb=.*weights.pth: no such file. Give torchvision's ResNet-101"):
         configure(CONTEXT, Options(pcb=str(file)))
     file.write_text("not a checkpoint")
-    with pytest.raises(UserError, match=r"-o pcb=.*: no weights can be read"):
+    with pytest.raises(UserError, match=r"-o pcb=.*: neither a PyTorch checkpoint nor safetensors"):
         configure(CONTEXT, Options(pcb=str(file)))
     for wrong, message in (
         ({name: value for name, value in state.items() if not name.startswith("fc.")}, "fc.weight is missing. Give"),
