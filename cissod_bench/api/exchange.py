@@ -76,7 +76,8 @@ def import_split(
         task: a built-in task, or a task file (.toml).
         ids: folder of an export, or a list of labelled images: ids, paths, a COCO file or Unbiased Teacher's JSON.
         out: split folder to create.
-        annotations: training annotations in COCO form; not for tasks whose data the package makes.
+        annotations: training annotations in COCO form. Default: those of a task file; none for tasks whose data the
+            package makes.
         minority_ids: list of the images of D_s.
         percentage: which of the lists in Unbiased Teacher's JSON.
         list_seed: the same.

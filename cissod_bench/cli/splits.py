@@ -151,7 +151,10 @@ def import_split(
     ],
     out: Annotated[Path, typer.Option(help="Split folder to create.")],
     annotations: Annotated[
-        Path | None, typer.Option(help="Training annotations in COCO format. Not for tasks with data of their own.")
+        Path | None,
+        typer.Option(
+            help="Training annotations in COCO format. Default: a task file's. None where the task makes its data."
+        ),
     ] = None,
     minority_ids: Annotated[
         Path | None, typer.Option(help="Images of D_s. In all others minority objects become hidden.")

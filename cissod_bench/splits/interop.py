@@ -22,10 +22,11 @@ from cissod_bench.coco.columns import Columns, Int64
 from cissod_bench.coco.reader import Read, read_columns
 from cissod_bench.errors import UserError
 from cissod_bench.splits.export import LIST, MINORITY, POSITIONS, detectron2_images, position_folder
-from cissod_bench.splits.folder import MANIFEST, Manifest, read_manifest
+from cissod_bench.splits.folder import LABELED, MANIFEST, Manifest, read_manifest
 from cissod_bench.splits.make import Made, make_embedded_split, make_splits
 from cissod_bench.splits.plan import Variant
 from cissod_bench.splits.select import Selection
+from cissod_bench.splits.sources import annotation_file
 from cissod_bench.tasks.records import Task
 
 
@@ -55,7 +56,7 @@ def find_lists(ids: Path, minority: Path | None, percentage: str | None, seed: s
     Raises:
         UserError: a folder that is not an export, or an export with another list of D_s.
     """
-    folder = ids if ids.is_dir() else ids.parent / position_folder(percentage, seed)
+    folder = _export_of(ids) if ids.is_dir() else ids.parent / position_folder(percentage, seed)
     if not (folder / MANIFEST).is_file():
         if ids.is_dir():
             raise UserError(f"{ids}: not an export of a split: there is no {MANIFEST}. Give a list of labelled images.")
@@ -64,10 +65,27 @@ def find_lists(ids: Path, minority: Path | None, percentage: str | None, seed: s
         raise UserError(f"{folder} has its own list of D_s, {MINORITY}. Leave out --minority-ids.")
     labeled = folder / LIST if ids.is_dir() else ids
     if not labeled.is_file():
-        raise UserError(f"{folder}: there is no {LIST}. Give the folder of an export, or {POSITIONS} within it.")
+        labeled = folder / LABELED  # the folder of a split within an export of positions
+    if not labeled.is_file():
+        raise UserError(f"{folder}: there is neither {LIST} nor {LABELED}. Export the split again.")
     if not (folder / MINORITY).is_file():
         raise UserError(f"{folder}: there is no {MINORITY}, the list of D_s. Export the split again.")
     return Lists(labeled, folder / MINORITY, read_manifest(folder))
+
+
+def _export_of(folder: Path) -> Path:
+    """The folder of the exported split: the given one, or the only one in an export of positions.
+
+    Raises:
+        UserError: the export has several splits.
+    """
+    if (folder / MANIFEST).is_file() or not (folder / POSITIONS).is_file():
+        return folder
+    found = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found)
+        raise UserError(f"{folder}: an export of {len(found)} splits ({names}). Give the folder of one of them.")
+    return found[0]
 
 
 def import_split(
@@ -91,7 +109,7 @@ def import_split(
         lists: see `find_lists`.
         out: split folder to create.
         read: reads an annotation file.
-        annotations: training annotations; not for the tasks whose data the package makes.
+        annotations: training annotations; those of a task file by default, none for tasks whose data the package makes.
         percentage, seed: which of Unbiased Teacher's lists; the seed also becomes that of the split.
         images: folder of the training images, to check that all exist.
         progress: called with the number of images made so far and the total, for the tasks whose data is made.
@@ -106,6 +124,8 @@ def import_split(
             f"Task {task.name} uses two data sets; lists of ids cannot be imported for it. Make its splits anew with "
             "`make-splits`: the same seed gives the same split."
         )
+    if task.dataset == "custom":
+        annotations = annotation_file(task, annotations, Path())
     if task.files is not None and annotations is None:
         raise UserError(f"Task {task.name} needs its training annotations. Give them with --annotations.")
     manifest, variant = lists.manifest, Variant(int(seed) if seed and seed.isdecimal() else 0)

@@ -71,6 +71,19 @@ def test_positions_of_several_splits_are_imported_as_the_very_splits(toy: Path) 
     for percentage, seed in found:
         split = back(toy, toy / "lists" / "supervision.json", percentage=percentage, list_seed=seed)
         assert split.digest == cb.load_split(toy / f"split{seed}").digest
+        folder = toy / "lists" / f"{percentage}-seed{seed}"
+        assert back(toy, folder).digest == split.digest, "the folder of one of them does, too"
+    with pytest.raises(UserError, match=r"an export of 2 splits .*Give the folder of one of them"):
+        back(toy, toy / "lists")
+    cb.export_split(splits[0], toy / "one", form="unbiased-teacher", annotations=annotations)
+    assert back(toy, toy / "one").digest == cb.load_split(splits[0]).digest
+
+
+def test_the_annotations_of_a_task_file_are_the_default(toy: Path) -> None:
+    split = made(toy, toy / "split")
+    cb.export_split(split, toy / "lists")
+    again = cb.import_split(str(toy / "toy.toml"), toy / "lists", toy / "again", plot=False)
+    assert again.manifest.digest == cb.load_split(split).digest
 
 
 def test_folds_and_imported_splits_are_imported_as_they_are(tmp_path: Path) -> None:
@@ -242,11 +255,15 @@ def test_an_export_of_other_data_is_refused(tmp_path: Path) -> None:
         back(tmp_path, tmp_path / "lists", minority_ids=tmp_path / "lists" / "minority.txt")
     with pytest.raises(UserError, match="not an export of a split"):
         back(tmp_path, tmp_path)
-    for name in ("minority.txt", "labeled.txt"):
-        shutil.copytree(tmp_path / "lists", tmp_path / name)
-        (tmp_path / name / name).unlink()
-        with pytest.raises(UserError, match=f"there is no {name}"):
-            back(tmp_path, tmp_path / name)
+    for names, problem in (
+        (["minority.txt"], "no minority.txt"),
+        (["labeled.txt", "labeled.json"], "neither labeled."),
+    ):
+        shutil.copytree(tmp_path / "lists", tmp_path / names[0])
+        for name in names:
+            (tmp_path / names[0] / name).unlink()
+        with pytest.raises(UserError, match=f"there is {problem}"):
+            back(tmp_path, tmp_path / names[0])
     other = toy_data()
     other["annotations"][0]["bbox"][0] += 1
     (tmp_path / "toy.json").write_text(json.dumps(other))
