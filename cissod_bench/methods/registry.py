@@ -22,7 +22,7 @@ METHODS: dict[str, Method] = {
         Method(
             name="supervised",
             family="supervised",
-            title="Supervised training on the labelled images alone: the lower bound",
+            title="Supervised training on the labelled images alone: the baseline without unlabelled data",
             citation="Ren et al., Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks, "
             "NeurIPS 2015",
             module="cissod_bench.baselines.supervised",

@@ -104,17 +104,20 @@ def ablations(report: Report, task: str, part: PaperTable, against: str) -> tupl
     """The rows of Table 4 or 5, the paper's numbers beside those of a task, over the seeds that all its rows have.
 
     Returns:
-        the seeds; for each row its label, the paper's AP, AP here, and the minority's distance from row `against`.
+        the seeds; for each row its label, the paper's AP, AP here, the minority's distance from row `against`, and AP of
+        the minority with every seed that was run, in the order of seeds.
     """
     measured = _runs_of(report, task, part)
-    seeds = _seeds_of_all(measured)
+    seeds, every = _seeds_of_all(measured), sorted({seed for runs in measured.values() for seed in runs})
     rows = []
     for row in part.rows:
         cells = [row.label, slashed(row.ap.values())]
         runs, others = ([measured[label][seed] for seed in seeds if measured[label]] for label in (row.label, against))
         cells.append(" / ".join(percent(spread(_ap(runs, group))) for group in row.ap) if runs else "not run yet")
         gains = [one - other for one, other in zip(_ap(runs, "min"), _ap(others, "min"), strict=False)]
-        rows.append([*cells, percent(spread(gains), sign="+") if gains and row.label != against else "–"])
+        cells.append(percent(spread(gains), sign="+") if gains and row.label != against else "–")
+        single = [[measured[row.label][seed]] if seed in measured[row.label] else [] for seed in every]
+        rows.append([*cells, " / ".join(percent(spread(_ap(run, "min"))) if run else "–" for run in single)])
     return seeds, rows
 
 

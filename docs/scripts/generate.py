@@ -195,6 +195,7 @@ def _ablations_on(task: str, number: int, against: str) -> str:
         "paper, COCO split 1: AP all / maj / min",
         f"`{task}`: AP all / maj / min",
         f"min, against {against}",
+        "min by seed",
     ]
     return f"{table(heads, rows)}\n\nTraining seeds here: {', '.join(map(str, seeds))}."
 
