@@ -121,7 +121,8 @@ def report(folder: Path) -> None:
 def make_records(folder: Path, splits: int) -> None:
     """1,000 records of four tasks, with so many splits of each."""
     from cissod_bench.evaluation import METRICS
-    from cissod_bench.results.record import Group, Result, describe_environment, write_result
+    from cissod_bench.results.environment import describe_environment
+    from cissod_bench.results.record import Group, Result, write_result
     from cissod_bench.results.run_key import RunKey
     from cissod_bench.version import __version__
 

@@ -32,7 +32,7 @@ def doctor(data_root: DataRoot = Path("data"), as_json: Json = False) -> None:
 
 def software() -> dict[str, str]:
     """Versions of this program and its dependencies; "missing" for what is not installed."""
-    from cissod_bench.results.record import describe_environment
+    from cissod_bench.results.environment import describe_environment
     from cissod_bench.version import __version__
 
     found = {"cissod-bench": __version__, **describe_environment()}

@@ -22,7 +22,7 @@ class RunErrors:
     Attributes:
         run: its folder.
         counts: group -> error type -> number of errors.
-        gain: error type -> AP50 of all classes, in [0, 1], that is gained if its errors were mended.
+        gain: error type -> AP50 of all classes, in [0, 1], that is gained if its errors were fixed.
         confusion: group -> what its objects are taken for -> number of objects.
         min_score: detections below do not count in the confusion.
     """
@@ -105,7 +105,7 @@ def error_table(found: RunErrors) -> Table:
     columns = (Column("group", "Group"), *(Column(name, name, kind="count") for name in ERROR_TYPES))
     rows = [(Cell(group), *map(Cell, row.values())) for group, row in found.counts.items()]
     rows.append((Cell("AP50 gained"), *(Cell(float(found.gain[name])) for name in ERROR_TYPES)))
-    caption = "Number of errors; last row: points of AP50 (all classes) if the errors of a type were mended."
+    caption = "Number of errors; last row: points of AP50 (all classes) if the errors of a type were fixed."
     return Table("errors", f"{found.run}: errors", caption, columns, tuple(rows), ranked=0)
 
 

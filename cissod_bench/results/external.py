@@ -13,7 +13,8 @@ from cissod_bench.evaluation.doubts import doubts
 from cissod_bench.evaluation.inputs import GroundTruth, read_detections, read_ground_truth
 from cissod_bench.io import write_bytes
 from cissod_bench.results.data_sizes import data_facts, data_sizes, validation_sizes
-from cissod_bench.results.record import describe_environment, make_result, write_result
+from cissod_bench.results.environment import describe_environment
+from cissod_bench.results.record import make_result, write_result
 from cissod_bench.results.run_folder import RunFolder
 from cissod_bench.results.run_key import NOT_STATED, Precision, RunKey
 from cissod_bench.splits import folder as folders

@@ -3,12 +3,9 @@
 import functools
 import math
 import os
-import platform
 import re
-import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +14,7 @@ import msgspec
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation import METRICS, Evaluation, load_evaluation
 from cissod_bench.io import decode_json, read_regular, write_json
+from cissod_bench.results.environment import Git
 from cissod_bench.results.run_key import NOT_STATED, RunKey, known_facts
 from cissod_bench.version import __version__
 
@@ -35,24 +33,11 @@ _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _DEEPEST = 8
 """Levels of lists and objects in a record."""
 
-_PACKAGES = (
-    "hotcoco", "pycocotools", "lvis", "numpy", "torch", "torchvision",
-    "onedl-mmdetection", "onedl-mmengine", "onedl-mmcv", "mmdet", "mmengine", "mmcv",
-)  # fmt: skip
-
-
 class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Size of a class group, and how many of its classes have no ground truth and are left out of its means."""
 
     classes: int
     without_ground_truth: int
-
-
-class Git(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """State of the source tree the run was made from."""
-
-    commit: str
-    dirty: bool
 
 
 _Amount = Annotated[float, msgspec.Meta(ge=0)]
@@ -284,43 +269,6 @@ def check_arrays(folder: Path, result: Result) -> None:
             computed = scores.metrics.get(group, {}).get(metric)
             if (value is None) != (computed is None) or abs((value or 0.0) - (computed or 0.0)) > _ROUNDING:
                 raise UserError(f"{where} gives {computed} as {metric} of group {group!r}, and the record {value}.")
-
-
-def describe_environment() -> dict[str, str]:
-    """Versions of Python, the system and the packages that matter, without importing them."""
-    found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def git_state(folder: Path) -> Git | None:
-    """Commit of the source tree that `folder` lies in, None where there is none or git is absent.
-
-    A repository that does not track the folder's files is somebody else's, in which the package is installed.
-    """
-    try:
-        if not _git(folder, "ls-files", "--", "."):
-            return None
-        commit = _git(folder, "rev-parse", "HEAD")
-        return Git(commit=commit, dirty=bool(_git(folder, "status", "--porcelain", "--untracked-files=no")))
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    # Without GIT_OPTIONAL_LOCKS=0 `status` locks the index, and the user's own git commands fail meanwhile.
-    run = subprocess.run(
-        ["git", "-C", str(folder), *arguments],
-        check=True,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
-    )
-    return run.stdout.strip()
 
 
 def _checked(path: Path, content: Any) -> Result:

@@ -82,7 +82,9 @@ def plan_lines(job: Job) -> list[str]:
         f"  batch      {images} images a step: {batch['labeled']} labelled + {batch['unlabeled']} unlabelled, "
         + (f"summed up over {job.spec.accumulate} batches, " if job.spec.accumulate > 1 else "")
         + _machinery(job),
-        f"  precision  {job.precision}" + (", backbone and neck compiled" if job.spec.compile else ""),
+        f"  precision  {job.precision}"
+        + (" (fp32 on a CPU)" if (job.precision, job.device) == ("tf32", "cpu") else "")
+        + (", backbone and neck compiled" if job.spec.compile else ""),
         f"  rate       {facts['learning_rate']:g} for {images} images a step{scaled}, {_steps(facts)}",
         f"  length     {job.key.iterations:,} iterations ({facts['schedule']}{shortened}{same}), "
         + ("time unknown for this device" if hours is None else f"training about {_duration(hours)}")

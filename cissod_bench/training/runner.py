@@ -18,7 +18,8 @@ from cissod_bench.evaluation.groups import load_evaluation
 from cissod_bench.evaluation.inputs import read_ground_truth
 from cissod_bench.io import sha256_bytes, write_bytes, write_text
 from cissod_bench.results.data_sizes import data_facts
-from cissod_bench.results.record import Result, describe_environment, git_state, make_result, write_result
+from cissod_bench.results.environment import describe_environment, git_state
+from cissod_bench.results.record import Result, make_result, write_result
 from cissod_bench.results.run_folder import NO_RUN, NOT_RESUMABLE, RunFolder, begun_by_version_0_1
 from cissod_bench.ssod.data.damaged import DamagedImage, WrongSize
 from cissod_bench.ssod.hooks.checkpoints import newest_readable, read_config

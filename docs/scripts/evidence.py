@@ -104,8 +104,8 @@ def ablations(report: Report, task: str, part: PaperTable, against: str) -> tupl
     """The rows of Table 4 or 5, the paper's numbers beside those of a task, over the seeds that all its rows have.
 
     Returns:
-        the seeds; for each row its label, the paper's AP, AP here, the minority's distance from row `against`, and AP of
-        the minority with every seed that was run, in the order of seeds.
+        the seeds; for each row its label, the paper's AP, AP here, the minority's distance from row `against`, and
+        its AP with every seed that was run, in the order of seeds.
     """
     measured = _runs_of(report, task, part)
     seeds, every = _seeds_of_all(measured), sorted({seed for runs in measured.values() for seed in runs})

@@ -10,7 +10,8 @@ import pytest
 
 from cissod_bench.errors import UserError
 from cissod_bench.launch.grid import read_grid
-from cissod_bench.results.record import git_state, write_result
+from cissod_bench.results.environment import git_state
+from cissod_bench.results.record import write_result
 from cissod_bench.tasks.task_file import TEMPLATE, read_task_file
 from cissod_bench.training.process.distributed import place_in_group
 from tests.leaderboard.runs import make_record

@@ -12,7 +12,8 @@ from scipy import stats
 from cissod_bench.leaderboard.comparable import comparable_run_sets, differences, spread, t_quantile
 from cissod_bench.leaderboard.names import file_name
 from cissod_bench.leaderboard.tables import run_set_table
-from cissod_bench.results.record import Git, Group, load_result, write_result
+from cissod_bench.results.environment import Git
+from cissod_bench.results.record import Group, load_result, write_result
 from tests.leaderboard.runs import make_record
 
 

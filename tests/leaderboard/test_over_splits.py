@@ -9,7 +9,7 @@ import pytest
 from cissod_bench.leaderboard.comparable import comparable_run_sets
 from cissod_bench.leaderboard.over_splits import over_splits
 from cissod_bench.leaderboard.report import make_report, write_report
-from cissod_bench.results.record import Git
+from cissod_bench.results.environment import Git
 from tests.leaderboard.runs import make_record
 
 APS = {("soft-teacher", 0): (0.20, 0.22), ("soft-teacher", 1): (0.30, 0.34), ("soft-teacher", 2): (0.25, 0.25)}

@@ -10,6 +10,7 @@ import pytest
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation import METRICS, evaluate
 from cissod_bench.results import record as records
+from cissod_bench.results.environment import describe_environment, git_state
 from cissod_bench.results.run_key import RunKey, comparison_key, replicate_key
 from tests.leaderboard.runs import make_record
 
@@ -159,5 +160,5 @@ def test_a_record_is_made_from_an_evaluation(tmp_path):
 
 
 def test_environment_and_git_state(tmp_path):
-    assert {"python", "numpy", "hotcoco"} <= records.describe_environment().keys()
-    assert records.git_state(tmp_path) is None
+    assert {"python", "numpy", "hotcoco"} <= describe_environment().keys()
+    assert git_state(tmp_path) is None

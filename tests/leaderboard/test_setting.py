@@ -12,7 +12,8 @@ from cissod_bench.leaderboard.comparable import RunSet, comparable_run_sets
 from cissod_bench.leaderboard.setting import PAPER_BACKBONE, Standard, departures, is_standard
 from cissod_bench.leaderboard.tables import every_number, paper_table, run_set_table
 from cissod_bench.methods.registry import METHODS
-from cissod_bench.results.record import Git, Group, Result
+from cissod_bench.results.environment import Git
+from cissod_bench.results.record import Group, Result
 from cissod_bench.tasks.registry import TASKS
 from cissod_bench.training.spec import ChosenMethod
 from tests.leaderboard.runs import OFFICIAL_COCO, STANDARDS, make_record, paper_record

@@ -17,7 +17,8 @@ from cissod_bench.cli.main import app
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation.inputs import GroundTruth, read_ground_truth
 from cissod_bench.results.published import write_index
-from cissod_bench.results.record import Git, load_result, write_result
+from cissod_bench.results.environment import Git
+from cissod_bench.results.record import load_result, write_result
 from cissod_bench.results.submission import Submission, pack, read_submission
 from cissod_bench.synthetic import shapes
 from tests.results.published import STATED, make_run, publish, write

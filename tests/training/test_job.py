@@ -224,3 +224,14 @@ def test_an_image_that_resizing_leaves_no_pixel_is_refused(size: tuple[int, int]
     # What mmcv makes of it.
     width, height = rescale_size(size, (128, 128))
     assert (min(width, height) == 0) == refused
+
+
+def test_a_plan_looks_at_the_run_folder(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "notes.txt").touch()
+    given = ["run", "--task", str(tiny / "task.toml"), "--split", str(tiny / "split"), "--data-root", str(tiny)]
+    given += ["--method", "soft-teacher", "--device", "cpu", "--plan", "--out"]
+    assert CliRunner().invoke(app, [*given, str(tmp_path / "new")]).exit_code == 0
+    refused = CliRunner().invoke(app, [*given, str(tmp_path / "own")])
+    assert "own: the folder is not empty and holds no run" in str(refused.exception)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "own", tmp_path / "own" / "notes.txt"]

@@ -15,9 +15,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
-from typer.testing import CliRunner
 
-from cissod_bench.cli.main import app
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation.groups import evaluate
 from cissod_bench.io import sha256_file
@@ -299,17 +297,6 @@ def test_a_finished_run_is_left_as_it_is(tiny: Path, tmp_path: Path) -> None:
     for refusing in (run_job, check_folder):
         with pytest.raises(UserError, match=r"holds another run: train_seed is 0, not 1"):
             refusing(other)
-
-
-def test_a_plan_looks_at_the_run_folder(tiny: Path, tmp_path: Path) -> None:
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "notes.txt").touch()
-    given = ["run", "--task", str(tiny / "task.toml"), "--split", str(tiny / "split"), "--data-root", str(tiny)]
-    given += ["--method", "soft-teacher", "--device", "cpu", "--plan", "--out"]
-    assert CliRunner().invoke(app, [*given, str(tmp_path / "new")]).exit_code == 0
-    refused = CliRunner().invoke(app, [*given, str(tmp_path / "own")])
-    assert "own: the folder is not empty and holds no run" in str(refused.exception)
-    assert list(tmp_path.rglob("*")) == [tmp_path / "own", tmp_path / "own" / "notes.txt"]
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(
