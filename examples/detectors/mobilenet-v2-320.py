@@ -1,7 +1,7 @@
 """MobileNetV2 with a narrow feature pyramid, for photographs of about 320 px and a CPU.
 
-As `mobilenet-v2-416.py`, with smaller images and half the weight on pseudo labels: of 1 and 2, Soft Teacher was better with 1
-(`examples/traffic.toml`, seed 0). Nothing else was tuned.
+As `mobilenet-v2-416.py`, with smaller images and half the weight on pseudo labels: of 1 and 2, Soft Teacher was better
+with 1 (`examples/traffic.toml`, seed 0). Nothing else was tuned.
     cissod-bench run --task examples/traffic.toml --detector examples/detectors/mobilenet-v2-320.py \
         --backbone mobilenet_v2_imagenet.pth --iterations 1600 --method gbs
 """
