@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,7 @@ def test_two_files_with_one_name_are_two_rows(page_run: Path, tmp_path: Path) ->
     names = []
     for digest in ("a" * 64, "b" * 64):
         (tmp_path / digest[0]).mkdir()
+        shutil.copy(page_run / "run" / "per_class.npz", tmp_path / digest[0])
         (tmp_path / digest[0] / "result.json").write_text(
             json.dumps(content | {"key": content["key"] | {"method_digest": digest}})
         )
