@@ -166,7 +166,7 @@ def leaderboard() -> str:
 
 
 def scores(task: str) -> str:
-    """The leaderboard of a task's longest published runs."""
+    """The leaderboard of a task's published runs of most methods."""
     return evidence.scores(_methods_alone(), task)
 
 
