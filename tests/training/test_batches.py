@@ -66,7 +66,5 @@ def test_a_run_with_several_batches_in_a_step_resumes_exactly(
 
 @pytest.mark.parametrize("batch", ["4x8", "0+4", "4", "4+", "-1+2", "1+4+2"])
 def test_other_batches_are_refused(tiny: Path, tmp_path: Path, batch: str) -> None:
-    with pytest.raises(
-        UserError, match=r"write the numbers of labelled images, at least 1, and unlabelled"
-    ):
+    with pytest.raises(UserError, match=r"write the numbers of labelled images, at least 1, and unlabelled"):
         tiny_job(tiny, tmp_path / "run", batch=batch)
