@@ -57,6 +57,8 @@ _DROPPED = {
     "lvis": UNUSABLE,
     "objects365": UNUSABLE | Flag.DUPLICATE,
 }
+FEWEST = 20
+"""Boxes from which on their form can be told."""
 _TOLERANCE = 1.0
 _BLOCK = 1 << 14  # boxes whose intermediate results fit into the processor's cache
 
@@ -157,6 +159,11 @@ def _duplicates(row_hashes: UInt64, box_ids: Int64) -> Int64:
     rows = rows[np.lexsort((box_ids[rows], row_hashes[rows]))]
     again: Int64 = rows[1:][row_hashes[rows[1:]] == row_hashes[rows[:-1]]]
     return again
+
+
+def looks_like_corners(boxes: Float64) -> bool:
+    """Whether (N, 4) boxes are x1, y1, x2, y2 rather than x, y, width, height: each third number above the first."""
+    return len(boxes) >= FEWEST and bool((boxes[:, 2:] > boxes[:, :2]).all())
 
 
 def usable(columns: Columns, dataset: str) -> Bool:

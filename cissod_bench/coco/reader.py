@@ -353,9 +353,10 @@ class _Lists:
         result = tuple(sorted(self._categories, key=lambda category: category.id))
         by_name: dict[str, str] = {}
         for category in result:
-            if not clean_name(category.name):
+            name = clean_name(category.name)
+            if not name:
                 raise UserError(f"{self._path}: the class with id {category.id} has an empty name. Give it one.")
-            other = by_name.setdefault(clean_name(category.name), category.name)
+            other = by_name.setdefault(name, category.name)
             if other != category.name:
                 raise UserError(
                     f"{self._path}: the classes {other!r} and {category.name!r} differ in white space or in their "

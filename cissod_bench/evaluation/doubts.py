@@ -1,12 +1,10 @@
 """What is odd about detections that can be scored: they are what AP is computed of, but hardly what was meant."""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cissod_bench.coco.checks import FEWEST, looks_like_corners
 from cissod_bench.evaluation.inputs import Detections, GroundTruth
 
-FEWEST = 20
-"""Boxes from which on their form can be told."""
 _FACTORS = (0x9E3779B97F4A7C15, 0xD1B54A32D192ED03, 0x8CB92BA72F3D8DD7, 0xAAAAAAAAAAAAAAAB, 0xC2B2AE3D27D4EB4F,
             0x165667B19E3779F9, 0x27D4EB2F165667C5)  # fmt: skip
 
@@ -30,11 +28,6 @@ def doubts(found: Detections, truth: GroundTruth) -> list[str]:
     if repeated:
         said.append(f"{repeated:,} of {len(found.scores):,} detections come twice (image, class, box and score alike).")
     return said
-
-
-def looks_like_corners(boxes: NDArray[np.float64]) -> bool:
-    """Whether (N, 4) boxes are x1, y1, x2, y2 rather than x, y, width, height: each third number above the first."""
-    return len(boxes) >= FEWEST and bool((boxes[:, 2:] > boxes[:, :2]).all())
 
 
 def _repeated(found: Detections) -> int:

@@ -21,6 +21,8 @@ from cissod_bench.leaderboard.table import Cell, Column, Table
 from cissod_bench.results.known_truth import KnownTruths
 from cissod_bench.results.record import RESULT_FILE, Result
 
+BASELINE = "soft-teacher"
+"""Method that others are compared with unless another is asked for; runs without it are not compared."""
 Samples = Iterable[NDArray[np.int64]]
 Progress = Callable[[Samples], Samples]
 
@@ -42,7 +44,7 @@ class IntervalRow:
 def image_intervals(
     run_set: RunSet,
     *,
-    baseline: str = "soft-teacher",
+    baseline: str = BASELINE,
     samples: int = 1000,
     seed: int = 0,
     progress: Progress = iter,
@@ -77,11 +79,10 @@ def image_intervals(
         for of_row, runs in zip(resampled, weighted, strict=True):
             of_row.append(np.mean([ap(weights) for ap in runs], axis=0))
     sampled = [np.stack(of_row) for of_row in resampled]
-    members = group_members(results[0], rows[0].runs[0].path.parent, truth)
+    members = group_members(results[0], folder, truth)
     of_baseline = [i for i, row in enumerate(rows) if row.method == baseline and not row.options]
-    base = max(
-        of_baseline, key=lambda i: (not rows[i].beside, rows[i].version or 0), default=None
-    )  # the newest version
+    # One that competes before a published one, of these the newest version.
+    base = max(of_baseline, key=lambda i: (not rows[i].beside, rows[i].version or 0), default=None)
     return tuple(
         IntervalRow(
             label=row.label,

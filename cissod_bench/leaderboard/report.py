@@ -13,7 +13,7 @@ from cissod_bench.io import write_bytes
 from cissod_bench.leaderboard.comparable import RunSet, comparable_run_sets
 from cissod_bench.leaderboard.figures.of_report import Picture, pictures_of_budgets, pictures_of_sets
 from cissod_bench.leaderboard.figures.style import KINDS, render
-from cissod_bench.leaderboard.intervals import IntervalRow, Progress, image_intervals, intervals_table
+from cissod_bench.leaderboard.intervals import BASELINE, IntervalRow, Progress, image_intervals, intervals_table
 from cissod_bench.leaderboard.over_splits import over_splits
 from cissod_bench.leaderboard.page import html_page
 from cissod_bench.leaderboard.run_files import RunFiles
@@ -24,8 +24,6 @@ from cissod_bench.leaderboard.tables import Variants, every_number, paper_table,
 from cissod_bench.leaderboard.writers import comma_separated, json_rows, latex, markdown, markdown_text
 from cissod_bench.results.record import Rejected, find_results, load_results
 
-BASELINE = "soft-teacher"
-"""Method that others are compared with unless another is asked for; runs without it are not compared."""
 NO_DETECTIONS = "no row has its detections here; those of published runs are in the repository alone."
 MOST_SETS = 6
 """Sets of runs that have charts and plots, the first ones, as many as there are tasks of the paper and embedded ones.

@@ -19,9 +19,6 @@ PAPER_BATCH = 40
 """Images in a step of the paper: 8 labelled and 32 unlabelled (sec. 4.2)."""
 
 
-OTHER_OPTIONS = "other options than the defaults"
-
-
 @dataclass(frozen=True)
 class Standard:
     """A method as it is today: its version, and the default of every option."""
@@ -50,11 +47,17 @@ def not_standard(row: Row, standards: Standards, changed: Mapping[str, Any] = {}
         return f"version {key.method_version} of the method instead of {standard.version}"
     if key.resolved_options is None:
         return "the options of the method are not recorded in full"
+    different = other_options(row, standard, changed)
+    return f"other options than the defaults: {', '.join(different)}" if different else ""
+
+
+def other_options(row: Row, standard: Standard, changed: Mapping[str, Any] = {}) -> list[str]:
+    """Options whose recorded values differ from today's defaults with `changed`; none where they are not recorded."""
+    stated = row.runs[0].result.key.resolved_options
+    if stated is None:
+        return []
     wanted = {**standard.options, **changed}
-    different = sorted(
-        name for name in {*wanted, *key.resolved_options} if wanted.get(name) != key.resolved_options.get(name)
-    )
-    return f"{OTHER_OPTIONS}: {', '.join(different)}" if different else ""
+    return sorted(name for name in {*wanted, *stated} if wanted.get(name) != stated.get(name))
 
 
 def departures(run_set: RunSet) -> list[str]:

@@ -9,7 +9,7 @@ from cissod_bench.leaderboard.comparable import Row, RunSet, Spread, differences
 from cissod_bench.leaderboard.gains import SUPERVISED, gain, gain_groups
 from cissod_bench.leaderboard.paper import TABLES, comparison_table
 from cissod_bench.leaderboard.provenance import equal_rows_notes, marks, provenance_notes
-from cissod_bench.leaderboard.setting import OTHER_OPTIONS, Standards, departures, is_standard, not_standard
+from cissod_bench.leaderboard.setting import Standards, departures, is_standard, not_standard, other_options
 from cissod_bench.leaderboard.table import Cell, Column, Table
 
 COSTS = ("parameters", "flops", "latency_ms", "gpu_hours")
@@ -99,10 +99,10 @@ def run_set_table(
 def _unnamed_options_notes(run_set: RunSet, standards: Standards) -> Iterator[str]:
     """Rows of today's methods whose records have other options than their names and today's defaults say."""
     for row in run_set.rows:
-        if row.method in standards and row.version == standards[row.method].version:
-            reason = not_standard(row, standards, row.options)
-            if reason.startswith(OTHER_OPTIONS):
-                yield f"{row.label}: its records have {reason} that its name does not say."
+        standard = standards.get(row.method)
+        if standard and row.version == standard.version and (names := other_options(row, standard, row.options)):
+            listed = ", ".join(names)
+            yield f"{row.label}: its records have other options than the defaults: {listed} that its name does not say."
 
 
 def paper_table(

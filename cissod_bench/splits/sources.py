@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from cissod_bench.coco import checks, objects365
-from cissod_bench.coco.checks import Flag
+from cissod_bench.coco.checks import FEWEST, Flag, looks_like_corners
 from cissod_bench.coco.columns import Bool, Columns
 from cissod_bench.coco.names import clean_name
 from cissod_bench.coco.reader import Read, SourceFile
@@ -19,8 +19,8 @@ from cissod_bench.tasks.records import Task
 COCO_ID_OFFSET = 1_000_000_000
 """Added to COCO's image ids where they occur together with those of Objects365, which use the same numbers."""
 
-FEWEST, CROSSING = 20, 0.2
-"""Boxes, and part of them over the border of their image, from which on boxes may be said to have another form."""
+CROSSING = 0.2
+"""Part of the boxes over the border of their image from which on they may be said to have another form."""
 
 _O365_FOLDER = "objects365/train/"
 _COCO_FOLDER = "coco/train2017/"
@@ -146,7 +146,7 @@ def refuse_useless(columns: Columns, dataset: str, file: Path) -> None:
             hint = "Ids of annotations must be those of the file's images and classes."
         raise UserError(f"{file}: none of the {columns.num_boxes} boxes can be used ({reasons}). {hint}")
     crossing = (columns.flags[usable] & np.uint16(int(Flag.CROSSES_BORDER))) != 0
-    if len(crossing) >= FEWEST and crossing.mean() > CROSSING and (columns.boxes[:, 2:] > columns.boxes[:, :2]).all():
+    if len(crossing) >= FEWEST and crossing.mean() > CROSSING and looks_like_corners(columns.boxes):
         raise UserError(
             f"{file}: {int(crossing.sum()):,} of {len(crossing):,} boxes reach over the border of their image, and the "
             "third and fourth number of every box are above the first and second: they look like x1, y1, x2, y2. COCO "

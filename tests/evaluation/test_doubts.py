@@ -1,11 +1,14 @@
 """Doubts about detections: of other forms, of two scales, and of lists that were written twice."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from cissod_bench.cli.main import app
 from cissod_bench.evaluation.doubts import doubts
 from cissod_bench.evaluation.inputs import Detections, read_detections, read_ground_truth
 from cissod_bench.synthetic import shapes
@@ -66,12 +69,6 @@ def test_a_list_written_twice_is_told(truth: Any, times: int) -> None:
 
 
 def test_the_command_says_them(truth: Any, tmp_path: Path, write: Any) -> None:
-    import json
-
-    from typer.testing import CliRunner
-
-    from cissod_bench.cli.main import app
-
     boxes = zip(truth.box_image.tolist(), truth.box_class.tolist(), truth.boxes.tolist(), strict=True)
     entries = [{"image_id": i, "category_id": c, "bbox": box, "score": 0.5} for i, c, box in boxes]
     given = ["eval", "--task", "shapes", "--annotations", str(truth.path), "--predictions"]

@@ -115,12 +115,6 @@ class TeacherStudent(SemiBaseDetector):
         loss: nn.Module = self.student.roi_head.bbox_head.loss_cls
         return loss
 
-    @property
-    def _kind(self) -> str:
-        """Kind of device of the state that is kept in single precision, under autocast too."""
-        kind: str = next(self.parameters()).device.type
-        return kind
-
     def init_weights(self) -> None:
         """Initialise, then lay out weights with channels last, for mmengine's own Runner on an exported configuration.
 
@@ -170,7 +164,7 @@ class TeacherStudent(SemiBaseDetector):
             )
         end_iteration = getattr(self.loss_cls, "end_iteration", None)
         if callable(end_iteration):  # a loss that keeps state updates it once, after both passes
-            with torch.autocast(self._kind, enabled=False):
+            with torch.autocast(multi_batch_inputs["sup"].device.type, enabled=False):
                 end_iteration(self.iteration)
         return losses
 
@@ -191,7 +185,7 @@ class TeacherStudent(SemiBaseDetector):
         detections = self.teacher.roi_head.predict(features, proposals, samples, rescale=False)
         counts = [len(found) for found in detections]
         scores = torch.cat([found.scores for found in detections])
-        with torch.autocast(self._kind, enabled=False):
+        with torch.autocast(scores.device.type, enabled=False):
             self.threshold.update(torch.cat([found.labels for found in detections]), scores, counts)
         (kept,), (sizes,) = chosen((scores > self.semi_train_cfg.pseudo_label_initial_score_thr)[None], counts)
         offsets = [sum(counts[:image]) for image in range(len(counts))]
