@@ -47,10 +47,12 @@ class RunFiles:
         return {} if scores is None else scores.ap
 
     def class_groups(self, run: Run) -> dict[str, str]:
-        """Class name -> its group, without LVIS's official ones; empty where a run has no usable arrays."""
+        """Class name in label order -> its group, none of the official ones; empty where a run has no usable arrays."""
         scores = self._scores(run)
-        groups = {} if scores is None else scores.groups
-        return {name: group for group, names in groups.items() if is_part(group) for name in names}
+        if scores is None:
+            return {}
+        group_of = {name: group for group, names in scores.groups.items() if is_part(group) for name in names}
+        return {name: group_of.get(name, "") for name in scores.names}
 
     def _scores(self, run: Run) -> ClassScores | None:
         return self._once("arrays", run.path.parent, lambda: class_scores(run.path.parent, run.result), None)

@@ -10,10 +10,13 @@ import numpy as np
 from cissod_bench.leaderboard.comparable import Row, RunSet
 from cissod_bench.leaderboard.run_files import RunFiles
 from cissod_bench.results.curves import Curve
-from cissod_bench.results.diagnostics import PER_CLASS, group_curve, pseudo_label_quality
+from cissod_bench.results.diagnostics import PER_CLASS, group_curve, pseudo_label_curves, pseudo_label_quality
 from cissod_bench.splits.statistics import GROUP_ORDER
 
+PSEUDO_LABELS = ("pseudo_precision", "pseudo_recall")
 OBSERVED = {
+    "pseudo_precision": ("Precision of pseudo labels", "precision in percent"),
+    "pseudo_recall": ("Recall of pseudo labels", "recall in percent"),
     "weights": ("Class weights", "mean class weight $w_i$"),
     "thresholds": ("Thresholds", r"mean threshold $\theta_i$"),
     "gradient_ratio": ("Gradient ratio", "mean gradient ratio"),
@@ -21,13 +24,24 @@ OBSERVED = {
     "copies": ("Copies of unlabelled images in a pass, by class,", "mean copies of an image"),
     "crs_coverage": ("Part of D_u in the pseudo-label pool", "part of $D_u$ in the pool"),
 }
-"""What methods log, in words and as an axis: values per class (`diagnostics.PER_CLASS`) and single numbers of a run."""
+"""What methods log, in words and as an axis: how good a group's pseudo labels are (`PSEUDO_LABELS`), values per class
+(`diagnostics.PER_CLASS`) and single numbers of a run."""
 
 
 MOST_ROWS = 20
 """Rows of a table that charts show, the first ones: more cannot be told apart."""
 ORDER = "group and {}"
 """What the classes of a chart are ordered by; groups stand side by side."""
+BOXES = ORDER.format("boxes in $D_l$")
+
+
+@dataclass(frozen=True)
+class SplitClass:
+    """A class of a split; its labelled boxes are None where the statistics of the split are not at hand."""
+
+    name: str
+    group: str
+    labeled_boxes: int | None
 
 
 @dataclass(frozen=True)
@@ -94,14 +108,14 @@ def class_series(run_set: RunSet, files: RunFiles) -> ClassSeries | None:
     known = {label: found for label, found in means.items() if found}
     if not known:
         return None
-    boxes = _labeled_boxes(run_set, files)
+    boxes = {each.name: each.labeled_boxes for each in split_classes(run_set, files) if each.labeled_boxes is not None}
     first = next(iter(known.values()))
     by_boxes = bool(boxes) and set(first) <= set(boxes)
     frequency: Mapping[str, float] = boxes if by_boxes else first
-    group_of = next(filter(None, (files.class_groups(run) for row in run_set.rows for run in row.runs)), {})
+    group_of = _class_groups(run_set, files)
     groups = {name: group_of.get(name, "") for name in first}
     names = sorted(first, key=lambda name: (*group_place(groups[name]), -frequency[name], name))
-    order = ORDER.format("boxes in $D_l$" if by_boxes else "AP of the first row")
+    order = BOXES if by_boxes else ORDER.format("AP of the first row")
     values = {label: tuple(found.get(name) for name in names) for label, found in known.items()}
     return ClassSeries(tuple(names), order, tuple(groups[name] for name in names), values)
 
@@ -120,19 +134,25 @@ def observed_curves(run_set: RunSet, name: str, files: RunFiles) -> list[RunCurv
     """What methods logged, one curve for each run and group: the mean over the classes of a group, or a number of D_u.
 
     Args:
-        run_set: runs; the statistics of their split, which name the classes in label order, must still exist.
+        run_set: runs; their split or the arrays of one of them name the classes.
         name: one of `OBSERVED`.
         files: reads the logs.
     """
-    members = _group_labels(run_set, files)
-    classes = sum(map(len, members.values()))
+    classes = split_classes(run_set, files)
+    groups = sorted({each.group for each in classes} - {""}, key=group_place)
+    members = {group: [label for label, each in enumerate(classes) if each.group == group] for group in groups}
 
     def logged(folder: Path) -> dict[str, Curve]:
-        if name not in PER_CLASS:
+        if name not in (*PSEUDO_LABELS, *PER_CLASS):
             curves = files.curves(folder)
             return {"D_u": curves[name]} if name in curves else {}
-        observed = files.observables(folder, classes)
-        if observed is None or name not in observed.values:
+        observed = files.observables(folder, len(classes))
+        if observed is None:
+            return {}
+        if name in PSEUDO_LABELS:
+            which = PSEUDO_LABELS.index(name)
+            return {group: pseudo_label_curves(observed, labels)[which] for group, labels in members.items()}
+        if name not in observed.values:
             return {}
         return {group: group_curve(observed, name, labels) for group, labels in members.items()}
 
@@ -153,15 +173,12 @@ def _curves(run_set: RunSet, of_run: Callable[[Path], Mapping[str, Curve]]) -> l
 def pseudo_label_series(run_set: RunSet, files: RunFiles) -> tuple[ClassSeries, ClassSeries] | None:
     """Precision and recall of pseudo labels per class, mean over training seeds (Fig. 3 of the paper); None if unknown.
 
-    Classes are ordered by group, then by descending number of boxes in D_l.
+    Classes are ordered by group, then by descending number of boxes in D_l, or by label where that is not known.
     """
-    statistics = split_statistics(run_set, files)
-    if statistics is None:
-        return None
-    classes = statistics["classes"]
+    classes = split_classes(run_set, files)
     order = sorted(
         range(len(classes)),
-        key=lambda label: (*group_place(classes[label]["group"]), -classes[label]["labeled_boxes"]),
+        key=lambda label: (*group_place(classes[label].group), -(classes[label].labeled_boxes or 0)),
     )
     qualities: tuple[dict[str, tuple[float | None, ...]], ...] = ({}, {})
     for row in run_set.rows[:MOST_ROWS]:
@@ -174,9 +191,18 @@ def pseudo_label_series(run_set: RunSet, files: RunFiles) -> tuple[ClassSeries, 
                 values[row.label] = tuple(None if np.isnan(means[label]) else float(means[label]) for label in order)
     if not qualities[0]:
         return None
-    names, groups = (tuple(str(classes[label][what]) for label in order) for what in ("name", "group"))
-    precision, recall = (ClassSeries(names, ORDER.format("boxes in $D_l$"), groups, values) for values in qualities)
+    names, groups = tuple(classes[label].name for label in order), tuple(classes[label].group for label in order)
+    described = BOXES if classes[0].labeled_boxes is not None else ORDER.format("label")
+    precision, recall = (ClassSeries(names, described, groups, values) for values in qualities)
     return precision, recall
+
+
+def split_classes(run_set: RunSet, files: RunFiles) -> list[SplitClass]:
+    """The classes in label order: of the split's statistics if they still exist, else of the first run with arrays."""
+    statistics = split_statistics(run_set, files)
+    if statistics is not None:
+        return [SplitClass(row["name"], row["group"], row["labeled_boxes"]) for row in statistics["classes"]]
+    return [SplitClass(name, group, None) for name, group in _class_groups(run_set, files).items()]
 
 
 def split_statistics(run_set: RunSet, files: RunFiles) -> dict[str, Any] | None:
@@ -190,19 +216,9 @@ def group_place(group: str) -> tuple[int, str]:
     return GROUP_ORDER.index(group) if group in GROUP_ORDER else len(GROUP_ORDER), group
 
 
-def _labeled_boxes(run_set: RunSet, files: RunFiles) -> dict[str, int]:
-    found = split_statistics(run_set, files)
-    rows = found["classes"] if found else []
-    return {row["name"]: row["labeled_boxes"] for row in rows}
-
-
-def _group_labels(run_set: RunSet, files: RunFiles) -> dict[str, list[int]]:
-    """Group -> labels of its classes; empty if the statistics of the split no longer exist."""
-    found = split_statistics(run_set, files)
-    members: dict[str, list[int]] = {}
-    for label, row in enumerate(found["classes"] if found else []):
-        members.setdefault(row["group"], []).append(label)
-    return {group: members[group] for group in sorted(members, key=group_place)}
+def _class_groups(run_set: RunSet, files: RunFiles) -> dict[str, str]:
+    """`RunFiles.class_groups` of the first run that has arrays."""
+    return next(filter(None, (files.class_groups(run) for row in run_set.rows for run in row.runs)), {})
 
 
 def _class_means(row: Row, files: RunFiles) -> dict[str, float]:

@@ -23,6 +23,8 @@ PER_CLASS = ("weights", "thresholds", "gradient_ratio", "class_factors", "copies
 COUNTS = ("right", "given", "annotated")
 LATE = 1 / 3
 """Part of the run, at its end, over which the quality of pseudo labels is summed up (Fig. 3)."""
+WINDOWS = 20
+"""Parts of a run over which the curves of pseudo labels sum up: of rare classes an interval has hardly any."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +99,30 @@ def pseudo_label_quality(observed: Observables) -> tuple[NDArray[np.float64], ND
     right, given, annotated = late.counts.sum(axis=0)
     with np.errstate(invalid="ignore"):
         return right / given, right / annotated
+
+
+def pseudo_label_curves(observed: Observables, members: Sequence[int]) -> tuple[Curve, Curve]:
+    """Precision and recall of all pseudo labels of a group over a run, one point for each of its `WINDOWS` parts.
+
+    A part has a precision if pseudo labels of the group were given in it, and a recall if its objects were counted.
+
+    Args:
+        observed: what a run logged.
+        members: labels of the group's classes.
+    """
+    precision: Curve = ([], [])
+    recall: Curve = ([], [])
+    if observed.counts is None:
+        return precision, recall
+    parts = -(-observed.steps * WINDOWS // observed.steps[-1])
+    for part in np.unique(parts):
+        within = parts == part
+        right, given, annotated = observed.counts[within][:, :, list(members)].sum(axis=(0, 2)).tolist()
+        for (steps, values), whole in ((precision, given), (recall, annotated)):
+            if whole:
+                steps.append(int(observed.steps[within][-1]))
+                values.append(right / whole)
+    return precision, recall
 
 
 class _Line(NamedTuple):

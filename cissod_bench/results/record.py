@@ -218,8 +218,9 @@ def load_results(folders: Sequence[Path]) -> tuple[list[tuple[Path, Result]], li
 
 @dataclass(frozen=True)
 class ClassScores:
-    """What the per-class arrays of a run say: AP of every class that has ground truth, groups and their metrics."""
+    """What the per-class arrays of a run say: classes in label order, AP of those with ground truth, groups and metrics."""
 
+    names: tuple[str, ...]
     ap: dict[str, float]
     groups: dict[str, tuple[str, ...]]
     metrics: dict[str, dict[str, float | None]]
@@ -249,7 +250,8 @@ def _class_scores(path: Path, mtime_ns: int, size: int) -> ClassScores:
     evaluation = load_evaluation(path)
     pairs = zip(evaluation.class_names, evaluation.per_class()["AP"].tolist(), strict=True)
     ap = {name: value for name, value in pairs if not math.isnan(value)}
-    return ClassScores(ap, evaluation.groups, evaluation.metrics(), evaluation.annotations_digest)
+    names, groups = evaluation.class_names, evaluation.groups
+    return ClassScores(names, ap, groups, evaluation.metrics(), evaluation.annotations_digest)
 
 
 def check_arrays(folder: Path, result: Result) -> None:

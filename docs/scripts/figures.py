@@ -1,25 +1,40 @@
 """Draws the figures of the pages.
 
 python docs/scripts/figures.py                draw the images of `shapes`
+python docs/scripts/figures.py curves         draw the published runs of the main methods over their iterations
 python docs/scripts/figures.py leaderboard    take a picture of the page of the published runs; needs Chromium
 """
 
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import evidence
 from PIL import Image, ImageDraw
 
 from cissod_bench import api
+from cissod_bench.leaderboard.figures.over_iterations import iterations
+from cissod_bench.leaderboard.figures.style import render
 from cissod_bench.leaderboard.report import write_report
+from cissod_bench.leaderboard.run_files import RunFiles
+from cissod_bench.leaderboard.series import OBSERVED, PSEUDO_LABELS, observed_curves, run_curves
 from cissod_bench.synthetic.scenes import SIZE
 from cissod_bench.synthetic.shapes import MAJORITY, draw_image
 
 IMAGES = Path(__file__).parents[1] / "images"
 BLUE, ORANGE = "#0072B2", "#D55E00"
 """Of the majority and of the minority, as in all plots."""
+MAIN_METHODS = ("supervised", "soft-teacher", "rfs", "gbs")
+CURVES = {
+    "shapes": ("iterations", *PSEUDO_LABELS),
+    "shapes-lt": ("iterations", "pseudo_recall"),
+    "traffic": (*PSEUDO_LABELS, "weights", "thresholds", "copies"),
+}
+"""Task -> what its page shows over iterations."""
 
 
 def shapes(columns: int = 6, rows: int = 2, scale: int = 2, gap: int = 6) -> Image.Image:
@@ -40,6 +55,23 @@ def shapes(columns: int = 6, rows: int = 2, scale: int = 2, gap: int = 6) -> Ima
     return grid
 
 
+def curves() -> Iterator[tuple[str, Image.Image]]:
+    """Name and image of each figure over iterations of the pages on results, one line for each run."""
+    report, files = evidence.methods_alone(api.report(published=True)), RunFiles()
+    for task, shown in CURVES.items():
+        _, found = evidence.run_set_of(report, task)
+        rows = {row.method: replace(row, distinction="") for row in found.rows}
+        run_set = replace(found, rows=[rows[method] for method in MAIN_METHODS])  # one order, and so one colour each
+        for what in shown:
+            if what == "iterations":
+                lines, words, axis = run_curves(run_set, files), "AP", "AP in percent"
+            else:
+                lines, (words, axis) = observed_curves(run_set, what, files), OBSERVED[what]
+            figure = iterations(lines, axis, 100 if "percent" in axis else 1)
+            drawn = render(figure, f"{words} over iterations: {task}")
+            yield f"{task}-{what}", Image.open(BytesIO(drawn["png"]))
+
+
 def leaderboard(width: int = 980, height: int = 1190) -> Image.Image:
     """The top of the page of `report --published` without ablations, as a browser shows it."""
     with tempfile.TemporaryDirectory() as folder:
@@ -55,6 +87,9 @@ def leaderboard(width: int = 980, height: int = 1190) -> Image.Image:
 
 
 if __name__ == "__main__":
-    name = "leaderboard" if "leaderboard" in sys.argv[1:] else "shapes"
-    drawn = leaderboard() if name == "leaderboard" else shapes()
-    drawn.quantize(256).save(IMAGES / f"{name}.png", optimize=True)
+    if "curves" in sys.argv[1:]:
+        pictures = dict(curves())
+    else:
+        pictures = {"leaderboard": leaderboard()} if "leaderboard" in sys.argv[1:] else {"shapes": shapes()}
+    for name, picture in pictures.items():
+        picture.convert("RGB").quantize(256).save(IMAGES / f"{name}.png", optimize=True)

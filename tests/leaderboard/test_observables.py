@@ -1,6 +1,7 @@
 """What methods log about themselves: read, averaged by group, plotted."""
 
 import json
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -10,10 +11,17 @@ from cissod_bench.leaderboard.figures.per_class import pseudo_labels
 from cissod_bench.leaderboard.report import make_report, write_report
 from cissod_bench.leaderboard.run_files import RunFiles
 from cissod_bench.leaderboard.series import observed_curves, pseudo_label_series
-from cissod_bench.results.diagnostics import group_curve, pseudo_label_quality, read_observables
+from cissod_bench.results.diagnostics import (
+    group_curve,
+    pseudo_label_curves,
+    pseudo_label_quality,
+    read_observables,
+)
 from cissod_bench.results.record import write_result
+from cissod_bench.synthetic.shapes import MAJORITY, MINORITY
 from tests.leaderboard.runs import make_record
 
+PUBLISHED = Path(__file__).parents[2] / "results"
 LINES = [
     {"step": 10, "weights": [1.0, 2.0, None], "thresholds": [0.9, 0.9, 0.8]},
     {"step": 20, "weights": [1.0, 4.0, 3.0, 0.1], "thresholds": [0.9, 0.7, 0.6],
@@ -67,6 +75,45 @@ def test_quality_of_pseudo_labels_at_the_end_of_the_run(runs):
     np.testing.assert_array_equal(recall, [0.4, 0.25, 0.0])
 
 
+def test_curves_of_pseudo_labels_sum_over_twentieths_of_a_run():
+    folder = PUBLISHED / "shapes-gbs-seed-0"
+    lines = [json.loads(line) for line in (folder / "observables.jsonl").read_text().splitlines()]
+    for labels in ([0, 1, 2, 3, 4, 5], [9]):
+        expected: tuple[list, list] = ([], [])
+        for begin in range(0, 6000, 300):
+            sums = dict.fromkeys(("right", "given", "annotated"), 0)
+            for line in lines:
+                if begin < line["step"] <= begin + 300:
+                    for name, counts in line["pseudo_labels"].items():
+                        sums[name] += sum(counts[label] for label in labels)
+            for points, whole in zip(expected, ("given", "annotated"), strict=True):
+                if sums[whole]:
+                    points.append((begin + 300, sums["right"] / sums[whole]))
+        precision, recall = pseudo_label_curves(read_observables(folder, 12), labels)
+        assert list(zip(*precision, strict=True)) == expected[0] != []
+        assert list(zip(*recall, strict=True)) == expected[1]
+        assert recall[0] == list(range(3300, 6001, 300))  # the teacher begins in the middle
+
+
+def test_a_run_shorter_than_the_number_of_parts_and_one_that_logged_no_counts(runs):
+    precision, recall = pseudo_label_curves(read_observables(runs / "gbs-0", 3), [1, 2])
+    assert precision == ([30], [0.5])
+    assert recall == ([20, 30], [0.0, 1 / 12])
+    (runs / "rfs-0" / "observables.jsonl").write_text(json.dumps(LINES[0]) + "\n")
+    assert pseudo_label_curves(read_observables(runs / "rfs-0", 3), [0]) == (([], []), ([], []))
+
+
+def test_classes_of_runs_whose_split_is_not_at_hand():
+    report = make_report([PUBLISHED])
+    run_set = next(each for each in report.run_sets if each.task == "shapes" and each.fields["iterations"] == 6000)
+    precision, recall = pseudo_label_series(run_set, RunFiles())
+    assert precision.names == recall.names == MAJORITY + MINORITY
+    assert precision.groups == ("maj",) * 6 + ("min",) * 6
+    curve = next(each for each in observed_curves(run_set, "pseudo_recall", RunFiles()) if each.label == "gbs").curve
+    late = [value for step, value in zip(*curve, strict=True) if step > 4000]
+    assert 0.4 < np.mean(late) < 0.7  # 0.52 in the last third (docs/results/full-length.md), of majority classes
+
+
 def test_series_by_group_and_frequency(runs):
     run_set = make_report([runs]).run_sets[0]
     precision, recall = pseudo_label_series(run_set, RunFiles())
@@ -90,7 +137,7 @@ def test_series_by_group_and_frequency(runs):
 def test_plots_and_page_show_them(runs, tmp_path):
     names = {path.name for path in write_report(make_report([runs]), tmp_path / "out")}
     stem = f"shapes-{'d' * 8}"
-    for what in ("weights", "thresholds", "crs_coverage", "pseudo-labels"):
+    for what in ("weights", "thresholds", "crs_coverage", "pseudo-labels", "pseudo_recall"):
         assert {f"{stem}-short-800-{what}.{kind}" for kind in ("png", "svg", "pdf")} <= names
     assert f"{stem}-short-800-gradient_ratio.png" not in names
     page = (tmp_path / "out" / "index.html").read_text()
