@@ -30,6 +30,8 @@ OBSERVED = {
 
 MOST_ROWS = 20
 """Rows of a table that charts show, the first ones: more cannot be told apart."""
+MOST_POINTS = 30
+"""Points of a curve: a long run logs thousands of values, which no figure shows and every page would carry."""
 ORDER = "group and {}"
 """What the classes of a chart are ordered by; groups stand side by side."""
 BOXES = ORDER.format("boxes in $D_l$")
@@ -160,14 +162,21 @@ def observed_curves(run_set: RunSet, name: str, files: RunFiles) -> list[RunCurv
 
 
 def _curves(run_set: RunSet, of_run: Callable[[Path], Mapping[str, Curve]]) -> list[RunCurve]:
-    """The curves with more than one point that a function finds in the folder of each run, by group."""
+    """The curves with more than one point that a function finds in the folder of each run, by group, thinned out."""
     return [
-        RunCurve(row.label, group, number, run is row.runs[0], curve)
+        RunCurve(row.label, group, number, run is row.runs[0], thinned(curve))
         for number, row in enumerate(run_set.rows[:MOST_ROWS])
         for run in row.runs
         for group, curve in of_run(run.path.parent).items()
         if len(curve[0]) > 1
     ]
+
+
+def thinned(curve: Curve) -> Curve:
+    """A curve with the last point of each of `MOST_POINTS` equal parts of its steps."""
+    steps, values = curve
+    last_of_part = {-(-step * MOST_POINTS // steps[-1]): place for place, step in enumerate(steps)}
+    return [steps[place] for place in last_of_part.values()], [values[place] for place in last_of_part.values()]
 
 
 def pseudo_label_series(run_set: RunSet, files: RunFiles) -> tuple[ClassSeries, ClassSeries] | None:

@@ -10,7 +10,7 @@ import pytest
 from cissod_bench.leaderboard.figures.per_class import pseudo_labels
 from cissod_bench.leaderboard.report import make_report, write_report
 from cissod_bench.leaderboard.run_files import RunFiles
-from cissod_bench.leaderboard.series import observed_curves, pseudo_label_series
+from cissod_bench.leaderboard.series import observed_curves, pseudo_label_series, thinned
 from cissod_bench.results.diagnostics import (
     group_curve,
     pseudo_label_curves,
@@ -132,6 +132,14 @@ def test_series_by_group_and_frequency(runs):
     assert [(line.label, line.group, line.curve) for line in coverage] == 2 * [
         ("gbs", "D_u", ([10, 20, 30], [0.25, 0.5, 0.75]))
     ]
+
+
+def test_curves_of_long_runs_are_thinned_out():
+    steps = list(range(50, 180_001, 50))
+    found = thinned((steps, [float(step) for step in steps]))
+    assert found == (list(range(6_000, 180_001, 6_000)), [float(step) for step in range(6_000, 180_001, 6_000)])
+    assert thinned(([7, 11, 900], [0.1, 0.2, 0.3])) == ([11, 900], [0.2, 0.3])
+    assert thinned(([300, 600, 900], [0.1, 0.2, 0.3])) == ([300, 600, 900], [0.1, 0.2, 0.3])
 
 
 def test_plots_and_page_show_them(runs, tmp_path):
