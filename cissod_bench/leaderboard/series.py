@@ -162,14 +162,21 @@ def observed_curves(run_set: RunSet, name: str, files: RunFiles) -> list[RunCurv
 
 
 def _curves(run_set: RunSet, of_run: Callable[[Path], Mapping[str, Curve]]) -> list[RunCurve]:
-    """The curves with more than one point that a function finds in the folder of each run, by group, thinned out."""
+    """The curves with more than one point that a function finds in the folder of each run, by group, thinned out.
+
+    Logs count batches, curves the optimiser's steps, as tables do: a row may have both kinds of runs.
+    """
     return [
-        RunCurve(row.label, group, number, run is row.runs[0], thinned(curve))
+        RunCurve(row.label, group, number, run is row.runs[0], thinned(_over_steps(curve, run.result.key.accumulate)))
         for number, row in enumerate(run_set.rows[:MOST_ROWS])
         for run in row.runs
         for group, curve in of_run(run.path.parent).items()
         if len(curve[0]) > 1
     ]
+
+
+def _over_steps(curve: Curve, accumulate: int) -> Curve:
+    return [-(-batches // accumulate) for batches in curve[0]], curve[1]
 
 
 def thinned(curve: Curve) -> Curve:

@@ -111,6 +111,8 @@ def run_job(job: Job, *, progress: bool = True) -> Result:
             stop_on_signals() as stop,
             readable_errors(job.out),
         ):
+            if job.spec.accumulate > 1:  # the first step comes after the rate's first changes, which is intended
+                warnings.filterwarnings("ignore", message=r"Detected call of `scheduler\.step\(\)` before")
             runner = QuietRunner.from_cfg(config)
             runner.stop = stop
             if not progress:

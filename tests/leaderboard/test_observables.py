@@ -142,6 +142,16 @@ def test_curves_of_long_runs_are_thinned_out():
     assert thinned(([300, 600, 900], [0.1, 0.2, 0.3])) == ([300, 600, 900], [0.1, 0.2, 0.3])
 
 
+def test_curves_count_steps_of_the_optimiser_not_batches(runs):
+    """800 steps of eight batches: their log ends at batch 6,400, and stands in one row with a seed that took 800."""
+    record = make_record(method="gbs", train_seed=1, accumulate=8)
+    write_result(runs / "gbs-1" / "result.json", msgspec.structs.replace(record, split=str(runs.parent / "split")))
+    covered = [{"step": step, "crs_coverage": step / 6400} for step in (3200, 6400)]
+    (runs / "gbs-1" / "scalars.jsonl").write_text("".join(json.dumps(line) + "\n" for line in covered))
+    coverage = observed_curves(make_report([runs]).run_sets[0], "crs_coverage", RunFiles())
+    assert [(line.label, line.curve[0]) for line in coverage] == [("gbs", [10, 20, 30]), ("gbs", [400, 800])]
+
+
 def test_plots_and_page_show_them(runs, tmp_path):
     names = {path.name for path in write_report(make_report([runs]), tmp_path / "out")}
     stem = f"shapes-{'d' * 8}"

@@ -52,11 +52,12 @@ def test_one_gpu_reaches_the_papers_step(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_with_several_batches_in_a_step_resumes_exactly(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
     changes = {"method": "gbs", "iterations": 3, "batch": "2+1", "accumulate": 2}
     whole, other = tiny_job(tiny, tmp_path / "whole", **changes), tiny_job(tiny, tmp_path / "other", **changes)
     result = run_job(whole)
+    assert not [each for each in recwarn if "before `optimizer.step()`" in str(each.message)]
     assert (result.key.iterations, result.key.accumulate, result.key.batch) == (3, 2, (4, 2))
     interrupted(other, monkeypatch, after=4)
     run_job(other)
