@@ -42,6 +42,12 @@ def test_the_lists_of_commands_cut_no_line(group: list[str]) -> None:
     assert {line.split()[0] for line in shown.splitlines() if re.match("  [a-z]", line)} >= names
 
 
+def test_the_name_of_a_command_is_suggested_once() -> None:
+    shown = CliRunner().invoke(app, ["list", "method"])
+    assert shown.exit_code == 2
+    assert shown.output.endswith("No such command 'method'. Did you mean 'methods'?\n")
+
+
 def commands(group: list[str]) -> Any:
     """The commands of the program, or of a group of it."""
     found: Any = get_command(app)

@@ -61,7 +61,10 @@ class PanelApp(typer.Typer):
 
     def __init__(self, **settings: Any) -> None:
         """Take what `typer.Typer` takes."""
-        super().__init__(cls=PanelGroup, no_args_is_help=True, rich_markup_mode=None, **settings)
+        # click 8.5 suggests names of commands itself.
+        super().__init__(
+            cls=PanelGroup, no_args_is_help=True, rich_markup_mode=None, suggest_commands=False, **settings
+        )
 
     def command(self, name: str | None = None, **settings: Any) -> Any:
         """Register a function as a command."""
