@@ -9,7 +9,7 @@ from cissod_bench.leaderboard.comparable import Run
 from cissod_bench.results.curves import Curve, read_curves
 from cissod_bench.results.diagnostics import Observables, read_observables
 from cissod_bench.results.record import ClassScores, Rejected, class_scores
-from cissod_bench.splits.folder import STATISTICS, statistics_of
+from cissod_bench.splits.folder import STATISTICS, existing_digest, statistics_of
 
 Content = TypeVar("Content")
 
@@ -57,11 +57,11 @@ class RunFiles:
     def _scores(self, run: Run) -> ClassScores | None:
         return self._once("arrays", run.path.parent, lambda: class_scores(run.path.parent, run.result), None)
 
-    def statistics(self, split: Path) -> dict[str, Any] | None:
-        """`statistics_of` a split; None where there is none, or it is damaged."""
+    def statistics(self, split: Path, digest: str) -> dict[str, Any] | None:
+        """`statistics_of` a split; None where there is none, it is damaged, or another split lies there now."""
         if not (split / STATISTICS).exists():
             return None
-        return self._once("statistics", split, lambda: statistics_of(split), None)
+        return self._once(f"statistics of {digest}", split, lambda: _statistics(split, digest), None)
 
     def _once(self, what: str, folder: Path, read: Callable[[], Content], instead: Content) -> Content:
         key = (what, folder)
@@ -73,3 +73,13 @@ class RunFiles:
                 self.left_out.append(Rejected(folder, str(error)))
         found: Content = self._read[key]
         return found
+
+
+def _statistics(split: Path, digest: str) -> dict[str, Any]:
+    there = existing_digest(split)
+    if there not in (None, digest):
+        raise UserError(
+            f"{split}: another split lies there now ({there[:12]}, the runs were trained on {digest[:12]}), so charts "
+            "show nothing of it. Make each split in a folder of its own."
+        )
+    return statistics_of(split)

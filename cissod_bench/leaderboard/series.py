@@ -65,12 +65,11 @@ class ClassSeries:
 
 @dataclass(frozen=True)
 class RunCurve:
-    """A value of one group over the iterations of one run; `first` marks the first run of its row."""
+    """A value of one group over the iterations of one run, which belongs to a row of the table."""
 
     label: str
     group: str
     row: int
-    first: bool
     curve: Curve
 
 
@@ -167,7 +166,7 @@ def _curves(run_set: RunSet, of_run: Callable[[Path], Mapping[str, Curve]]) -> l
     Logs count batches, curves the optimiser's steps, as tables do: a row may have both kinds of runs.
     """
     return [
-        RunCurve(row.label, group, number, run is row.runs[0], thinned(_over_steps(curve, run.result.key.accumulate)))
+        RunCurve(row.label, group, number, thinned(_over_steps(curve, run.result.key.accumulate)))
         for number, row in enumerate(run_set.rows[:MOST_ROWS])
         for run in row.runs
         for group, curve in of_run(run.path.parent).items()
@@ -223,8 +222,8 @@ def split_classes(run_set: RunSet, files: RunFiles) -> list[SplitClass]:
 
 def split_statistics(run_set: RunSet, files: RunFiles) -> dict[str, Any] | None:
     """`statistics.json` of the split that the runs of a set were trained on, None if it no longer exists."""
-    split = run_set.rows[0].runs[0].result.split
-    return files.statistics(Path(split)) if split else None
+    first = run_set.rows[0].runs[0].result
+    return files.statistics(Path(first.split), first.key.split_digest) if first.split else None
 
 
 def group_place(group: str) -> tuple[int, str]:

@@ -43,7 +43,9 @@ class Observables:
 
 
 def read_observables(folder: Path, classes: int) -> Observables | None:
-    """Read a run's log; None where there is none. Lines of other classes are left out.
+    """Read a run's log, in the order of steps; where a step comes twice, the later line counts.
+
+    None where there is none. Lines of other classes are left out.
 
     Args:
         folder: run folder.
@@ -55,7 +57,8 @@ def read_observables(folder: Path, classes: int) -> Observables | None:
     path = folder / OBSERVABLES
     if not os.path.lexists(path):
         return None
-    rows = [_checked(path, row) for row in log_lines(path)]
+    by_step = {row["step"]: _checked(path, row) for row in log_lines(path)}
+    rows = [by_step[step] for step in sorted(by_step)]
     rows = [row for row in rows if all(len(values) in (classes, classes + 1) for values in row.lists.values())]
     if not rows:
         return None
@@ -136,6 +139,8 @@ def _checked(path: Path, row: dict[str, Any]) -> _Line:
     Raises:
         UserError: they hold something else.
     """
+    if row["step"] < 1:
+        raise UserError(f"{path}: an interval ends at step {row['step']}, before the first one.")
     counts = row.get("pseudo_labels", {})
     if not isinstance(counts, dict) or not set(counts) <= set(COUNTS):
         raise UserError(f"{path}: `pseudo_labels` of step {row['step']} are not {', '.join(COUNTS)}.")

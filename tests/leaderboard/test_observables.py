@@ -1,16 +1,25 @@
 """What methods log about themselves: read, averaged by group, plotted."""
 
 import json
+import shutil
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
+from cissod_bench import api
+from cissod_bench.errors import UserError
 from cissod_bench.leaderboard.figures.per_class import pseudo_labels
 from cissod_bench.leaderboard.report import make_report, write_report
 from cissod_bench.leaderboard.run_files import RunFiles
-from cissod_bench.leaderboard.series import observed_curves, pseudo_label_series, thinned
+from cissod_bench.leaderboard.series import (
+    class_series,
+    observed_curves,
+    pseudo_label_series,
+    split_statistics,
+    thinned,
+)
 from cissod_bench.results.diagnostics import (
     group_curve,
     pseudo_label_curves,
@@ -61,6 +70,30 @@ def test_what_was_logged_comes_back(runs):
     assert "gradient_ratio" not in found.values
     assert read_observables(runs / "rfs-0", 3) is None
     assert read_observables(runs / "gbs-0", 5) is None
+
+
+def test_lines_come_in_the_order_of_steps_the_later_one_of_two(runs):
+    """As a run that was continued without its log being cut leaves them; step 0 is no interval's end."""
+    log = runs / "gbs-0" / "observables.jsonl"
+    log.write_text(
+        "".join(json.dumps(line) + "\n" for line in (LINES[2], LINES[0], {"step": 30, "weights": [7, 8, 9]}))
+    )
+    found = read_observables(runs / "gbs-0", 3)
+    assert found.steps.tolist() == [10, 30]
+    np.testing.assert_array_equal(found.values["weights"][1], [7, 8, 9])
+    log.write_text(json.dumps({"step": 0, "weights": [1, 2, 3]}) + "\n")
+    with pytest.raises(UserError, match="ends at step 0"):
+        read_observables(runs / "gbs-0", 3)
+
+
+def test_charts_take_nothing_from_another_split_in_the_place_of_the_runs_own(runs):
+    shutil.rmtree(runs.parent / "split")
+    api.make_splits("shapes", runs.parent / "split")
+    files = RunFiles()
+    assert class_series(make_report([runs]).run_sets[0], files) is None
+    assert split_statistics(make_report([runs]).run_sets[0], files) is None
+    (left_out,) = files.left_out
+    assert "another split lies there now (b848846b078e, the runs were trained on dddddddddddd)" in left_out.reason
 
 
 def test_the_mean_of_a_group_leaves_out_what_is_not_known(runs):
@@ -122,9 +155,7 @@ def test_series_by_group_and_frequency(runs):
     assert precision.groups == ("maj", "min", "min")
     assert recall.values == {"gbs": (0.4, 0.0, 0.25)}
     lines = observed_curves(run_set, "thresholds", RunFiles())
-    assert [(line.label, line.group, line.first) for line in lines] == [
-        ("gbs", "maj", True), ("gbs", "min", True), ("gbs", "maj", False), ("gbs", "min", False),
-    ]  # fmt: skip
+    assert [(line.label, line.group, line.row) for line in lines] == 2 * [("gbs", "maj", 0), ("gbs", "min", 0)]
     assert lines[1].curve[0] == [10, 20, 30]
     assert lines[1].curve[1] == pytest.approx([0.85, 0.65, 0.5])
     assert observed_curves(run_set, "gradient_ratio", RunFiles()) == []

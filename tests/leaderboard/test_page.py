@@ -250,7 +250,7 @@ def test_series_of_classes_and_iterations(page):
         mean = sum(evaluation.per_class()["AP"][index] for evaluation in evaluations) / 2
         assert found.values["rfs"][position] == pytest.approx(mean)
     lines = run_curves(run_set, RunFiles())
-    assert [(line.label, line.group, line.first) for line in lines[:2]] == [("gbs", "all", True), ("gbs", "all", False)]
+    assert [(line.label, line.group, line.row) for line in lines[:2]] == [("gbs", "all", 0), ("gbs", "all", 0)]
     assert len(lines) == 6
 
 

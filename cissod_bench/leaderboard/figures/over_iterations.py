@@ -16,6 +16,7 @@ def iterations(found: Sequence[RunCurve], axis: str, scale: float = 1.0) -> Plot
     groups = list(dict.fromkeys(run.group for run in found))
     figure = Plot(7.0 if len(groups) < 3 else 9.0, 3.5)
     panels = figure.panels(1, len(groups), sharey=True)
+    named: set[int] = set()
     for axes, group in zip(panels, groups, strict=True):
         for run in (run for run in found if run.group == group):
             steps, values = run.curve[0], [scale * value for value in run.curve[1]]
@@ -24,9 +25,10 @@ def iterations(found: Sequence[RunCurve], axis: str, scale: float = 1.0) -> Plot
                 values,
                 markersize=3,
                 linewidth=1.2,
-                label=label(run.label) if run.first and group == groups[0] else None,
+                label=None if run.row in named else label(run.label),
                 **row_style(run.row),
             )
+            named.add(run.row)
             words = [f"{run.label}, {step:,}: {value:.4g}" for step, value in zip(steps, values, strict=True)]
             figure.hint(line, words)
         if len(groups) > 1:

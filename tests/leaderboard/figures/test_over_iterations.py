@@ -10,7 +10,7 @@ STEPS = [9_000, 90_000, 180_000]
 
 
 def curves(values: dict[str, list[float]]) -> list[RunCurve]:
-    return [RunCurve("gbs", group, 0, True, (STEPS, of_group)) for group, of_group in values.items()]
+    return [RunCurve("gbs", group, 0, (STEPS, of_group)) for group, of_group in values.items()]
 
 
 def test_each_group_has_a_panel_on_one_scale() -> None:
@@ -21,6 +21,17 @@ def test_each_group_has_a_panel_on_one_scale() -> None:
     assert overall.get_ylim() == majority.get_ylim()
     assert overall.get_ylim()[0] == 0
     assert overall.get_ylim()[1] > 60
+
+
+def test_every_row_is_in_the_legend_once() -> None:
+    """Also one whose first run has no curve, or none of the first group."""
+    lines = [
+        *curves({"maj": [0.1, 0.2, 0.3], "min": [0.1, 0.2, 0.3]}),
+        *curves({"maj": [0.2, 0.2, 0.3], "min": [0.1, 0.3, 0.3]}),
+        RunCurve("rfs", "min", 1, (STEPS, [0.3, 0.2, 0.1])),
+    ]
+    (legend,) = iterations(lines, "recall").legends
+    assert [text.get_text() for text in legend.get_texts()] == ["gbs", "rfs"]
 
 
 def test_iterations_are_whole_numbers() -> None:
