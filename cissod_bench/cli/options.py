@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cissod_bench.errors import UserError, unknown_name
+from cissod_bench.errors import UserError
 
 DataRoot = Annotated[
     Path,
@@ -70,7 +70,7 @@ def slurm_options(given: list[str] | None) -> dict[str, str]:
     Raises:
         UserError: a text without "=", an unknown cluster, or no time.
     """
-    from cissod_bench.launch.slurm import CLUSTERS
+    from cissod_bench.launch.slurm import check_options
 
     options = {"cluster": "slurm"}
     for text in given or []:
@@ -78,8 +78,5 @@ def slurm_options(given: list[str] | None) -> dict[str, str]:
         if not separator:
             raise UserError(f"--slurm-option {text}: write NAME=VALUE.")
         options[name.replace("_", "-")] = value
-    if options["cluster"] not in CLUSTERS:
-        raise unknown_name("cluster", options["cluster"], CLUSTERS)
-    if not options.get("time", "").isdecimal():
-        raise UserError("--slurm needs --slurm-option time=MINUTES, the time limit of the job.")
+    check_options(options)
     return options

@@ -24,7 +24,10 @@ def report(
     ] = None,
     metric: Annotated[str, typer.Option(help="AP, AP50, AP75, APs, APm, APl or AR.")] = "AP",
     bootstrap: Annotated[
-        int, typer.Option(min=0, help="Bootstrap samples over images, for intervals and significance marks. 0: none.")
+        int,
+        typer.Option(
+            min=0, help="Bootstrap samples over images, 10 or more, for intervals and significance marks. 0: none."
+        ),
     ] = 0,
     baseline: Annotated[str, typer.Option(help="Method that the significance marks compare with.")] = "soft-teacher",
     ablation: Annotated[
@@ -50,6 +53,8 @@ def report(
 
     if not folders and not published:
         raise UserError("Give the folders of runs, or --published for the published ones.")
+    if ablation and as_json:
+        raise UserError("--json has the numbers of all runs, those of ablations too. Leave out --ablation.")
     made = api.report(
         folders or (),
         metric=metric,

@@ -16,10 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cissod_bench.errors import UserError
 from cissod_bench.evaluation.matches import Matches
 
 RECALLS = np.linspace(0.0, 1.0, 101)
 NORMAL_95 = 1.959963984540054
+LEAST_SAMPLES = 10
+"""Fewer samples have no standard deviation, or one that is chance itself."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,16 @@ class WeightedAP:
         """Running sum over the special detections of a class, the detection itself included."""
         total = _running(values)
         return total[1:] - total[self.special_begin]
+
+
+def check_samples(count: int) -> None:
+    """Refuse numbers of samples that say nothing of a spread.
+
+    Raises:
+        UserError: fewer than `LEAST_SAMPLES`.
+    """
+    if count < LEAST_SAMPLES:
+        raise UserError(f"{count} bootstrap samples say nothing of a spread: take {LEAST_SAMPLES} or more.")
 
 
 def image_samples(images: int, count: int, seed: int = 0) -> NDArray[np.int64]:

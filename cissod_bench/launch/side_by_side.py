@@ -39,10 +39,13 @@ def slots(jobs: int | None, gpus_per_run: int | None) -> list[Slot]:
         gpus_per_run: GPUs that each run has for itself; None for whatever its own settings say.
 
     Raises:
-        UserError: there are too few GPUs.
+        UserError: there are too few GPUs, or a number is none from 1 on.
     """
     from cissod_bench.training.process.device import usable_cores
 
+    for option, number in (("--jobs", jobs), ("--gpus-per-run", gpus_per_run)):
+        if number is not None and (type(number) is not int or number < 1):
+            raise UserError(f"{option} {number!r}: give a whole number from 1 on.")
     if gpus_per_run is None:
         count = jobs or 1
         alone = count == 1 or "OMP_NUM_THREADS" in os.environ

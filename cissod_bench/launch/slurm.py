@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from cissod_bench.errors import UserError
+from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.launch.failure import reason_of
 
 CLUSTERS = ("slurm", "local")
@@ -84,6 +84,18 @@ def _deaf() -> None:
 def _own_environment() -> dict[str, str]:
     """The environment without the variables that would make a run think it is a task of the job step."""
     return {name: value for name, value in os.environ.items() if not name.startswith("SLURM_STEP_")}
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse options of a cluster that no job can be submitted with.
+
+    Raises:
+        UserError: an unknown cluster, or no time.
+    """
+    if options.get("cluster") not in CLUSTERS:
+        raise unknown_name("cluster", str(options.get("cluster")), CLUSTERS)
+    if not str(options.get("time", "")).isdecimal():
+        raise UserError("--slurm needs --slurm-option time=MINUTES, the time limit of the job.")
 
 
 def submit(arguments: Sequence[str], log: Path, folder: Path, options: Mapping[str, Any]) -> str:

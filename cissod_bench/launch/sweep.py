@@ -1,5 +1,6 @@
 """Sweeps: the folders and cost of many runs, and running them one by one or as cluster jobs."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from cissod_bench.errors import UserError
 from cissod_bench.launch.arguments import run_arguments
 from cissod_bench.launch.grid import Values, spec_of, varied
 from cissod_bench.launch.side_by_side import run_all, slots
+from cissod_bench.launch.slurm import check_options
 from cissod_bench.launch.status import (
     LEFT,
     Member,
@@ -32,12 +34,12 @@ def grid_members(runs: Sequence[Values], root: Path) -> list[Member]:
     Raises:
         UserError: an option of the wrong type, an unknown name, or two runs with the same folder.
     """
-    apart = [name for name in varied(runs) if name not in _NAMING]
+    apart = {name: _short([values.get(name) for values in runs]) for name in varied(runs) if name not in _NAMING}
     named = []
     for values in runs:
         spec = spec_of(values)
         shown = {name: values[name] for name in apart if values.get(name) is not None}
-        suffix = "".join(f"-{name}={safe_text(_short(value))}" for name, value in shown.items())
+        suffix = "".join(f"-{name}={safe_text(apart[name](value))}" for name, value in shown.items())
         named.append((f"{default_out(spec)}{suffix}", spec))
     return _members(named, root)
 
@@ -62,8 +64,18 @@ def _members(named: Sequence[tuple[str, RunSpec]], root: Path) -> list[Member]:
     return list(found.values())
 
 
-def _short(value: Any) -> Any:
-    return Path(value).stem if isinstance(value, str | Path) else value
+def _short(values: Sequence[Any]) -> Callable[[Any], Any]:
+    """How to shorten the values of an option, of which texts may be paths: as far as they stay apart."""
+    texts = {str(value) for value in values if isinstance(value, str | Path)}
+    longest = max((len(Path(text).parts) for text in texts), default=0)
+    shortened: list[Callable[[str], str]] = [
+        lambda text: re.sub(
+            r"\.[A-Za-z]\w*$", "", Path(text).name
+        ),  # an ending such as .pth, not that of fraction-0.05
+        *(lambda text, parts=parts: "/".join(Path(text).parts[-parts:]) for parts in range(1, longest + 1)),
+    ]
+    chosen = next((each for each in shortened if len({safe_text(each(text)) for text in texts}) == len(texts)), str)
+    return lambda value: chosen(str(value)) if isinstance(value, str | Path) else value
 
 
 def make_members(
@@ -86,7 +98,7 @@ def make_members(
         starts, fails: see `run_all`; positions include finished runs.
 
     Raises:
-        UserError: a setting does not exist.
+        UserError: a setting does not exist, or what the cluster needs is not given.
         Stopped: the sweep received a signal.
     """
     found = [with_state(member) for member in members]
@@ -95,6 +107,7 @@ def make_members(
         check_settings(left)
         if all(run.state != "another run" for run in found):
             if cluster is not None:
+                check_options(cluster)
                 submit_all(left, cluster)
             else:
                 done = len(members) - len(left)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cissod_bench.errors import UserError
-from cissod_bench.evaluation.bootstrap import Interval, group_interval, image_samples
+from cissod_bench.evaluation.bootstrap import Interval, check_samples, group_interval, image_samples
 from cissod_bench.leaderboard.intervals import Progress, ground_truth, group_members, weighted_ap
 from cissod_bench.leaderboard.table import Cell, Column, Table
 from cissod_bench.results.record import RESULT_FILE, Result, load_result
@@ -51,6 +51,7 @@ def compare_runs(
         UserError: the runs are not comparable (the message names the fields); a record, the detections or the ground
             truth is missing; or the ground truth is not the one that the runs were scored against.
     """
+    check_samples(samples)
     records = [load_result(folder / RESULT_FILE) for folder in (first, second)]
     _check_comparable(first, second, records)
     truth = ground_truth(records[0], first, annotations)

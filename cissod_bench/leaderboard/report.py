@@ -9,8 +9,10 @@ from types import MappingProxyType
 
 from cissod_bench.errors import UserError, unknown_name
 from cissod_bench.evaluation import METRICS
+from cissod_bench.evaluation.bootstrap import check_samples
 from cissod_bench.io import write_bytes
 from cissod_bench.leaderboard.comparable import RunSet, comparable_run_sets
+from cissod_bench.leaderboard.every_number import every_number, tidy_table
 from cissod_bench.leaderboard.figures.of_report import Picture, pictures_of_budgets, pictures_of_sets
 from cissod_bench.leaderboard.figures.style import KINDS, render
 from cissod_bench.leaderboard.intervals import BASELINE, IntervalRow, Progress, image_intervals, intervals_table
@@ -20,7 +22,7 @@ from cissod_bench.leaderboard.run_files import RunFiles
 from cissod_bench.leaderboard.series import MOST_ROWS, Charts, charts_of
 from cissod_bench.leaderboard.setting import Standards
 from cissod_bench.leaderboard.table import Table
-from cissod_bench.leaderboard.tables import Variants, every_number, paper_table, run_set_table, tidy_table
+from cissod_bench.leaderboard.tables import Variants, paper_table, run_set_table
 from cissod_bench.leaderboard.writers import comma_separated, json_rows, latex, markdown, markdown_text
 from cissod_bench.results.record import Rejected, find_results, load_results
 
@@ -44,6 +46,7 @@ class Report:
         rejected: records that were left out, with the reason.
         metric: what the tables of the runs show.
         standards: the methods as they are today.
+        intervals: for each set its rows over images; empty without bootstrap samples.
         files: reads the logs of the runs.
     """
 
@@ -56,6 +59,7 @@ class Report:
     rejected: tuple[Rejected, ...]
     metric: str = "AP"
     standards: Standards = field(default_factory=dict)
+    intervals: tuple[tuple[IntervalRow, ...], ...] = ()
     files: RunFiles = field(default_factory=RunFiles)
 
     @functools.cached_property
@@ -82,8 +86,8 @@ class Report:
         return (*self.rejected, *self.files.left_out)
 
     def numbers_as_json(self) -> str:
-        """Every number as JSON, one row of a table per line: `tables.every_number`."""
-        return json_rows(every_number(self.run_sets, self.standards))
+        """Every number as JSON, one row of a table per line: `every_number`."""
+        return json_rows(every_number(self.run_sets, self.standards, self.intervals))
 
     @property
     def ablations(self) -> tuple[Table, ...]:
@@ -115,17 +119,22 @@ def make_report(
         progress: wraps the loop over samples.
 
     Raises:
-        UserError: a folder does not exist, there is no usable record, the metric is unknown, or, with samples, no run
-            is of the baseline, or the detections or the ground truth of all tables no longer exist.
+        UserError: a folder does not exist, there is no usable record, the metric or the baseline is unknown, there
+            are too few samples, or, with samples, the detections or the ground truth of all tables no longer exist.
     """
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
+    if samples != 0:
+        check_samples(samples)
     results, rejected = load_results(folders) if folders or published is None else ([], [])
     some = published is not None and bool(find_results([published])[0])
     beside, damaged = load_results([published]) if published is not None and some else ([], [])
     if not results and not beside:
         raise UserError("There are no published runs yet. Give the folders of runs.")
     run_sets = comparable_run_sets(results, beside)
+    methods = sorted({row.method for run_set in run_sets for row in run_set.rows})
+    if baseline not in (*methods, BASELINE):
+        raise unknown_name("method among these runs", baseline, methods)
     intervals, missing = _intervals(run_sets, baseline, samples, progress) if samples else ([()] * len(run_sets), {})
     tables = []
     for run_set, of_set in zip(run_sets, intervals, strict=True):
@@ -147,10 +156,11 @@ def make_report(
         images=tuple(intervals_table(s, r, baseline) for s, r in zip(run_sets, intervals, strict=True) if r),
         splits=tuple(over_splits(run_sets, metric=metric)),
         paper=tuple(found for found in paper if found is not None),
-        results=tidy_table(run_sets, standards),
+        results=tidy_table(run_sets, standards, intervals),
         rejected=(*rejected, *damaged),
         metric=metric,
         standards=standards,
+        intervals=tuple(intervals),
     )
 
 
@@ -160,11 +170,8 @@ def _intervals(
     """The spread over images of each set, and notes, by the name of a set, on what is missing in it.
 
     Raises:
-        UserError: no run is of the baseline, or no set has what is needed.
+        UserError: no set has what is needed.
     """
-    methods = sorted({row.method for run_set in run_sets for row in run_set.rows})
-    if baseline not in methods and baseline != BASELINE:
-        raise unknown_name("method among these runs", baseline, methods)
     found: list[tuple[IntervalRow, ...]] = []
     notes: dict[str, str] = {}
     errors: list[str] = []
@@ -177,12 +184,18 @@ def _intervals(
             errors.append(reason)
         if not rows:
             notes[run_set.name] = f"No spread over images: {reason}"
-        elif not any(row.differences for row in rows):
+        elif not any(row.differences for row in rows) and not _is_baseline(run_set, rows, baseline):
             notes[run_set.name] = f"No row of {baseline}, with its default options, to compare with over images."
         found.append(rows)
     if errors and not any(found):
         raise UserError(errors[0])
     return found, notes
+
+
+def _is_baseline(run_set: RunSet, rows: Sequence[IntervalRow], baseline: str) -> bool:
+    """Whether the only row of a table is what others would be compared with."""
+    found = [row.label for row in run_set.rows if row.method == baseline and not row.options]
+    return len(rows) == 1 and rows[0].label in found
 
 
 def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[Path]:

@@ -167,6 +167,8 @@ def load_result(path: Path) -> Result:
 def find_results(folders: Iterable[Path]) -> tuple[list[Path], list[Rejected]]:
     """All `result.json` below the given folders (or the files themselves), each once, in the order of their paths.
 
+    Links to folders are followed, as runs often lie on another disk; a folder is searched under one name.
+
     Returns:
         the files, and the folders that may not be searched.
 
@@ -175,6 +177,7 @@ def find_results(folders: Iterable[Path]) -> tuple[list[Path], list[Rejected]]:
     """
     found: set[Path] = set()
     closed: list[Rejected] = []
+    searched: set[str] = set()
 
     def refused(error: OSError) -> None:
         closed.append(Rejected(Path(error.filename), f"{error.filename}: cannot be searched ({error.strerror})."))
@@ -185,7 +188,12 @@ def find_results(folders: Iterable[Path]) -> tuple[list[Path], list[Rejected]]:
         if not folder.is_dir():
             found.add(folder)
             continue
-        for place, below, files in os.walk(folder, onerror=refused):
+        for place, below, files in os.walk(folder, onerror=refused, followlinks=True):
+            itself = os.path.realpath(place)
+            if itself in searched:
+                below.clear()
+                continue
+            searched.add(itself)
             if RESULT_FILE in (*below, *files):
                 found.add(Path(place, RESULT_FILE))
     return sorted(found), closed

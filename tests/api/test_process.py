@@ -103,7 +103,7 @@ def test_nothing_is_printed_and_nothing_stays_changed(
     cb.load_detector(finished).predict(next((tiny / "val").iterdir()))
     cb.evaluate(finished.detections, split=tiny / "split", task=str(tiny / "task.toml"), data_root=tiny)
     cb.load_results(tmp_path).to_frame()
-    cb.compare(finished, finished, samples=3)
+    cb.compare(finished, finished, samples=10)
     after = global_state()
     assert {name: (value, after[name]) for name, value in before.items() if after[name] != value} == {}
     assert capfd.readouterr() == ("", "")

@@ -131,10 +131,27 @@ def test_mistakes_on_the_command_line_are_named(file: Path, tmp_path: Path) -> N
         members(read([], {"method": ["gbs"]}), tmp_path)
     with pytest.raises(UserError, match=r"^sweep: the task is missing. Give --task"):
         members(read([], {}), tmp_path)
-    axes = {"task": ["shapes"], "method": ["rfs"], "backbone": ["a/w.pth", "b/w.pth"]}
+    axes = {"task": ["shapes"], "method": ["rfs"], "backbone": ["a/w v.pth", "a/w_v.pth"]}
     twins = Grid(None, expand("test", {}, [axes]))
     with pytest.raises(UserError, match="Two runs would share the folder"):
         members(twins, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        (["splits/shapes", "splits/shapes-lt"], ["shapes", "shapes-lt"]),
+        (["lt/fraction-0.05", "lt/fraction-0.1"], ["fraction-0.05", "fraction-0.1"]),
+        (["a/w.pth", "a/v2.5.pth"], ["w", "v2.5"]),
+        (["a/w.pth", "b/w.pth"], ["a_w.pth", "b_w.pth"]),
+        (["x/a/w.pth", "y/a/w.pth", "w"], ["x_a_w.pth", "y_a_w.pth", "w"]),
+        (["w.pth", "w.safetensors"], ["w.pth", "w.safetensors"]),
+    ],
+)
+def test_paths_in_names_of_folders_are_as_long_as_it_takes(values: list[str], names: list[str], tmp_path: Path) -> None:
+    runs = expand("test", {}, [{"task": ["shapes"], "method": ["rfs"], "backbone": values}])
+    found = [member.name for member in grid_members(runs, tmp_path)]
+    assert found == [f"shapes/rfs-paper-seed-0-backbone={name}" for name in names]
 
 
 def test_options_that_run_repeats_are_gathered_in_the_spec() -> None:

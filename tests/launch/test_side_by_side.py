@@ -38,6 +38,13 @@ def programs(monkeypatch: pytest.MonkeyPatch, folder: Path, kind: str, count: in
     return [Member(f"run-{number}", folder, spec) for number in range(count)]
 
 
+@pytest.mark.parametrize("number", [0, -1, 1.5, "2", True])
+def test_places_are_counted_from_one(number: Any) -> None:
+    for given in ({"jobs": number, "gpus_per_run": None}, {"jobs": None, "gpus_per_run": number}):
+        with pytest.raises(UserError, match=r"give a whole number from 1 on"):
+            slots(**given)
+
+
 @pytest.mark.parametrize(
     ("sent", "passed_on"),
     [

@@ -145,6 +145,48 @@ def test_differences_beyond_chance_are_marked(make_run):
     assert "Δ" not in shown.output, "there is no run of the baseline"
 
 
+def test_programs_get_the_intervals_too(make_run):
+    """Half widths, as of the interval over seeds, against those of the table's rows."""
+    runs = [make_run("soft-teacher", 6.0), make_run("rfs", 2.0)]
+    report = make_report(runs, samples=30)
+    expected = {row.label: row for row in image_intervals(report.run_sets[0], samples=30)}
+    for row in json.loads(report.numbers_as_json())["rows"]:
+        for group in ("all", "maj", "min"):
+            found = row["scores"][group]["AP"]
+            value = expected[row["row"]].values[group]
+            assert found["image_interval"] == pytest.approx(1.959964 * value.std)
+            if row["method"] == "rfs":
+                difference = expected["rfs"].differences[group]
+                assert found["difference"] == difference.value
+                assert found["difference_interval"] == pytest.approx(1.959964 * difference.std)
+                assert found["significant"] is True
+            else:
+                assert found["difference"] is found["difference_interval"] is found["significant"] is None
+    frame = report.results.to_frame()
+    assert frame[(frame["metric"] == "AP") & (frame["method"] == "rfs")]["significant"].tolist() == [True] * 3
+    assert "image_interval" not in json.loads(make_report(runs).numbers_as_json())["rows"][0]["scores"]["all"]["AP"]
+
+
+def test_few_samples_and_a_baseline_that_is_not_there_are_refused(make_run):
+    run = make_run("soft-teacher", 6.0)
+    for samples in (-1, 1, 9):
+        with pytest.raises(UserError, match=f"^{samples} bootstrap samples say nothing of a spread: take 10 or more"):
+            make_report([run], samples=samples)
+        with pytest.raises(UserError, match="take 10 or more"):
+            compare_runs(run, run, samples=samples)
+    with pytest.raises(UserError, match="Unknown method among these runs 'bogus'"):
+        make_report([run], baseline="bogus")
+    refused = CliRunner().invoke(app, ["report", str(run), "--json", "--ablation"])
+    assert "Leave out --ablation" in str(refused.exception)
+
+
+def test_the_baseline_alone_lacks_no_row_to_compare_with(make_run):
+    (table,) = make_report([make_run("soft-teacher", 6.0)], samples=10).tables
+    assert not [note for note in table.notes if "No row of" in note]
+    (table,) = make_report([make_run("rfs", 6.0)], samples=10).tables
+    assert "No row of soft-teacher, with its default options, to compare with over images." in table.notes
+
+
 def test_seeds_of_a_row_are_averaged_before_they_are_resampled(make_run):
     runs = [make_run(name, noise, seed) for name, noise, seed in (("a0", 5, 0), ("a1", 5, 1))]
     single = [compare_runs(run, run, samples=25).groups["all"][0] for run in runs]

@@ -10,8 +10,9 @@ from cissod_bench import api
 from cissod_bench.cli.main import app
 from cissod_bench.errors import UserError
 from cissod_bench.leaderboard.comparable import RunSet, Spread, comparable_run_sets
+from cissod_bench.leaderboard.every_number import tidy_table
 from cissod_bench.leaderboard.gains import gain
-from cissod_bench.leaderboard.tables import disagrees, paper_table, run_set_table, tidy_table
+from cissod_bench.leaderboard.tables import disagrees, paper_table, run_set_table
 from cissod_bench.results import published as published_results
 from cissod_bench.results.record import Result, write_result
 from tests.leaderboard.runs import STANDARDS, make_record, paper_record

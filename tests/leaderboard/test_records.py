@@ -112,6 +112,15 @@ def test_found_once_in_order_of_path(run_folder, tmp_path):
         records.find_results([tmp_path / "nowhere"])
 
 
+def test_links_to_folders_of_runs_are_followed_once(run_folder, tmp_path):
+    expected = sorted(run_folder(name) / "result.json" for name in ("a", "b/1"))
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "elsewhere").symlink_to(tmp_path, target_is_directory=True)  # in a circle, too
+    found, closed = records.find_results([tmp_path / "here"])
+    assert (sorted(path.resolve() for path in found), closed) == (expected, [])
+    assert len(records.find_results([tmp_path])[0]) == 2
+
+
 OTHER = {
     "task": "shapes-lt", "protocol": 2, "split_digest": "e" * 64, "split_seed": 1, "schedule": "paper",
     "iterations": 900, "shortened": True, "detector": "r50-fpn", "evaluator": "pycocotools", "max_detections": 300,

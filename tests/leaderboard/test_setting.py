@@ -9,8 +9,9 @@ import pytest
 from cissod_bench.api.results import standards
 from cissod_bench.downloads.catalog import SOURCES
 from cissod_bench.leaderboard.comparable import RunSet, comparable_run_sets
+from cissod_bench.leaderboard.every_number import every_number
 from cissod_bench.leaderboard.setting import PAPER_BACKBONE, Standard, departures, is_standard
-from cissod_bench.leaderboard.tables import every_number, paper_table, run_set_table
+from cissod_bench.leaderboard.tables import paper_table, run_set_table
 from cissod_bench.methods.registry import METHODS
 from cissod_bench.results.environment import Git
 from cissod_bench.results.record import Group, Result

@@ -11,9 +11,10 @@ import pytest
 
 from cissod_bench.api.results import paper_variants
 from cissod_bench.leaderboard.comparable import comparable_run_sets
+from cissod_bench.leaderboard.every_number import every_number, tidy_table
 from cissod_bench.leaderboard.paper import TABLES
 from cissod_bench.leaderboard.table import Cell, Column, Table
-from cissod_bench.leaderboard.tables import every_number, paper_table, run_set_table, tidy_table
+from cissod_bench.leaderboard.tables import paper_table, run_set_table
 from cissod_bench.leaderboard.writers import WRITERS, comma_separated, html_table, json_rows, json_text, latex, markdown
 from cissod_bench.results.environment import Git
 from tests.leaderboard.runs import OFFICIAL_COCO, STANDARDS, make_record, paper_record

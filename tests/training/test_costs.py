@@ -14,7 +14,7 @@ from mmengine.registry import DefaultScope
 
 from cissod_bench.errors import UserError
 from cissod_bench.leaderboard.comparable import comparable_run_sets
-from cissod_bench.leaderboard.tables import tidy_table
+from cissod_bench.leaderboard.every_number import tidy_table
 from cissod_bench.methods.registry import METHODS
 from cissod_bench.results.record import Costs, load_result, write_result
 from cissod_bench.ssod.checkpoint_reading import load_checkpoint
