@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cissod_bench.api.paths import AnyPath, optional, paths
+from cissod_bench.api.paths import AnyPath, optional, some_paths
 from cissod_bench.api.splits import image_bar, reader
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def export_split(
     from cissod_bench.splits.folder import load_split
     from cissod_bench.tasks.registry import dataset_of
 
-    splits = [load_split(folder) for folder in paths(folders)]
+    splits = [load_split(folder) for folder in some_paths(folders)]
     columns = None
     if annotations is not None and form == "unbiased-teacher":
         columns = reader(dataset_of(splits[0].task), progress=progress)(Path(annotations))[0]
@@ -54,7 +54,7 @@ def export_split(
 
 
 def import_split(
-    task: str,
+    task: AnyPath,
     ids: AnyPath,
     out: AnyPath,
     *,

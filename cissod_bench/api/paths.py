@@ -19,6 +19,18 @@ def paths(given: AnyPath | Sequence[AnyPath]) -> list[Path]:
     return [Path(given)] if isinstance(given, str | os.PathLike) else [Path(path) for path in given]
 
 
+def some_paths(given: AnyPath | Sequence[AnyPath]) -> list[Path]:
+    """One path or several, at least one.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = paths(given)
+    if not found:
+        raise UserError("No folder is given. Give one or several.")
+    return found
+
+
 def new_picture(path: AnyPath) -> Path:
     """A file to write a picture to.
 

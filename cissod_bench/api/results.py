@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cissod_bench.api.paths import AnyPath, optional, paths
+from cissod_bench.api.paths import AnyPath, optional, paths, some_paths
 
 if TYPE_CHECKING:
     from cissod_bench.leaderboard.comparison import Comparison
@@ -33,7 +33,7 @@ def load_results(folders: AnyPath | Sequence[AnyPath]) -> "Results":
     """
     from cissod_bench.results.collection import collect_results
 
-    return collect_results(paths(folders))
+    return collect_results(some_paths(folders))
 
 
 def report(

@@ -1,6 +1,7 @@
 """Detections of any program: scored, and recorded so that they can stand in the leaderboard. Needs no torch."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 def evaluate(
     predictions: AnyPath,
     *,
-    task: str | None = None,
+    task: AnyPath | None = None,
     split: AnyPath | None = None,
     annotations: AnyPath | None = None,
     data_root: AnyPath = "data",
@@ -59,7 +60,7 @@ def evaluate(
 def score(
     predictions: AnyPath,
     *,
-    task: str | None = None,
+    task: AnyPath | None = None,
     split: AnyPath | None = None,
     annotations: AnyPath | None = None,
     data_root: AnyPath = "data",
@@ -95,11 +96,11 @@ def score(
     if out is not None:
         if split is None or training is None:
             raise UserError("--out writes a record for the leaderboard. Give --split and state the training.")
-        if Path(out).exists() and any(Path(out).iterdir()):
-            raise UserError(f"{out}: the folder is not empty. Give another --out, or remove it first.")
+        if Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
+            raise UserError(f"{out}: the folder is not empty, or a file. Give another --out, or remove it first.")
     scored = external.score(
         Path(predictions),
-        task,
+        None if task is None else os.fspath(task),
         optional(split),
         annotations=optional(annotations),
         data_root=Path(data_root),
@@ -136,16 +137,16 @@ def plot_calibration(scored: "Scored", file: AnyPath) -> None:
 
 def state_training(
     method: str,
-    detector: str,
+    detector: AnyPath,
     iterations: int,
     *,
     schedule: str = "external",
-    options: Sequence[str] = (),
+    options: Mapping[str, Any] | Sequence[str] = (),
     method_version: int | None = None,
     overrides: Sequence[str] = (),
     seed: int | None = None,
     batch: str | None = None,
-    backbone: str | None = None,
+    backbone: AnyPath | None = None,
     precision: str | None = None,
     padding: int | None = None,
     compile: bool = False,
@@ -157,7 +158,7 @@ def state_training(
         detector: name of the detector, or a file that describes one, as of `run --detector`.
         iterations: length of the training.
         schedule: name of the schedule.
-        options: of the method, as NAME=VALUE; numbers, booleans and null as in JSON.
+        options: of the method, by name, or as NAME=VALUE; numbers, booleans and null as in JSON.
         method_version: version of the method (`list methods NAME`). With it, options that are not given have the
             defaults of that version; of a method of another program `options` are all there are.
         overrides: settings in which the training differs from the detector's preset, as NAME=VALUE, like `run --set`.
@@ -169,22 +170,34 @@ def state_training(
         compile: whether the backbone was compiled.
 
     Raises:
-        UserError: a text that cannot be read, or no such file; an option that a method of this package lacks, or
-            another version than its own.
+        UserError: a text or number that no training has, or no such file; an option that a method of this package
+            lacks, or another version than its own.
 
     Examples:
         >>> import cissod_bench as cb
         >>> cb.state_training("mine", "r50-fpn", 90_000, batch="8+32").batch
         (8, 32)
     """
+    import msgspec
+
     from cissod_bench.errors import unknown_name
     from cissod_bench.results.external import Training
     from cissod_bench.results.run_key import NOT_STATED, PRECISIONS
     from cissod_bench.training.overrides import parse_overrides
     from cissod_bench.training.recipes.detectors import DETECTORS, get_detector
-    from cissod_bench.training.spec import parse_options
+    from cissod_bench.training.spec import Count, Seed, parse_options
 
-    changed, resolved = _options(method, method_version, parse_options(options))
+    numbers = {"iterations": (iterations, Count), "seed": (seed, Seed | None), "padding": (padding, Count | None)}
+    for name, (number, kind) in numbers.items():
+        try:
+            msgspec.convert(number, kind)
+        except msgspec.ValidationError as error:
+            raise UserError(f"{name}={number!r}: {error}.") from None
+    if not method:
+        raise UserError("The method has no name. Give --method.")
+    detector = os.fspath(detector)
+    given = options if isinstance(options, Mapping) else parse_options(options)
+    changed, resolved = _options(method, method_version, given)
     known = get_detector(detector) if detector in DETECTORS or detector.endswith(".py") else None
     if precision is not None and precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
@@ -208,45 +221,51 @@ def state_training(
     )
 
 
-def _options(method: str, version: int | None, given: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _options(method: str, version: int | None, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The options of a method that differ from its defaults, and all of them."""
     from cissod_bench.methods.registry import METHODS
     from cissod_bench.training.spec import ChosenMethod
 
     known = METHODS.get(method)
     if known is None:
-        stated = {name: _value(text) for name, text in given.items()}
+        stated = {name: _value(name, value) for name, value in given.items()}
         return stated, stated
     if version not in (None, known.version):
         raise UserError(
             f"--method-version {version}: {method} is at version {known.version} here, and what its options were in "
             "another is not known. Leave it out, or use the release that has that version."
         )
-    chosen = ChosenMethod(known, method, {}, given)
+    chosen = ChosenMethod(known, method, {}, dict(given))
     return chosen.changed(), chosen.resolved()
 
 
-def _value(text: str) -> Any:
+def _value(name: str, given: Any) -> Any:
     import json
 
     try:
-        return json.loads(text)
+        value = json.loads(given) if isinstance(given, str) else given
     except ValueError:
-        return text
+        return given
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        raise UserError(f"--option {name}={given}: numbers have to be finite.") from None
+    return value
 
 
 def _batch(text: str) -> tuple[int, int]:
     parts = text.split("+")
-    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
+    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts) or int(parts[0]) < 1:
         raise UserError(f"--batch {text}: write labelled and unlabelled images in a step as 8+32.")
     return int(parts[0]), int(parts[1])
 
 
-def _backbone(text: str) -> str | None:
+def _backbone(given: AnyPath) -> str | None:
     import re
 
     from cissod_bench.io import sha256_file
 
+    text = os.fspath(given)
     if text == "none" or re.fullmatch("[0-9a-f]{64}", text):
         return None if text == "none" else text
     if not Path(text).is_file():

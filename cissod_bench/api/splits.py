@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cissod_bench.api.paths import AnyPath, new_picture, optional, paths
+from cissod_bench.api.paths import AnyPath, new_picture, optional, some_paths
 from cissod_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def make_splits(
-    task: str,
+    task: AnyPath,
     out: AnyPath | None = None,
     *,
     seeds: int | Sequence[int] = 0,
@@ -66,7 +66,7 @@ def make_splits(
     from cissod_bench.tasks.registry import get_task
 
     chosen, root = get_task(task), Path(data_root)
-    numbers = [seeds] if isinstance(seeds, int) else list(seeds)
+    numbers = [seeds] if isinstance(seeds, int | str) else list(seeds)
     budgets = [fractions] if fractions is None or isinstance(fractions, float | int) else list(fractions)
     variants = _variants(numbers, folds, budgets)
     base = _usual_folder(root, chosen.name, [variant for _, variant in variants]) if out is None else Path(out)
@@ -127,6 +127,10 @@ def _variants(
     """Subfolder and variant of every split; a single split needs no subfolder."""
     from cissod_bench.splits.plan import Variant
 
+    if not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise UserError(f"--seed {','.join(map(str, seeds))}: seeds are whole numbers from 0 on.")
+    if type(folds) is not int or folds < 0:
+        raise UserError(f"--folds {folds}: give the number of folds, or 0 for none.")
     if not seeds or len(set(seeds)) < len(seeds):
         raise UserError(f"--seed {','.join(map(str, seeds))}: seeds must be different.")
     if folds == 1:
@@ -313,5 +317,5 @@ def plot_splits(folders: AnyPath | Sequence[AnyPath], out: AnyPath) -> None:
     from cissod_bench.splits.plot import plot_figure_4, write_figure
 
     file = new_picture(out)
-    splits = [load_split(folder, verify=False) for folder in paths(folders)]
+    splits = [load_split(folder, verify=False) for folder in some_paths(folders)]
     write_figure(plot_figure_4([(split.task, statistics_of(split.folder)) for split in splits]), file)

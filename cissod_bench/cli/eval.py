@@ -87,7 +87,7 @@ def evaluate_predictions(
     schedule: Annotated[str, typer.Option(help="Name of the training schedule.", rich_help_panel=RECORD)] = "external",
     seed: Annotated[
         int | None,
-        typer.Option(help="Training seed. Runs with unknown seeds are never averaged.", rich_help_panel=RECORD),
+        typer.Option(min=0, help="Training seed. Runs with unknown seeds are never averaged.", rich_help_panel=RECORD),
     ] = None,
     option: Annotated[
         list[str] | None,

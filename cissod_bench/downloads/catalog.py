@@ -257,9 +257,13 @@ NEEDS: dict[str, tuple[str, ...]] = {
 def find_sources(names: Sequence[str]) -> list[Source]:
     """The sources that some tasks, detectors and sources need, each once; all of them if nothing is named.
 
+    Args:
+        names: of tasks, detectors and sources, or one name.
+
     Raises:
         UserError: an unknown name.
     """
+    names = [names] if isinstance(names, str) else names
     if not names:
         return list(SOURCES.values())
     wanted: list[str] = []

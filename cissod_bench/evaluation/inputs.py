@@ -295,6 +295,16 @@ def _check_boxes(name: str, boxes: NDArray[np.float64]) -> None:
     _refuse(name, boxes[:, 2:].min(axis=1, initial=0.0) < 0, "has a box of negative width or height", boxes)
 
 
+def check_score(bound: float) -> None:
+    """Refuse a bound of scores that is none.
+
+    Raises:
+        UserError: outside [0, 1], or not a number.
+    """
+    if not isinstance(bound, int | float) or not 0 <= bound <= 1:  # false for NaN too
+        raise UserError(f"--min-score {bound}: scores are from 0 to 1.")
+
+
 def _refuse(name: str, bad: NDArray[np.bool_], what: str, values: NDArray[Any]) -> None:
     if bad.any():
         first = int(np.argmax(bad))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cissod_bench.errors import UserError
 from cissod_bench.evaluation.groups import load_evaluation
-from cissod_bench.evaluation.inputs import read_detections
+from cissod_bench.evaluation.inputs import check_score, read_detections
 from cissod_bench.evaluation.tide import ERROR_TYPES, group_confusion, tide_errors
 from cissod_bench.io import write_bytes
 from cissod_bench.leaderboard.intervals import ground_truth
@@ -43,8 +43,9 @@ def errors_of(run: Path, *, annotations: Path | None = None, min_score: float = 
         min_score: detections below do not count in the confusion of groups.
 
     Raises:
-        UserError: no record, or no detections or ground truth.
+        UserError: no record, no detections or ground truth, or a bound that is no score.
     """
+    check_score(min_score)
     record = RunFolder(run).result()
     if not {"detections", "per_class"} <= record.files.keys():
         raise UserError(f"{run}: the record names no detections or no per-class arrays.")

@@ -3,6 +3,7 @@
 Importing anything from here makes mmdet importable where mmcv has no compiled operators.
 """
 
+import os
 from typing import Any
 
 from cissod_bench.ssod import mmcv_shim as operators
@@ -17,7 +18,7 @@ def names() -> list[str]:
     return list(METHODS)
 
 
-def describe(name: str) -> dict[str, Any]:
+def describe(name: str | os.PathLike[str]) -> dict[str, Any]:
     """A method's `name`, `version`, `family`, `title`, `citation` and `options`.
 
     Each option has `name`, `type`, `default` and `about`.

@@ -10,6 +10,7 @@ A method's version is raised when its results change. What the versions were:
   Its classes never seen take no share in the softmax of the weights (`gbs/gradient_matrix.py`).
 """
 
+import os
 from pathlib import Path
 
 from cissod_bench.errors import UserError, unknown_name
@@ -138,12 +139,13 @@ METHODS: dict[str, Method] = {
 }
 
 
-def get_method(name: str) -> Method:
+def get_method(name: str | os.PathLike[str]) -> Method:
     """The method of that name, built in or installed, or the one in the Python file at that path.
 
     Raises:
         UserError: no such method, or a user's own one that does not keep to the interface.
     """
+    name = os.fspath(name)
     if name in METHODS:
         return METHODS[name]
     if name.endswith(".py"):

@@ -27,6 +27,7 @@ from cissod_bench.results.submission import (
     MOST_BYTES,
     OWN,
     PER_CLASS,
+    PUBLISHED_NAME,
     SUBMISSION,
     detection_pieces,
     read_submission,
@@ -38,7 +39,6 @@ from cissod_bench.tasks.registry import TASKS
 NEEDED = (RESULT_FILE, PER_CLASS, DETECTIONS, SUBMISSION)
 ALLOWED = (*NEEDED, *LOGS, *OWN.values())
 _DIGEST = re.compile("[0-9a-f]{64}")
-_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9.+=_-]*")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def check_results(folder: Path, package: Package, truths: KnownTruths) -> Checke
 
 
 def _file_problems(path: Path) -> Iterator[str]:
-    if path.is_symlink() or not _NAME.fullmatch(path.name):
+    if path.is_symlink() or not PUBLISHED_NAME.fullmatch(path.name):
         yield "not a folder whose name has letters, digits and `.+=_-` only."
         return
     entries = {entry.name: entry for entry in path.iterdir()}

@@ -11,7 +11,7 @@ from cissod_bench.evaluation.calibration import Reliability, reliability
 from cissod_bench.evaluation.fixed import PER_CLASS, best_of_each_class
 from cissod_bench.evaluation.doubts import doubts
 from cissod_bench.evaluation.inputs import GroundTruth, read_detections, read_ground_truth
-from cissod_bench.io import write_bytes
+from cissod_bench.io import staged_folder, write_bytes
 from cissod_bench.results.data_sizes import data_facts, data_sizes, validation_sizes
 from cissod_bench.results.environment import describe_environment
 from cissod_bench.results.record import make_result, write_result
@@ -134,6 +134,8 @@ def score(
         raise UserError(f"AP Fixed is a rule of LVIS; task {chosen.name!r} has COCO's rules. Leave out --fixed-ap.")
     if fixed_ap and max_detections is not None:
         raise UserError("AP Fixed has no cap on detections in an image: leave out --max-detections or --fixed-ap.")
+    if max_detections is not None and max_detections < 1:
+        raise UserError(f"--max-detections {max_detections}: at least one detection of an image has to count.")
     truth = read_ground_truth(annotations or _annotations(chosen, found, data_root), lvis=lvis)
     detections = read_detections(predictions, truth)
     evaluation = evaluate(
@@ -142,7 +144,7 @@ def score(
         found.groups if found else _task_groups(chosen, truth),
         classes=found.class_names if found else None,
         evaluator=evaluator,
-        max_detections=max_detections or chosen.max_detections,
+        max_detections=chosen.max_detections if max_detections is None else max_detections,
         lvis=lvis,
         per_class=PER_CLASS if fixed_ap else None,
     )
@@ -194,7 +196,7 @@ def write_run(
     predictions: Path,
     **fields: Any,
 ) -> None:
-    """Write a run folder: the detections, the per-class arrays and, last, the record.
+    """Write a run folder, all of it or nothing: the detections, the per-class arrays and the record.
 
     Args:
         out: the run folder, which is made.
@@ -203,17 +205,18 @@ def write_run(
         predictions: the detections, which are copied into the folder.
         fields: further attributes of `Result`.
     """
-    folder = RunFolder(out)
-    write_bytes(folder.detections, predictions.read_bytes())
-    save_evaluation(folder.per_class, evaluation)
-    result = make_result(
-        key,
-        evaluation,
-        files={"detections": folder.detections.name, "per_class": folder.per_class.name},
-        environment=describe_environment(),
-        **fields,
-    )
-    write_result(folder.record, result)
+    with staged_folder(out) as staging:
+        folder = RunFolder(staging)
+        write_bytes(folder.detections, predictions.read_bytes())
+        save_evaluation(folder.per_class, evaluation)
+        result = make_result(
+            key,
+            evaluation,
+            files={"detections": folder.detections.name, "per_class": folder.per_class.name},
+            environment=describe_environment(),
+            **fields,
+        )
+        write_result(folder.record, result)
 
 
 def _task_and_split(task: str | None, split: Path | None) -> tuple[Task, Split | None]:

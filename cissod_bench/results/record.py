@@ -354,6 +354,8 @@ def _problem(result: Result) -> str | None:
             return f"`key.{name}` is {count}, expected at least 1"
     if key.batch is not None and (key.batch[0] < 1 or key.batch[1] < 0):
         return f"`key.batch` is {list(key.batch)}, expected the numbers of labelled and unlabelled images"
+    if key.train_seed is not None and not 0 <= key.train_seed < 2**32:
+        return f"`key.train_seed` is {key.train_seed}, expected 0 to 4294967295"
     if not result.key.split_digest:
         return "`key.split_digest` is empty"
     for size in result.groups.values():

@@ -36,6 +36,8 @@ PER_CLASS = "per_class.npz"
 LOGS = (SCALARS, OBSERVABLES)
 OWN = {"method": "method.py", "detector": "detector.py"}
 """Role in a record -> file of a user's own method or detector."""
+PUBLISHED_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9.+=_-]*")
+"""What the folder of a published run may be called."""
 LICENCES = ("CC0-1.0", "CC-BY-4.0", "CC-BY-SA-4.0", "Apache-2.0", "MIT", "BSD-3-Clause")
 """SPDX names of the licences under which results are published here."""
 MOST_BYTES = 40 * 2**20
@@ -99,8 +101,10 @@ def pack(run: Path, out: Path, submission: Submission) -> Packed:
 
     Raises:
         UserError: the run is not finished, lacks detections, arrays or a training seed, is of a custom task without
-            an address of its data, or is too large; or `out` is not empty.
+            an address of its data, or is too large; or `out` is not empty, or has a name that no published run has.
     """
+    if not PUBLISHED_NAME.fullmatch(out.name):
+        raise UserError(f"--out {out}: name the folder with letters, digits and `.+=_-` only, as `results/` needs it.")
     folder = RunFolder(run)
     if not folder.finished:
         raise UserError(f"{run}: not a finished run ({RESULT_FILE} is missing). Finish it with `cissod-bench run`.")

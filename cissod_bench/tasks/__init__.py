@@ -1,5 +1,6 @@
 """The tasks of the benchmark, and task files: `names()` of the built-in ones, and `describe(name)`."""
 
+import os
 from typing import Any
 
 
@@ -10,7 +11,7 @@ def names() -> list[str]:
     return list(TASKS)
 
 
-def describe(name: str) -> dict[str, Any]:
+def describe(name: str | os.PathLike[str]) -> dict[str, Any]:
     """The fields of a task (`registry.Task`).
 
     Args:

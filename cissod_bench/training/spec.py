@@ -5,6 +5,7 @@ flag is a field here, a fact in `run_key` where it changes the result (`results/
 """
 
 import functools
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from cissod_bench.training.recipes.schedules import get_schedule
 
 Seed = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+_NAMES_OR_FILES = ("task", "method", "detector")
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 Batch = Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{0,3}\+[1-9][0-9]{0,3}$")]
 Workers = Annotated[int, msgspec.Meta(ge=0, le=8)]
@@ -113,8 +115,11 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def __post_init__(self) -> None:
         """Check every field, and make paths of texts."""
         for field in msgspec.structs.fields(type(self)):
+            given = getattr(self, field.name)
+            if isinstance(given, os.PathLike) and field.name in _NAMES_OR_FILES:
+                given = os.fspath(given)
             try:
-                value = msgspec.convert(getattr(self, field.name), field.type, dec_hook=_path)
+                value = msgspec.convert(given, field.type, dec_hook=_path)
             except msgspec.ValidationError as error:
                 batch = "write the numbers of labelled images, at least 1, and unlabelled images as 1+4"
                 reason = batch if field.name == "batch" else error

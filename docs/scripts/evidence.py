@@ -20,7 +20,7 @@ from cissod_bench.methods.registry import METHODS
 from cissod_bench.results.diagnostics import Observables, last_part, read_observables
 from cissod_bench.training.recipes.detectors import get_detector
 
-SHARES = "{:.2f} / {:.3f}"
+SHARES = ("{:.2f}", "{:.3f}")
 """Precision and recall in one cell."""
 
 
@@ -56,7 +56,7 @@ def pseudo_labels(report: Report, task: str) -> list[list[str]]:
         for name in ("weights", "thresholds"):
             for members in groups.values():
                 cells.append(
-                    _mean(row.runs, lambda late, those=members, name=name: _values(late, name, those), "{:.2f}")
+                    _mean(row.runs, lambda late, those=members, name=name: _values(late, name, those), ["{:.2f}"])
                 )
         if any(cell != "–" for cell in cells[1:]):
             rows.append(cells)
@@ -81,17 +81,20 @@ def _late(runs: Sequence[Run]) -> Iterator[Observables]:
             yield last_part(found)
 
 
-def _mean(runs: Sequence[Run], measure: Callable[[Observables], list[float] | None], form: str) -> str:
+def _mean(runs: Sequence[Run], measure: Callable[[Observables], list[float] | None], forms: Sequence[str]) -> str:
+    """Means over the runs that have a number, side by side."""
     found = [numbers for each in _late(runs) if (numbers := measure(each)) is not None]
-    return form.format(*np.mean(found, axis=0)) if found else "–"
+    columns = [[number for number in column if not np.isnan(number)] for column in zip(*found, strict=True)]
+    shown = [form.format(np.mean(known)) if known else "–" for form, known in zip(forms, columns, strict=False)]
+    return " / ".join(shown) if shown else "–"
 
 
 def _shares(late: Observables, members: NDArray[np.int64]) -> list[float] | None:
-    """Precision and recall over all pseudo labels of a group."""
+    """Precision and recall over all pseudo labels of a group; a run that gave none has no precision, and recall 0."""
     if late.counts is None:
         return None
     right, given, annotated = late.counts[:, :, members].sum(axis=(0, 2))
-    return [right / given, right / annotated] if given and annotated else None
+    return [right / given if given else np.nan, right / annotated] if annotated else None
 
 
 def _values(late: Observables, name: str, members: NDArray[np.int64]) -> list[float] | None:

@@ -43,7 +43,6 @@ def made(tmp_path_factory):
         for seed in (0, 1):
             folder = tmp_path / "runs" / f"{method}-{seed}"
             log = folder / "20260101_000000" / "vis_data" / "scalars.json"
-            log.parent.mkdir(parents=True)
             shown = [
                 {"image_id": box["image_id"], "category_id": box["category_id"], "bbox": box["bbox"], "score": 0.5}
                 for box in boxes[: found + seed]
@@ -58,6 +57,7 @@ def made(tmp_path_factory):
                 folder / "result.json", msgspec.structs.replace(record, files=record.files | {"config": "config.py"})
             )
             lines = [{"step": step, "all/AP": 0.001 * step, "loss": 2.0} for step in (100, 200)]
+            log.parent.mkdir(parents=True)
             log.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 300, "all/A')
     write_report(make_report([tmp_path / "runs"]), tmp_path / "out")
     return tmp_path

@@ -4,6 +4,7 @@
 about 128 px, learns from scratch and within minutes on two CPU cores; `r18-medium` is the same for 256 px.
 """
 
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -104,12 +105,13 @@ DETECTORS: dict[str, Detector] = {
 }
 
 
-def get_detector(name: str) -> Detector:
+def get_detector(name: str | os.PathLike[str]) -> Detector:
     """The detector preset of that name, or the detector in the Python file at that path.
 
     Raises:
         UserError: no such preset, or a file that the framework cannot serve.
     """
+    name = os.fspath(name)
     if name.endswith(".py"):
         detector = detector_from_file(Path(name))
         if detector.name in DETECTORS:
@@ -128,7 +130,7 @@ def names() -> list[str]:
 _NO_SETTINGS = ("model", "weights", "file")
 
 
-def describe(name: str) -> dict[str, Any]:
+def describe(name: str | os.PathLike[str]) -> dict[str, Any]:
     """The fields of a detector preset, but for the function that makes its model.
 
     Raises:

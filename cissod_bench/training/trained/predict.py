@@ -20,6 +20,7 @@ from mmengine.registry import DefaultScope
 from numpy.typing import NDArray
 
 from cissod_bench.errors import UserError
+from cissod_bench.evaluation.inputs import check_score
 from cissod_bench.io import decode_json, read_regular, staged_folder, write_bytes
 from cissod_bench.results.record import Result
 from cissod_bench.results.run_folder import RunFolder, parse_config
@@ -125,8 +126,10 @@ class Predictor:
             Number of images and of detections.
 
         Raises:
-            UserError: no images, one that cannot be read, or `out` holds something or cannot be written.
+            UserError: no images, one that cannot be read, a bound that is no score, or `out` holds something or cannot
+                be written.
         """
+        check_score(min_score)
         images, out = Path(images), Path(out)
         check_free(out)
         with staged_folder(out) as folder:
