@@ -170,6 +170,11 @@ def scores(task: str) -> str:
     return evidence.scores(_methods_alone(), task)
 
 
+def short_scores(task: str) -> str:
+    """The same of the runs with the short schedule."""
+    return evidence.scores(_methods_alone(), task, "short")
+
+
 def pseudo_labels(task: str) -> str:
     """Quality of pseudo labels, and what gbs steers, in the last part of those runs."""
     names = list(evidence.groups_of(evidence.run_set_of(_methods_alone(), task)[1]))
@@ -379,8 +384,8 @@ def versions() -> str:
 MAKERS: dict[str, Callable[..., str]] = {
     each.__name__.replace("_", "-"): each
     for each in (
-        methods, about, options, logged, citation, ablations, presets, leaderboard, scores, pseudo_labels, parts,
-        thresholds, ablation_pseudo_labels, results, commands, tasks, schedules, detectors, scalars, versions,
+        methods, about, options, logged, citation, ablations, presets, leaderboard, scores, short_scores, pseudo_labels,
+        parts, thresholds, ablation_pseudo_labels, results, commands, tasks, schedules, detectors, scalars, versions,
     )
 }  # fmt: skip
 
