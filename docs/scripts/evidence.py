@@ -49,9 +49,9 @@ def pseudo_labels(report: Report, task: str) -> list[list[str]]:
     """For each method precision and recall of pseudo labels by group, and the means of what gbs steers."""
     _, run_set = run_set_of(report, task)
     groups = groups_of(run_set)
-    rows = []
+    rows, methods = [], [row.method for row in run_set.rows]
     for row in run_set.rows:
-        cells = [f"`{row.method}`"]
+        cells = [f"`{row.method}`" + (f", seed {row.seeds[0]}" if methods.count(row.method) > 1 else "")]
         for members in groups.values():
             cells.append(_mean(row.runs, lambda late, those=members: _shares(late, those), SHARES))
         for name in ("weights", "thresholds"):
