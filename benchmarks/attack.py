@@ -32,7 +32,8 @@ from cissod_bench.evaluation import evaluate, load_evaluation
 from cissod_bench.evaluation.inputs import ground_truth, read_detections, read_ground_truth
 from cissod_bench.launch.grid import read_grid, spec_of
 from cissod_bench.leaderboard.comparable import comparable_run_sets
-from cissod_bench.leaderboard.tables import run_set_table, tidy_table
+from cissod_bench.leaderboard.every_number import tidy_table
+from cissod_bench.leaderboard.tables import run_set_table
 from cissod_bench.leaderboard.writers import WRITERS
 from cissod_bench.results.curves import read_curves
 from cissod_bench.results.diagnostics import read_observables
