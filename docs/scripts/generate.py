@@ -175,6 +175,13 @@ def short_scores(task: str) -> str:
     return evidence.scores(_methods_alone(), task, "short")
 
 
+def best_known(task: str) -> str:
+    """AP of those runs by group, of the methods with several seeds."""
+    _, run_set = evidence.run_set_of(_methods_alone(), task)
+    rows = [[code(row.method), *_measured(run_set, row)] for row in run_set.rows if len(row.seeds) > 1]
+    return table(["method", f"AP {' / '.join(run_set.groups)}", "seeds"], rows)
+
+
 def pseudo_labels(task: str) -> str:
     """Quality of pseudo labels, and what gbs steers, in the last part of those runs."""
     names = list(evidence.groups_of(evidence.run_set_of(_methods_alone(), task)[1]))
@@ -384,15 +391,16 @@ def versions() -> str:
 MAKERS: dict[str, Callable[..., str]] = {
     each.__name__.replace("_", "-"): each
     for each in (
-        methods, about, options, logged, citation, ablations, presets, leaderboard, scores, short_scores, pseudo_labels,
+        methods, about, options, logged, citation, ablations, presets, leaderboard, scores, short_scores, best_known,
+        pseudo_labels,
         parts, thresholds, ablation_pseudo_labels, results, commands, tasks, schedules, detectors, scalars, versions,
     )
 }  # fmt: skip
 
 
 def pages() -> list[Path]:
-    """The pages, in order of their paths."""
-    return sorted(DOCS.rglob("*.md"))
+    """The pages, in order of their paths, and the README."""
+    return [*sorted(DOCS.rglob("*.md")), ROOT / "README.md"]
 
 
 if __name__ == "__main__":

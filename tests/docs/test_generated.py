@@ -20,8 +20,11 @@ from cissod_bench.training import spec
 from tests.docs.pages import DOCS, script
 from tests.leaderboard.runs import make_record
 
+ROOT = DOCS.parent
+PAGES = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md"]
 
-@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.relative_to(DOCS).as_posix())
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_the_tables_of_a_page_are_up_to_date(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert script("generate").updated(text) == text, "run `python docs/scripts/generate.py`"
