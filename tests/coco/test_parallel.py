@@ -1,5 +1,6 @@
 """Reading in several processes: the columns of one, whatever the file looks like, and no process left behind."""
 
+import contextlib
 import errno
 import json
 import os
@@ -187,8 +188,11 @@ def test_processes_give_the_columns_of_one(tmp_path: Path) -> None:
 
 def children() -> set[int]:
     """Processes that this one has started and that are not gone."""
-    task = Path(f"/proc/{os.getpid()}/task")
-    return {int(pid) for thread in task.iterdir() for pid in (thread / "children").read_text().split()}
+    found: set[int] = set()
+    for thread in Path(f"/proc/{os.getpid()}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
+            found |= {int(pid) for pid in (thread / "children").read_text().split()}
+    return found
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="only Linux lists a process's children")
