@@ -33,6 +33,11 @@ class Interval:
     std: float
 
     @property
+    def half(self) -> float:
+        """Half its width."""
+        return self.high - self.value
+
+    @property
     def low(self) -> float:
         """Lower end."""
         return self.value - NORMAL_95 * self.std

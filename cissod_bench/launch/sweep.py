@@ -69,13 +69,16 @@ def _short(values: Sequence[Any]) -> Callable[[Any], Any]:
     texts = {str(value) for value in values if isinstance(value, str | Path)}
     longest = max((len(Path(text).parts) for text in texts), default=0)
     shortened: list[Callable[[str], str]] = [
-        lambda text: re.sub(
-            r"\.[A-Za-z]\w*$", "", Path(text).name
-        ),  # an ending such as .pth, not that of fraction-0.05
+        _without_ending,
         *(lambda text, parts=parts: "/".join(Path(text).parts[-parts:]) for parts in range(1, longest + 1)),
     ]
     chosen = next((each for each in shortened if len({safe_text(each(text)) for text in texts}) == len(texts)), str)
     return lambda value: chosen(str(value)) if isinstance(value, str | Path) else value
+
+
+def _without_ending(text: str) -> str:
+    """The name of a file without an ending such as .pth; that of a folder such as fraction-0.05 is whole."""
+    return re.sub(r"\.[A-Za-z]\w*$", "", Path(text).name)
 
 
 def make_members(

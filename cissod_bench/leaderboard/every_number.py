@@ -95,9 +95,9 @@ def _over_images(row: IntervalRow, group: str) -> dict[str, Any]:
     """Half the 95 % interval of AP over images, and the difference to the baseline's AP with its own."""
     value, difference = row.values.get(group), row.differences.get(group)
     return {
-        "image_interval": value and value.high - value.value,
+        "image_interval": value and value.half,
         "difference": difference and difference.value,
-        "difference_interval": difference and difference.high - difference.value,
+        "difference_interval": difference and difference.half,
         "significant": difference and difference.excludes_zero,
     }
 

@@ -192,4 +192,4 @@ def intervals_table(run_set: RunSet, rows: tuple[IntervalRow, ...], baseline: st
 def _value_and_half(found: Interval | None, mark: str = "") -> list[Cell]:
     if found is None:
         return [Cell(None), Cell(None)]
-    return [Cell(found.value, mark=mark), Cell(found.high - found.value)]
+    return [Cell(found.value, mark=mark), Cell(found.half)]

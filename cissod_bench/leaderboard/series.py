@@ -15,17 +15,17 @@ from cissod_bench.splits.statistics import GROUP_ORDER
 
 PSEUDO_LABELS = ("pseudo_precision", "pseudo_recall")
 OBSERVED = {
-    "pseudo_precision": ("Precision of pseudo labels", "precision in percent"),
-    "pseudo_recall": ("Recall of pseudo labels", "recall in percent"),
-    "weights": ("Class weights", "mean class weight $w_i$"),
-    "thresholds": ("Thresholds", r"mean threshold $\theta_i$"),
-    "gradient_ratio": ("Gradient ratio", "mean gradient ratio"),
-    "class_factors": ("Class repeat factors S_i, eq. (10),", "mean repeat factor $S_i$"),
-    "copies": ("Copies of unlabelled images in a pass, by class,", "mean copies of an image"),
-    "crs_coverage": ("Part of D_u in the pseudo-label pool", "part of $D_u$ in the pool"),
+    "pseudo_precision": ("Precision of pseudo labels", "precision in percent", 100),
+    "pseudo_recall": ("Recall of pseudo labels", "recall in percent", 100),
+    "weights": ("Class weights", "mean class weight $w_i$", 1),
+    "thresholds": ("Thresholds", r"mean threshold $\theta_i$", 1),
+    "gradient_ratio": ("Gradient ratio", "mean gradient ratio", 1),
+    "class_factors": ("Class repeat factors S_i, eq. (10),", "mean repeat factor $S_i$", 1),
+    "copies": ("Copies of unlabelled images in a pass, by class,", "mean copies of an image", 1),
+    "crs_coverage": ("Part of D_u in the pseudo-label pool", "part of $D_u$ in the pool", 1),
 }
-"""What methods log, in words and as an axis: how good a group's pseudo labels are (`PSEUDO_LABELS`), values per class
-(`diagnostics.PER_CLASS`) and single numbers of a run."""
+"""What methods log, in words, as an axis and its scale: how good a group's pseudo labels are (`PSEUDO_LABELS`), values
+per class (`diagnostics.PER_CLASS`) and single numbers of a run."""
 
 
 MOST_ROWS = 20

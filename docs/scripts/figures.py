@@ -64,11 +64,10 @@ def curves() -> Iterator[tuple[str, Image.Image]]:
         run_set = replace(found, rows=[rows[method] for method in MAIN_METHODS])  # one order, and so one colour each
         for what in shown:
             if what == "iterations":
-                lines, words, axis = run_curves(run_set, files), "AP", "AP in percent"
+                lines, (words, axis, scale) = run_curves(run_set, files), ("AP", "AP in percent", 100)
             else:
-                lines, (words, axis) = observed_curves(run_set, what, files), OBSERVED[what]
-            figure = iterations(lines, axis, 100 if "percent" in axis else 1)
-            drawn = render(figure, f"{words} over iterations: {task}")
+                lines, (words, axis, scale) = observed_curves(run_set, what, files), OBSERVED[what]
+            drawn = render(iterations(lines, axis, scale), f"{words} over iterations: {task}")
             yield f"{task}-{what}", Image.open(BytesIO(drawn["png"]))
 
 

@@ -392,8 +392,8 @@ MAKERS: dict[str, Callable[..., str]] = {
     each.__name__.replace("_", "-"): each
     for each in (
         methods, about, options, logged, citation, ablations, presets, leaderboard, scores, short_scores, best_known,
-        pseudo_labels,
-        parts, thresholds, ablation_pseudo_labels, results, commands, tasks, schedules, detectors, scalars, versions,
+        pseudo_labels, parts, thresholds, ablation_pseudo_labels, results, commands, tasks, schedules, detectors,
+        scalars, versions,
     )
 }  # fmt: skip
 

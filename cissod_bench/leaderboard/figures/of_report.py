@@ -11,7 +11,7 @@ from cissod_bench.leaderboard.figures.by_group import budgets, by_group
 from cissod_bench.leaderboard.figures.over_iterations import iterations, varies
 from cissod_bench.leaderboard.figures.per_class import class_ap, pseudo_labels
 from cissod_bench.leaderboard.names import file_name
-from cissod_bench.leaderboard.series import OBSERVED, PSEUDO_LABELS, Charts
+from cissod_bench.leaderboard.series import OBSERVED, Charts
 from cissod_bench.splits.plot import plot_figure_4
 
 
@@ -66,9 +66,8 @@ def _pictures(run_set: RunSet, charts: Charts, metric: str, drawn: set[str]) -> 
     if charts.pseudo_labels is not None:
         heading = "Precision and recall of pseudo labels per class, last third of the runs (Fig. 3 of the paper)"
         yield made("pseudo-labels", heading, pseudo_labels(*charts.pseudo_labels))
-    for what, (words, axis) in OBSERVED.items():
+    for what, (words, axis, scale) in OBSERVED.items():
         if varies(charts.observed[what]):
-            scale = 100 if what in PSEUDO_LABELS else 1
             yield made(what, f"{words} over iterations", iterations(charts.observed[what], axis, scale))
     digest = str(run_set.fields["split_digest"])
     if charts.statistics is not None and digest not in drawn:
